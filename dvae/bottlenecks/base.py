@@ -1,0 +1,125 @@
+"""What a bottleneck is: encoder features in, a code for the decoder and what it cost out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Generator, Tensor, nn
+
+__all__ = ["Bottleneck", "BottleneckOutput", "Expectation"]
+
+
+@dataclass(frozen=True)
+class BottleneckOutput:
+    """A code and what it cost.
+
+    Attributes:
+        code: Input of the decoder, ``(B, *code)``.
+        index: The categories, integers ``(B, ...)``.
+        logits: Unnormalised log-probabilities ``(B, ..., K)``.
+        kl: Exact categorical KL to the prior, nats per example, ``(B,)``.
+        loss: Auxiliary loss per example, ``(B,)``; zero where the bottleneck has none.
+    """
+
+    code: Tensor
+    index: Tensor
+    logits: Tensor
+    kl: Tensor
+    loss: Tensor
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """An expectation under the posterior and what the code cost.
+
+    Attributes:
+        value: Estimate of E_q[f], ``(B,)``, with the estimator's gradient.
+        kl: Exact categorical KL to the prior, nats per example, ``(B,)``.
+        loss: Auxiliary loss per example, ``(B,)``; zero where the bottleneck has none.
+    """
+
+    value: Tensor
+    kl: Tensor
+    loss: Tensor
+
+
+class Bottleneck(nn.Module, ABC):
+    """A discrete posterior q(z | features) with its prior p(z).
+
+    Attributes:
+        in_features: Features (or channels of a grid) that it wants from the encoder.
+        code_features: Features (or channels of a grid) that it gives to the decoder.
+        counts_shape: Shape of the usage counts, ``(L, K)`` or ``(K,)``.
+    """
+
+    in_features: int
+    code_features: int
+    counts_shape: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> BottleneckOutput:
+        """Return a code: drawn by the estimator in training, the arg-max in evaluation.
+
+        Args:
+            features: Encoder output ``(B, in_features, ...)``.
+        """
+
+    @abstractmethod
+    def expectation(
+        self,
+        f: Callable[[Tensor], Tensor],
+        features: Tensor,
+        generator: Generator | None = None,
+    ) -> Expectation:
+        """Estimate E_q[f(code)] with the estimator's gradient, in either mode.
+
+        Args:
+            f: Takes decoder inputs ``(S, B, *code)``, returns ``(S, B)``.
+            features: Encoder output ``(B, in_features, ...)``.
+            generator: Where the noise comes from; the global one by default.
+        """
+
+    @abstractmethod
+    def kl(self, features: Tensor) -> Tensor:
+        """Return the exact KL to the prior, nats per example ``(B,)``."""
+
+    @abstractmethod
+    def draw(self, features: Tensor, samples: int, generator: Generator | None = None) -> Tensor:
+        """Draw exactly from q: integers ``(S, B, ...)``.
+
+        The noise of an image is one stretch of the generator's stream, so that on CPU the draws
+        of an image do not depend on how images are batched.
+        """
+
+    @abstractmethod
+    def mode(self, features: Tensor) -> Tensor:
+        """Return the most probable code: integers ``(B, ...)``."""
+
+    @abstractmethod
+    def embed(self, index: Tensor) -> Tensor:
+        """Turn integers ``(..., *positions)`` into the decoder's input ``(..., *code)``."""
+
+    @abstractmethod
+    def log_posterior(self, features: Tensor, index: Tensor) -> Tensor:
+        """Return log q(z | features) of ``index (S, B, ...)``, nats per example ``(S, B)``."""
+
+    @abstractmethod
+    def log_prior(self, index: Tensor) -> Tensor:
+        """Return log p(z), nats per example: ``index (N, ...)`` to ``(N,)``."""
+
+    @abstractmethod
+    def sample_prior(self, count: int, generator: Generator | None = None) -> Tensor:
+        """Draw codes from the prior: integers ``(count, ...)``."""
+
+    @abstractmethod
+    def count(self, index: Tensor) -> Tensor:
+        """Count the use of each code in ``index (B, ...)``: integers of ``counts_shape``."""
+
+    @property
+    @abstractmethod
+    def num_states(self) -> int | None:
+        """Number of codes of a whole image, or ``None`` where it depends on the image size."""
+
+    @abstractmethod
+    def states(self, start: int, stop: int) -> Tensor:
+        """Return the states numbered ``start`` to ``stop - 1``: integers ``(N, ...)``."""

@@ -1,0 +1,9 @@
+"""Lightning callbacks: annealing, pictures, curves, checkpoints, random state."""
+
+from dvae.callbacks.anneal import Anneal
+from dvae.callbacks.checkpoints import Checkpoints
+from dvae.callbacks.curves import Curves
+from dvae.callbacks.random_state import RandomState
+from dvae.callbacks.reconstructions import Reconstructions
+
+__all__ = ["Anneal", "Checkpoints", "Curves", "RandomState", "Reconstructions"]

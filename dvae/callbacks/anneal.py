@@ -1,0 +1,81 @@
+"""One callback for the temperature, the KL weight and any other declared scalar."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from dvae.scalars import ScalarRef, annealable_scalars
+from dvae.schedules import Schedule
+
+__all__ = ["Anneal"]
+
+
+class Anneal(Callback):
+    """Move a scalar of the model by a schedule of the training step, and log it.
+
+    The value is a buffer of the model, so it is in every checkpoint; the step is the trainer's,
+    so a resumed run goes on where it stood.
+
+    Args:
+        target: Name of the scalar (``tau``, ``beta``), or its dotted path from the model where
+            the name is not unique.
+        schedule: Step to value.
+
+    Raises:
+        ValueError: When training is set up: no such scalar, several of that name, a schedule
+            that leaves the range of the scalar, or one that needs the length of an endless run.
+    """
+
+    def __init__(self, target: str, schedule: Schedule) -> None:
+        self.target = target
+        self.schedule = schedule
+        self._scalar: ScalarRef | None = None
+        self._run_steps: int | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Tell apart the callbacks of several scalars in a checkpoint."""
+        return f"Anneal[{self.target}]"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Find the scalar and check the schedule against its range."""
+        scalar = find_scalar(pl_module, self.target)
+        for value in self.schedule.bounds():
+            scalar.range.check(f"anneal.{self.target}", value)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Learn the length of the run."""
+        # Buffers may have been replaced since setup, by a move to another device.
+        self._scalar = find_scalar(pl_module, self.target)
+        steps = trainer.estimated_stepping_batches
+        self._run_steps = int(steps) if 0 < steps < float("inf") else None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Write the value of this step and log it."""
+        assert self._scalar is not None
+        value = self.schedule(trainer.global_step, self._run_steps)
+        self._scalar.buffer.fill_(value)
+        pl_module.log(f"anneal/{self.target}", value, prog_bar=self.target == "tau")
+
+
+def find_scalar(module: pl.LightningModule, target: str) -> ScalarRef:
+    """Find a declared scalar by its name or dotted path.
+
+    Args:
+        module: The model.
+        target: Name or path.
+
+    Raises:
+        ValueError: None, or several, have that name; the message lists what there is.
+    """
+    scalars = annealable_scalars(module)
+    matches = [s for path, s in scalars.items() if path == target or path.endswith(f".{target}")]
+    if len(matches) == 1:
+        return matches[0]
+    problem = "no scalar has that name" if not matches else "several scalars have that name"
+    raise ValueError(
+        f"cannot anneal {target!r}: {problem}; this model has {', '.join(scalars) or 'none'}"
+    )

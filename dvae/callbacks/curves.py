@@ -1,0 +1,116 @@
+"""One picture of the whole run: temperature, KL weight, bounds and code use over steps."""
+
+from collections import defaultdict
+from typing import Any
+
+import matplotlib
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from dvae.callbacks.pictures import run_folder
+from dvae.scalars import annealable_scalars
+
+__all__ = ["PANELS", "Curves"]
+
+# Title, unit and metrics of each panel; the scalars come from the model itself.
+PANELS = (
+    ("temperature", "tau", ("anneal/tau",)),
+    ("KL weight", "beta", ("anneal/beta",)),
+    ("ELBO", "nats per example", ("train/elbo", "val/elbo_relaxed", "val/elbo")),
+    ("KL", "nats per example", ("train/kl", "val/kl")),
+    ("reconstruction", "nats per example", ("train/reconstruction", "val/reconstruction")),
+    ("perplexity", "codes", ("val/perplexity",)),
+)
+
+
+class Curves(Callback):
+    """Collect the logged values and draw them at the end, as ``media/curves.png``.
+
+    The values are part of the checkpoint, so the picture of a resumed run has all of it.
+    """
+
+    def __init__(self) -> None:
+        self._points: dict[str, list[tuple[int, float]]] = defaultdict(list)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the points of each curve."""
+        return {"points": {name: list(points) for name, points in self._points.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the points of each curve."""
+        for name, points in state_dict["points"].items():
+            self._points[name] = [(int(step), float(value)) for step, value in points]
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Collect the training values as often as they are logged."""
+        if trainer.global_step % trainer.log_every_n_steps:
+            return
+        for path, scalar in annealable_scalars(pl_module).items():
+            name = f"anneal/{path.rsplit('.', 1)[-1]}"
+            self._points[name].append((trainer.global_step, scalar.buffer.item()))
+        self._collect(trainer, "train/")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Collect the validation values."""
+        if not trainer.sanity_checking:
+            self._collect(trainer, "val/")
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the picture."""
+        if not trainer.is_global_zero or not self._points:
+            return
+        folder = run_folder(trainer) / "media"
+        folder.mkdir(parents=True, exist_ok=True)
+        draw_curves(self._points, folder / "curves.png")
+
+    def _collect(self, trainer: pl.Trainer, prefix: str) -> None:
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith(prefix):
+                self._points[name].append((trainer.global_step, value.item()))
+
+
+def draw_curves(points: dict[str, list[tuple[int, float]]], path: Any) -> None:
+    """Draw the panels as PNG.
+
+    Args:
+        points: Steps and values by metric.
+        path: Where to write.
+    """
+    # The object interface, so that neither a display nor a global state is touched.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False}):
+        figure = Figure(figsize=(12, 6), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, (title, unit, names) in zip(
+            figure.subplots(2, 3).flat, PANELS, strict=True
+        ):
+            for name in names:
+                if points.get(name):
+                    axes.plot(*zip(*points[name], strict=True), label=name, linewidth=1.3)
+            axes.set(title=title, xlabel="step", ylabel=unit)
+            if axes.lines:
+                axes.legend(frameon=False)
+                if title in ("ELBO", "reconstruction"):
+                    _cut_the_start(axes, points, names)
+        figure.savefig(path, dpi=120)
+
+
+def _cut_the_start(
+    axes: Any, points: dict[str, list[tuple[int, float]]], names: tuple[str, ...]
+) -> None:
+    # The first steps are hundreds of nats off and would flatten the rest into a line.
+    values = sorted(v for name in names for _, v in points.get(name, []))
+    if len(values) < 20:
+        return
+    low, high = values[len(values) // 20], values[-len(values) // 20]
+    margin = 0.15 * (high - low) + 1e-6
+    axes.set_ylim(max(values[0], low - margin), min(values[-1], high + margin))

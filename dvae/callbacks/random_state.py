@@ -1,0 +1,42 @@
+"""The state of the random generators in every checkpoint, so that resuming is exact."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+__all__ = ["RandomState"]
+
+
+class RandomState(Callback):
+    """Save torch's random state with each checkpoint and restore it before the next step.
+
+    Lightning saves weights, optimizers, loops and data order, but not this. It is restored as
+    late as possible, since building loaders and checking validation may draw in between.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the CPU generator and of the current accelerator's."""
+        state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            state["cuda"] = torch.cuda.get_rng_state()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state until the first training step."""
+        self._loaded = state_dict
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Restore the state once."""
+        if self._loaded is None:
+            return
+        torch.set_rng_state(self._loaded["cpu"].cpu())
+        if "cuda" in self._loaded and torch.cuda.is_available():
+            torch.cuda.set_rng_state(self._loaded["cuda"].cpu())
+        self._loaded = None

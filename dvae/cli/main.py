@@ -1,0 +1,209 @@
+"""The command line itself: Lightning's, with the run folder, fine-tuning and one-line errors."""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from jsonargparse import ArgumentError
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+import dvae.bottlenecks
+import dvae.estimators
+import dvae.networks  # noqa: F401 (short class names resolve to what has been imported)
+from dvae.callbacks import Anneal, Checkpoints, Curves, RandomState, Reconstructions
+from dvae.cli.errors import one_line
+from dvae.cli.loggers import default_loggers, sync_command
+from dvae.data import ImageDataModule
+from dvae.models import DiscreteVAE
+from dvae.models.weights import check_weights, load_weights, read_checkpoint
+from dvae.schedules import Schedule
+
+__all__ = ["DVAECLI", "main"]
+
+# The scalars that have a key of their own; any other is an Anneal under trainer.callbacks.
+ANNEALED = ("tau", "beta")
+
+
+class DVAECLI(LightningCLI):
+    """Lightning's command line with the defaults of a discrete VAE.
+
+    On top of Lightning's own keys: `experiment`, `anneal.tau`, `anneal.beta`, `reconstructions`,
+    `init_from` and `allow_mismatch`.
+    """
+
+    trainer: pl.Trainer
+    model: DiscreteVAE
+    datamodule: ImageDataModule
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        super().__init__(
+            model_class=DiscreteVAE,
+            datamodule_class=ImageDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
+            args=args,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Make a parser that raises instead of printing its usage and leaving."""
+        kwargs.setdefault("exit_on_error", False)
+        return super().init_parser(**kwargs)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add our keys."""
+        parser.add_argument(
+            "--experiment",
+            type=str | None,
+            default=None,
+            help="Folder of the run inside trainer.default_root_dir; the config's name by default.",
+        )
+        parser.add_argument(
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="Checkpoint to take the weights from; optimizer and schedules start afresh.",
+        )
+        parser.add_argument(
+            "--allow_mismatch",
+            type=bool,
+            default=False,
+            help="With init_from: take over what fits and leave the rest.",
+        )
+        for name in ANNEALED:
+            parser.add_subclass_arguments(Schedule, f"anneal.{name}", required=False)
+        parser.add_lightning_class_args(Reconstructions, "reconstructions")
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Add the loggers and callbacks that every run has."""
+        if self.subcommand != "fit":
+            # Nothing is trained, so there is no run to leave behind.
+            self.save_config_callback = None
+            if self._get(self.config_init, "trainer.logger") is None:
+                kwargs["logger"] = False
+            return super().instantiate_trainer(**kwargs)
+        trainer = self._get(self.config_init, "trainer")
+        if trainer.logger is None:
+            kwargs["logger"] = default_loggers(str(trainer.default_root_dir), self._experiment())
+        anneals = [
+            Anneal(name, schedule)
+            for name in ANNEALED
+            if (schedule := self._get(self.config_init, f"anneal.{name}")) is not None
+        ]
+        own = [*anneals, RandomState(), Curves()]
+        if trainer.enable_checkpointing is not False:
+            own.append(Checkpoints())
+        given = trainer.callbacks or []
+        kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), *own]
+        return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Refuse what cannot work before a file of the run is written."""
+        self._check_inputs("fit")
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, Anneal):
+                callback.setup(self.trainer, self.model, "fit")
+        init_from = self._get(self.config, "init_from")
+        if init_from:
+            if self._get(self.config, "ckpt_path"):
+                raise ValueError(
+                    "init_from (fine-tune) and ckpt_path (resume) exclude each other; got both"
+                )
+            report = load_weights(self.model, init_from, self._get(self.config, "allow_mismatch"))
+            print(f"{init_from}: {report}")
+
+    def before_validate(self) -> None:
+        """Refuse what cannot work."""
+        self._check_inputs("validate")
+
+    def before_test(self) -> None:
+        """Refuse what cannot work."""
+        self._check_inputs("test")
+
+    def before_predict(self) -> None:
+        """Refuse what cannot work."""
+        self._check_inputs("predict")
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint and say where everything is."""
+        if self.trainer.fast_dev_run or self.trainer.interrupted:  # type: ignore[attr-defined]
+            return
+        best = self.trainer.checkpoint_callback
+        path = getattr(best, "best_model_path", "") or None
+        results = self.trainer.test(
+            self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False
+        )
+        if self.trainer.is_global_zero:
+            print(self._summary(results[0] if results else {}, path))
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would let the checkpoint's hyperparameters override the user's own flags.
+        return
+
+    def _experiment(self) -> str:
+        name = self._get(self.config, "experiment")
+        if name:
+            return str(name)
+        configs = self._get(self.config, "config") or []
+        return Path(str(configs[0])).stem if configs else type(self.model).__name__
+
+    def _check_inputs(self, stage: str) -> None:
+        path = self._get(self.config, "ckpt_path")
+        if path:
+            report = check_weights(self.model, read_checkpoint(path)["state_dict"])
+            if not report.matches:
+                raise ValueError(f"{path} is of another model: {report.problem()}")
+        self.model.check_image_shape(self.datamodule.image_shape)
+        self.datamodule.setup(stage)
+
+    def _summary(self, results: Any, checkpoint: str | None) -> str:
+        run = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        lines = {f"{name}": f"{value:.4g}" for name, value in sorted(results.items())}
+        if "test/elbo" in results:
+            lines["test/elbo"] = f"{results['test/elbo']:.2f} nats per example, hard codes"
+        if "test/iwae" in results:
+            samples = self.model.evaluation.iwae_samples
+            lines["test/iwae"] = f"{results['test/iwae']:.2f} nats per example, {samples} samples"
+        lines["data"] = self.datamodule.protocol
+        lines["checkpoint"] = checkpoint or "none"
+        if (run / "media").is_dir():
+            lines["pictures"] = f"{run / 'media'} (open the PNGs in any viewer)"
+            lines["curves"] = str(run / "media" / "curves.png")
+        if (run / "metrics.csv").is_file():
+            lines["metrics"] = str(run / "metrics.csv")
+        sync = sync_command(run)
+        if sync:
+            lines["wandb"] = f"offline; upload it with: {sync}"
+        width = max(len(name) for name in lines)
+        return "\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: Arguments; those of the process by default.
+
+    Returns:
+        The exit code: 0, or 2 where the input was bad. ``DVAE_TRACEBACK=1`` raises instead.
+    """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("dvae").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", module="jsonargparse|pytorch_lightning")
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    try:
+        DVAECLI(args)
+    except (ArgumentError, MisconfigurationException, ValueError, OSError) as error:
+        if os.environ.get("DVAE_TRACEBACK"):
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    return 0

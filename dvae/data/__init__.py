@@ -1,0 +1,25 @@
+"""Image data sets as Lightning data modules, resident on the device that trains."""
+
+from dvae.data.base import ImageDataModule, Images, Split
+from dvae.data.batch import Batch
+from dvae.data.binarize import Binarization
+from dvae.data.cifar10 import CIFAR10
+from dvae.data.fashion_mnist import FashionMNIST
+from dvae.data.idx import read_idx
+from dvae.data.kmnist import KMNIST
+from dvae.data.mnist import MNIST
+from dvae.data.resident import ResidentLoader
+
+__all__ = [
+    "CIFAR10",
+    "KMNIST",
+    "MNIST",
+    "Batch",
+    "Binarization",
+    "FashionMNIST",
+    "ImageDataModule",
+    "Images",
+    "ResidentLoader",
+    "Split",
+    "read_idx",
+]

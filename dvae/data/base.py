@@ -1,0 +1,293 @@
+"""The data module that every image data set is a small subclass of."""
+
+import logging
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from dvae.data.batch import Batch
+from dvae.data.binarize import Binarization, binarize_once, draw
+from dvae.data.resident import ResidentLoader
+from dvae.data.seeding import seeded_generator
+
+__all__ = ["ImageDataModule", "Images", "Split"]
+
+Split = Literal["train", "test"]
+"""A part that the authors of a data set published; validation images come out of `train`."""
+
+log = logging.getLogger("dvae")
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of images with their labels.
+
+    Attributes:
+        images: Shape (N, C, H, W), uint8 in 0..255.
+        labels: Classes, shape (N,), int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def select(self, index: Tensor) -> "Images":
+        """Take some of the images.
+
+        Args:
+            index: Which ones, shape (M,), int64.
+
+        Returns:
+            Those M images with their labels.
+        """
+        return Images(self.images.index_select(0, index), self.labels.index_select(0, index))
+
+
+class ImageDataModule(pl.LightningDataModule, ABC):
+    """Images with labels, held on the device, split and binarised by one protocol.
+
+    A data set of one's own is a subclass with `name`, `image_shape`, `num_classes` and `load`.
+
+    The validation images are the same for every `seed`; see `dvae.data.binarize` for the protocols.
+
+    Args:
+        batch_size: Training images in a batch of one process, at least 1.
+        val_size: Images that validation takes out of the training split, at least 0; 0 trains on
+            all of them and does not validate.
+        binarization: `none`, `dynamic`, `fixed` or `threshold`.
+        seed: Order of the training images. No part in what is evaluated.
+        data_dir: Folder with the files; where None looks is for the subclass to say.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    name: str
+    """What people call the data set; the name of the class where a subclass gives none."""
+
+    eval_batch_size: ClassVar[int] = 500
+    """Images in a batch of validation, test and prediction; no result depends on it."""
+
+    def __init__(
+        self,
+        batch_size: int = 200,
+        val_size: int = 5000,
+        binarization: Binarization = "none",
+        seed: int = 0,
+        data_dir: str | None = None,
+    ) -> None:
+        """Check the values; nothing is read before `setup`."""
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        if val_size < 0:
+            raise ValueError(f"val_size must be at least 0, got {val_size}.")
+        if binarization not in get_args(Binarization):
+            allowed = ", ".join(get_args(Binarization))
+            raise ValueError(f"binarization must be one of {allowed}, got {binarization!r}.")
+        self.name = self.name or type(self).__name__
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.binarization = binarization
+        self.seed = seed
+        self.data_dir = data_dir
+        self._train: Images | None = None
+        self._val: Images | None = None
+        self._test: Images | None = None
+        # Not to the logger, and plain values only: a checkpoint must load without this class.
+        self.save_hyperparameters(logger=False)
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width, known before anything is loaded."""
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+    @abstractmethod
+    def load(self, split: Split) -> Images:
+        """Read one published split, in its published order.
+
+        Args:
+            split: `train` or `test`.
+
+        Returns:
+            All its images, on the CPU.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If a file is damaged.
+        """
+
+    @property
+    def protocol(self) -> str:
+        """The data set and how its pixels are treated, for people and for tables of results."""
+        grayscale = self.image_shape[0] == 1
+        treatment = {
+            "none": "grayscale (real-valued Bernoulli targets)" if grayscale else "colour",
+            "dynamic": "dynamic binarisation",
+            "fixed": "fixed binarisation (every image drawn once)",
+            "threshold": "binarised at a threshold (pixel > 127)",
+        }[self.binarization]
+        return f"{self.name}, {treatment}"
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load what a stage needs, once.
+
+        Args:
+            stage: `fit` or `validate`, `test` or `predict`; None for everything.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If a file is damaged, the images are not of `image_shape`, or `val_size`
+                leaves nothing to train on.
+        """
+        if self._train is None and self._test is None:
+            log.info("Data: %s.", self.protocol)
+        if stage in (None, "fit", "validate") and self._train is None:
+            self._split(self._load_checked("train"))
+        if stage in (None, "test", "predict") and self._test is None:
+            test = self._load_checked("test")
+            self._test = Images(binarize_once(test.images, self.binarization, "test"), test.labels)
+
+    def train_mean(self) -> Tensor:
+        """Average the training images, for instance to start a decoder's bias from.
+
+        Returns:
+            Mean of every pixel over the training images, shape (C, H, W), float32 in [0, 1].
+        """
+        self.setup("fit")
+        assert self._train is not None
+        total = torch.zeros(self.image_shape, dtype=torch.int64)
+        # In chunks, because the sum widens every byte it reads to eight.
+        for chunk in self._train.images.split(8192):
+            total += chunk.sum(0, dtype=torch.int64)
+        return (total.double() / (255 * len(self._train.images))).float()
+
+    def train_dataloader(self) -> ResidentLoader:
+        """Make the loader of the training images, an endless shuffled stream.
+
+        Returns:
+            A shuffled loader; one in order where the trainer is asked to overfit some batches,
+            which have to be the same ones every time.
+        """
+        self.setup("fit")
+        # getattr: the trainer sets it where a type checker does not see it; no trainer has none.
+        overfit = getattr(self.trainer, "overfit_batches", 0)
+        return self._loader(self._train, self.batch_size, shuffle=not overfit)
+
+    def val_dataloader(self) -> ResidentLoader | list[ResidentLoader]:
+        """Make the loader of the validation images, in order.
+
+        Returns:
+            The loader, or an empty list (Lightning's way to skip validation) if `val_size` is 0.
+        """
+        if self.val_size == 0:
+            return []
+        self.setup("validate")
+        return self._loader(self._val, self.eval_batch_size, shuffle=False)
+
+    def test_dataloader(self) -> ResidentLoader:
+        """Make the loader of the test images, in order.
+
+        Returns:
+            The loader.
+        """
+        self.setup("test")
+        return self._loader(self._test, self.eval_batch_size, shuffle=False)
+
+    def predict_dataloader(self) -> ResidentLoader:
+        """Make the loader of the images to encode: the test images, in order.
+
+        Returns:
+            The loader.
+        """
+        return self.test_dataloader()
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Leave a batch where it is if that is the right place.
+
+        Args:
+            batch: A batch of a resident loader, or any other.
+            device: Where it should be.
+            dataloader_idx: Which loader it comes from; unused.
+
+        Returns:
+            The batch on `device`.
+        """
+        # Always so with a resident loader; Lightning's own walk over the batch takes as long as
+        # cutting it did.
+        if isinstance(batch, Batch) and batch.image.device == device:
+            return batch
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Turn stored pixels into what a model sees.
+
+        Args:
+            batch: Images uint8 in 0..255; floating-point images are left as they are.
+            dataloader_idx: Which loader the batch comes from; unused.
+
+        Returns:
+            Images float32 in [0, 1]; drawn from the device's global generator in {0, 1} when
+            training under `dynamic`.
+        """
+        image, label = batch
+        if image.dtype != torch.uint8:
+            return batch
+        if self.binarization == "dynamic" and self.trainer is not None and self.trainer.training:
+            return Batch(draw(image).float(), label)
+        return Batch(image.float().mul_(1 / 255), label)
+
+    def _load_checked(self, split: Split) -> Images:
+        loaded = self.load(split)
+        found, count = tuple(loaded.images.shape[1:]), len(loaded.images)
+        if found != tuple(self.image_shape) or loaded.images.dtype != torch.uint8:
+            raise ValueError(
+                f"{self.name} ({split}): images must be uint8 of shape {tuple(self.image_shape)}, "
+                f"got {loaded.images.dtype} of shape {found}."
+            )
+        if count == 0 or len(loaded.labels) != count:
+            raise ValueError(
+                f"{self.name} ({split}): there must be images and one label for each, "
+                f"got {count} images and {len(loaded.labels)} labels."
+            )
+        return loaded
+
+    def _split(self, loaded: Images) -> None:
+        count = len(loaded.images)
+        if self.val_size >= count:
+            raise ValueError(
+                f"val_size must be below the {count} training images of {self.name}, "
+                f"got {self.val_size}."
+            )
+        # Not seeded by `seed`: runs that differ in it are to be compared on the same images.
+        order = torch.randperm(count, generator=seeded_generator("validation split"))
+        val_index, train_index = order[: self.val_size].sort()[0], order[self.val_size :].sort()[0]
+        # Drawn before the split, so that an image's pixels do not depend on val_size.
+        once = Images(binarize_once(loaded.images, self.binarization, "train"), loaded.labels)
+        self._val = once.select(val_index)
+        self._train = (loaded if self.binarization == "dynamic" else once).select(train_index)
+
+    def _loader(self, images: Images | None, batch_size: int, *, shuffle: bool) -> ResidentLoader:
+        assert images is not None  # setup() has run
+        trainer = self.trainer
+        return ResidentLoader(
+            images.images,
+            images.labels,
+            batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            device="cpu" if trainer is None else trainer.strategy.root_device,
+            rank=0 if trainer is None else trainer.global_rank,
+            world_size=1 if trainer is None else trainer.world_size,
+        )

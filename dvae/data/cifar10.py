@@ -1,0 +1,92 @@
+"""CIFAR-10, from a folder or from a download."""
+
+from pathlib import Path
+
+import torch
+from torchvision import datasets
+
+from dvae.data.base import ImageDataModule, Images, Split
+from dvae.data.download import download, download_root
+
+__all__ = ["CIFAR10"]
+
+_FOLDER = "cifar-10-batches-py"
+
+
+class CIFAR10(ImageDataModule):
+    """Photographs of ten classes, 50,000 and 10,000 colour images of 32 by 32 pixels.
+
+    Looks for the folder `cifar-10-batches-py` in `data_dir` and in the cache folder (`$DVAE_DATA`,
+    else `~/.cache/dvae`); if it is in neither, torchvision downloads it into `data_dir`, or into
+    the cache folder where none is given. torchvision checks the checksums at every load.
+
+    The pixels stay real-valued: the protocols of binarisation are for grayscale images.
+
+    Args:
+        batch_size: Training images in a batch of one process, at least 1.
+        val_size: Images that validation takes out of the training split, at least 0; 0 trains on
+            all of them and does not validate.
+        seed: Order of the training images. No part in what is evaluated.
+        data_dir: Folder that has, or is to have, `cifar-10-batches-py`.
+
+    Raises:
+        ValueError: If a value is out of range.
+
+    References:
+        Krizhevsky (2009), Learning multiple layers of features from tiny images.
+    """
+
+    name = "CIFAR-10"
+    image_shape = (3, 32, 32)
+    num_classes = 10
+
+    def __init__(
+        self,
+        batch_size: int = 200,
+        val_size: int = 5000,
+        seed: int = 0,
+        data_dir: str | None = None,
+    ) -> None:
+        """Check the values; nothing is read before `setup`."""
+        super().__init__(batch_size=batch_size, val_size=val_size, seed=seed, data_dir=data_dir)
+
+    def prepare_data(self) -> None:
+        """Download the files if they are nowhere; Lightning calls this on one process."""
+        self._root()
+
+    def load(self, split: Split) -> Images:
+        """Read one split from its pickled arrays.
+
+        Args:
+            split: `train` or `test`.
+
+        Returns:
+            50,000 or 10,000 images of shape (3, 32, 32) with their classes.
+
+        Raises:
+            FileNotFoundError: If the files are nowhere and cannot be downloaded.
+            ValueError: If a file is missing from the folder or damaged.
+        """
+        root = self._root()
+        try:
+            dataset = datasets.CIFAR10(root=root, train=split == "train", download=False)
+        except RuntimeError:
+            raise ValueError(
+                f"{root / _FOLDER} is incomplete or damaged: delete it to have it downloaded anew, "
+                "or replace it by a fresh copy."
+            ) from None
+        # torchvision's array is a view, (N, H, W, C), of the file's own (N, C, H, W).
+        images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
+        return Images(images=images, labels=torch.tensor(dataset.targets, dtype=torch.int64))
+
+    def _root(self) -> Path:
+        given, cache = download_root(self.data_dir), download_root(None)
+        for root in (given, cache):
+            if (root / _FOLDER).is_dir():
+                return root
+        advice = (
+            "unpack cifar-10-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html "
+            f"into {given}, where it makes {_FOLDER}."
+        )
+        download(datasets.CIFAR10, given, _FOLDER, advice)
+        return given

@@ -1,0 +1,169 @@
+"""What an estimator is: it owns the gradient across one categorical draw."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from dvae.functional import gumbel_from_uniform, one_hot_like
+from dvae.scalars import Range
+
+__all__ = [
+    "TEMPERATURE",
+    "Draw",
+    "Estimator",
+    "PathwiseEstimator",
+    "check_draw",
+    "check_logits",
+    "gumbel_noise_like",
+]
+
+TEMPERATURE = Range(0.0, low_allowed=False)
+
+Objective = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A categorical draw.
+
+    Attributes:
+        code: What goes on forward, with the gradient, ``(..., K)``; the axis of the categories
+            is where the caller has it.
+        index: The category drawn, integers ``(...)``.
+    """
+
+    code: Tensor
+    index: Tensor
+
+
+def gumbel_noise_like(logits: Tensor, generator: Generator | None = None) -> Tensor:
+    """Draw standard Gumbel noise in float32 (float64 for float64), of the shape of the logits.
+
+    Args:
+        logits: Gives shape, device and precision.
+        generator: Where the randomness comes from; the global one by default.
+    """
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    uniform = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=dtype)
+    return gumbel_from_uniform(uniform)
+
+
+def check_logits(logits: Tensor) -> Tensor:
+    """Refuse logits that are no categorical's, and lift half precision to float32.
+
+    Args:
+        logits: ``(..., K)``.
+
+    Returns:
+        The logits in float32 or float64.
+
+    Raises:
+        ValueError: They are not floating-point, or K < 2.
+    """
+    if logits.dim() == 0 or logits.shape[-1] < 2:
+        got = "a scalar" if logits.dim() == 0 else logits.shape[-1]
+        raise ValueError(f"a categorical needs at least 2 categories (K >= 2); got {got}")
+    if not logits.is_floating_point():
+        raise ValueError(f"logits must be floating-point; got {logits.dtype}")
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+def check_draw(scores: Tensor, index: Tensor) -> None:
+    """Refuse a draw whose winning score is not finite: all categories masked, NaN or +inf.
+
+    It costs a look at one score for each draw. On an accelerator the check does not wait for
+    the result (the process stops at the next synchronisation); inside `torch.compile` it is
+    left out.
+
+    Args:
+        scores: What the index is the arg-max of, ``(..., K)``.
+        index: ``(...)``.
+
+    Raises:
+        ValueError: On CPU.
+    """
+    if torch.compiler.is_compiling():
+        return
+    finite = scores.detach().gather(-1, index.unsqueeze(-1)).isfinite().all()
+    if scores.device.type != "cpu":
+        torch._assert_async(finite)
+    elif not finite:
+        raise ValueError(
+            "logits must have a finite maximum in every row; got a row with NaN, +inf, or every "
+            "category masked (-inf)"
+        )
+
+
+class Estimator(nn.Module, ABC):
+    """An estimate of the gradient of an expectation under categoricals."""
+
+    @abstractmethod
+    def expectation(
+        self, f: Objective, logits: Tensor, generator: Generator | None = None
+    ) -> Tensor:
+        """Estimate the expectation of f under independent categoricals.
+
+        It always draws, in training and in evaluation mode.
+
+        Args:
+            f: Takes codes with a leading sample axis ``(S, B, ..., K)``, returns ``(S, B)``.
+            logits: Unnormalised log-probabilities ``(B, ..., K)``; ``-inf`` forbids a category.
+            generator: Where the noise comes from; the global one by default.
+
+        Returns:
+            The estimate for each example, ``(B,)``. Its gradient in the logits is the
+            estimator's, that in f's own parameters the plain one.
+        """
+
+
+class PathwiseEstimator(Estimator):
+    """An estimator that needs no f: a layer that draws a code and passes a gradient through it."""
+
+    @abstractmethod
+    def sample(self, logits: Tensor, generator: Generator | None = None) -> Draw:
+        """Draw a code, in training and in evaluation mode alike.
+
+        Args:
+            logits: Unnormalised log-probabilities ``(..., K)``; ``-inf`` forbids a category.
+            generator: Where the noise comes from; the global one by default.
+
+        Returns:
+            The draw, its code in the dtype of the logits.
+
+        Raises:
+            ValueError: K < 2, or a row without a finite maximum.
+        """
+
+    def forward(self, logits: Tensor, dim: int = -1) -> Draw:
+        """Draw in training mode; in evaluation mode take the arg-max, one-hot, without noise.
+
+        Args:
+            logits: Unnormalised log-probabilities of any shape; ``-inf`` forbids a category.
+            dim: The axis of the categories.
+
+        Returns:
+            The draw; its code has the shape and the dtype of the logits. In evaluation mode it
+            carries no gradient.
+
+        Raises:
+            ValueError: K < 2, or a row without a finite maximum.
+        """
+        last = logits.movedim(dim, -1) if logits.dim() else logits
+        draw = self.sample(last) if self.training else _mode(last)
+        return draw if last is logits else Draw(draw.code.movedim(-1, dim), draw.index)
+
+    def expectation(
+        self, f: Objective, logits: Tensor, generator: Generator | None = None
+    ) -> Tensor:
+        """Evaluate f at one draw; see `Estimator.expectation`."""
+        return f(self.sample(logits, generator).code.unsqueeze(0)).squeeze(0)
+
+
+def _mode(logits: Tensor) -> Draw:
+    check_logits(logits)
+    index = logits.argmax(-1)
+    check_draw(logits, index)
+    return Draw(one_hot_like(logits, index), index)

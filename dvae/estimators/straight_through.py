@@ -1,0 +1,58 @@
+r"""The straight-through estimator on a sampled one-hot code."""
+
+from torch import Generator, Tensor
+
+from dvae.estimators.base import (
+    TEMPERATURE,
+    Draw,
+    PathwiseEstimator,
+    check_draw,
+    check_logits,
+    gumbel_noise_like,
+)
+from dvae.functional import one_hot_like, straight_through
+from dvae.scalars import register_scalar
+
+__all__ = ["StraightThrough", "exact_index"]
+
+
+def exact_index(theta: Tensor, generator: Generator | None) -> Tensor:
+    """Draw a category from checked logits by Gumbel-max; see `check_draw` for what it refuses."""
+    scores = gumbel_noise_like(theta, generator) + theta.detach()
+    index = scores.argmax(-1)
+    check_draw(scores, index)
+    return index
+
+
+class StraightThrough(PathwiseEstimator):
+    r"""A draw :math:`D \sim \pi` forward, :math:`J(\mathrm{softmax}(\theta/\tau)) g / \tau` back.
+
+    At :math:`\tau = 1` it is exact for every linear f and biased for the rest.
+
+    Args:
+        tau: Temperature of the backward softmax, above 0; a buffer that `Anneal` may move.
+
+    Raises:
+        ValueError: ``tau`` is not a number above 0.
+
+    References:
+        Y. Bengio, N. Leonard, A. Courville, 2013, arXiv 1308.3432.
+    """
+
+    tau: Tensor
+
+    def __init__(self, tau: float = 1.0) -> None:
+        super().__init__()
+        register_scalar(self, "tau", tau, TEMPERATURE)
+
+    def sample(self, logits: Tensor, generator: Generator | None = None) -> Draw:
+        """Draw a one-hot code; see `PathwiseEstimator.sample`."""
+        theta = check_logits(logits)
+        index = exact_index(theta, generator)
+        code = one_hot_like(logits, index)
+        backward = theta.detach().div(self.tau).softmax(-1)
+        return Draw(straight_through(logits, code, [backward], [self.tau.reciprocal()]), index)
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return f"tau={self.tau.item():g}"

@@ -1,0 +1,86 @@
+"""Exact quantities of categorical distributions, in nats, and code usage from counts."""
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "categorical_entropy",
+    "categorical_kl",
+    "categorical_log_prob",
+    "perplexity_from_counts",
+    "usage_from_counts",
+]
+
+
+def categorical_log_prob(logits: Tensor, index: Tensor) -> Tensor:
+    """Log-probability of categories.
+
+    Args:
+        logits: Unnormalised log-probabilities, broadcastable with ``(..., K)``.
+        index: Integer categories ``(...)``; leading axes may be more than those of ``logits``.
+
+    Returns:
+        Nats per position, the shape of ``index``.
+    """
+    log_p = logits.log_softmax(-1)
+    return log_p.expand(*index.shape, -1).gather(-1, index.unsqueeze(-1)).squeeze(-1)
+
+
+def categorical_entropy(logits: Tensor) -> Tensor:
+    r"""Entropy :math:`-\sum_k \pi_k \log \pi_k`.
+
+    Args:
+        logits: Unnormalised log-probabilities ``(..., K)``; ``-inf`` forbids a category.
+
+    Returns:
+        Nats per position ``(...)``, within [0, log K].
+    """
+    log_p = logits.log_softmax(-1)
+    # A forbidden category adds 0, the limit of p log p; the clamp keeps 0 * -inf out.
+    return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(-1)
+
+
+def categorical_kl(logits: Tensor, log_prior: Tensor) -> Tensor:
+    r"""Exact divergence :math:`\mathrm{KL}(q \| p) = \sum_k q_k (\log q_k - \log p_k)`.
+
+    It is that of the categorical itself, never of a relaxed density: the relaxed one is no bound
+    on the same quantity.
+
+    Args:
+        logits: Unnormalised log-probabilities of q, ``(..., K)``.
+        log_prior: Normalised log-probabilities of p, broadcastable with ``logits``.
+
+    Returns:
+        Nats per position ``(...)``, never negative but for rounding.
+    """
+    log_q = logits.log_softmax(-1)
+    finite = log_q.clamp_min(torch.finfo(log_q.dtype).min)
+    return (log_q.exp() * (finite - log_prior)).sum(-1)
+
+
+def perplexity_from_counts(counts: Tensor) -> Tensor:
+    """Exponential of the entropy of the empirical code distribution.
+
+    Args:
+        counts: How often each code was used, ``(..., K)``, over a whole epoch and all processes:
+            an average of perplexities of batches is lower than that of the counts.
+
+    Returns:
+        Codes ``(...)``, within [1, K]; 0 where nothing was counted.
+    """
+    total = counts.sum(-1, keepdim=True)
+    p = counts.double() / total.clamp_min(1)
+    perplexity = torch.special.entr(p).sum(-1).exp()
+    return torch.where(total.squeeze(-1) > 0, perplexity, 0.0)
+
+
+def usage_from_counts(counts: Tensor) -> Tensor:
+    """Fraction of the codes that were used at all.
+
+    Args:
+        counts: How often each code was used, ``(..., K)``.
+
+    Returns:
+        Fractions ``(...)``, within [0, 1].
+    """
+    return (counts > 0).double().mean(-1)

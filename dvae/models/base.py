@@ -1,0 +1,349 @@
+"""The training core of every discrete VAE: encoder, bottleneck, decoder, likelihood, one loss."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from dvae.bottlenecks.base import Bottleneck
+from dvae.likelihoods import Likelihood
+from dvae.metrics import CodebookUsage
+from dvae.models.evaluation import Evaluation, bounds, exact_log_px
+from dvae.networks.base import Network
+from dvae.scalars import Range, register_scalar
+from dvae.schedules import Schedule
+
+__all__ = ["DiscreteVAE"]
+
+
+class DiscreteVAE(pl.LightningModule):
+    r"""A VAE with a discrete code, trained on :math:`\log p(x|z) - \beta\,\mathrm{KL}(q \| p)`.
+
+    Everything is in nats per example, summed over pixels and positions and averaged over the
+    batch last. What validation and test report as ``elbo`` is the expectation under codes drawn
+    exactly from q, from a seeded generator of their own.
+
+    Args:
+        network: Recipe of encoder and decoder.
+        bottleneck: The discrete posterior and prior.
+        likelihood: Distribution of the image given the decoder's output.
+        beta: Weight of the KL, at least 0; a buffer that `Anneal` may move.
+        optimizer: Makes the optimizer from the parameters; AdamW (learning rate 2e-3) by default.
+        lr_schedule: Factor on the optimizer's learning rate for each step; constant by default.
+        evaluation: How much work the test puts into its bounds.
+
+    Raises:
+        ValueError: ``beta`` is negative.
+    """
+
+    beta: Tensor
+
+    def __init__(
+        self,
+        network: Network,
+        bottleneck: Bottleneck,
+        likelihood: Likelihood,
+        beta: float = 1.0,
+        optimizer: OptimizerCallable | None = None,
+        lr_schedule: Schedule | None = None,
+        evaluation: Evaluation | None = None,
+    ) -> None:
+        super().__init__()
+        self.image_shape = network.image_shape
+        self.encoder = network.encoder(bottleneck.in_features)
+        self.bottleneck = bottleneck
+        self.decoder = network.decoder(bottleneck.code_features, likelihood.params_per_channel)
+        self.likelihood = likelihood
+        register_scalar(self, "beta", beta, Range(0.0))
+        self.evaluation = Evaluation() if evaluation is None else evaluation
+        self.code_usage = CodebookUsage(bottleneck.counts_shape)
+        self._make_optimizer = optimizer
+        self._lr_schedule = lr_schedule
+        # Made anew at the start of each evaluation, so that evaluating twice agrees.
+        self._exact_noise = self._relaxed_noise = Generator()
+
+    # Training
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, nats per example."""
+        image = batch.image
+        out = self.bottleneck.expectation(lambda z: self.log_px(z, image), self.encoder(image))
+        log_px, kl = out.value, out.kl
+        loss = -(log_px - self.beta * kl).mean() + out.loss.mean()
+        self._log_training(loss, log_px, kl)
+        return loss
+
+    def log_px(self, code: Tensor, image: Tensor) -> Tensor:
+        """Log-likelihood of images given codes.
+
+        Args:
+            code: Decoder inputs ``(S, B, *code)``.
+            image: Pixels in [0, 1], ``(B, C, H, W)``.
+
+        Returns:
+            Nats per example, ``(S, B)``.
+        """
+        params = self.decoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
+        return self.likelihood.log_prob(params, image)
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimizer and the schedule of its learning rate."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        if self._make_optimizer is None:
+            optimizer: Optimizer = torch.optim.AdamW(parameters, lr=2e-3, fused=True)
+        else:
+            optimizer = self._make_optimizer(parameters)
+        if self._lr_schedule is None:
+            return optimizer
+        schedule, run_steps = self._lr_schedule, self.run_steps
+        schedule(0, run_steps)  # a schedule that needs the run's length says so before training
+
+        def factor(step: int) -> float:
+            return schedule(step, run_steps)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    @property
+    def run_steps(self) -> int | None:
+        """Length of the run in optimizer steps, or ``None`` where it has no end."""
+        steps = self.trainer.estimated_stepping_batches
+        return int(steps) if math.isfinite(steps) and steps > 0 else None
+
+    def setup(self, stage: str) -> None:
+        """Refuse images of another shape before anything is computed."""
+        shape = getattr(getattr(self.trainer, "datamodule", None), "image_shape", None)
+        if shape is not None:
+            self.check_image_shape(shape)
+
+    def check_image_shape(self, shape: tuple[int, ...]) -> None:
+        """Compare the shape of the data's images with the network's.
+
+        Args:
+            shape: Channels, height and width of the data.
+
+        Raises:
+            ValueError: They differ.
+        """
+        if tuple(shape) != tuple(self.image_shape):
+            raise ValueError(
+                f"the data has images of {_shape(shape)} and the network was built for "
+                f"{_shape(self.image_shape)} (channels x height x width): set "
+                f"model.network.image_shape to {list(shape)}, or choose other data"
+            )
+
+    # Evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        """Seed the noise and clear the counts."""
+        self._start_evaluation()
+
+    def on_test_epoch_start(self) -> None:
+        """Seed the noise and clear the counts."""
+        self._start_evaluation()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Measure the bound at exact draws and, beside it, the relaxed objective."""
+        image = batch.image
+        features = self.encoder(image)
+        index = self.bottleneck.draw(features, 1, self._exact_noise)
+        log_px = self.log_px(self.bottleneck.embed(index), image).squeeze(0)
+        kl = self.bottleneck.kl(features)
+        # The same seed as the exact draws: an estimator whose code is hard has a gap of 0.
+        relaxed = self.bottleneck.expectation(
+            lambda z: self.log_px(z, image), features, self._relaxed_noise
+        ).value
+        self.code_usage.update(self.bottleneck.count(self.bottleneck.mode(features)))
+        self._log_means(
+            {
+                "val/elbo": log_px - kl,
+                "val/kl": kl,
+                "val/reconstruction": -log_px,
+                "val/elbo_relaxed": relaxed - kl,
+                "val/relaxation_gap": relaxed - log_px,
+            },
+            progress_bar="val/elbo",
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Reduce the counts of the whole epoch."""
+        self._log_usage("val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Measure the bounds at many exact draws and, where it can be counted, log p(x)."""
+        image = batch.image
+        features = self.encoder(image)
+        ev = self.evaluation
+        b = bounds(
+            image,
+            features,
+            self.bottleneck,
+            self.log_px,
+            ev.iwae_samples,
+            ev.chunk,
+            self._exact_noise,
+        )
+        self.code_usage.update(self.bottleneck.count(self.bottleneck.mode(features)))
+        values = {
+            "test/elbo": b.elbo,
+            "test/iwae": b.iwae,
+            "test/kl": self.bottleneck.kl(features),
+            "test/reconstruction": -b.log_px,
+            "test/bits_per_dim": -b.elbo / (math.prod(self.image_shape) * math.log(2)),
+        }
+        states = self.bottleneck.num_states
+        if states is not None and states <= ev.max_states:
+            values["test/log_px"] = exact_log_px(
+                image, self.bottleneck, self.decoder, self.likelihood, ev.chunk
+            )
+        self._log_means(values)
+
+    def on_test_epoch_end(self) -> None:
+        """Reduce the counts of the whole epoch."""
+        self._log_usage("test")
+
+    # Use
+
+    @torch.no_grad()
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the most probable code.
+
+        Args:
+            image: Pixels in [0, 1], ``(B, C, H, W)``.
+
+        Returns:
+            Integers ``(B, ...)``.
+
+        Raises:
+            ValueError: The images are of another shape than the network's.
+        """
+        if tuple(image.shape[1:]) != tuple(self.image_shape):
+            raise ValueError(
+                f"images must be (B, {', '.join(map(str, self.image_shape))}); "
+                f"got {tuple(image.shape)}"
+            )
+        with self._evaluating():
+            return self.bottleneck.mode(self.encoder(image))
+
+    @torch.no_grad()
+    def decode(self, index: Tensor) -> Tensor:
+        """Return the expected image of a code.
+
+        Args:
+            index: Integers ``(B, ...)`` in [0, K).
+
+        Returns:
+            Pixels in [0, 1], ``(B, C, H, W)``.
+
+        Raises:
+            ValueError: An integer out of range.
+        """
+        num_codes = self.bottleneck.counts_shape[-1]
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < num_codes:
+            raise ValueError(
+                f"a code's integers must be in [0, {num_codes}); got "
+                f"{int(index.min())} to {int(index.max())}"
+            )
+        with self._evaluating():
+            return self.likelihood.mean(self.decoder(self.bottleneck.embed(index)))
+
+    def reconstruct(self, image: Tensor) -> Tensor:
+        """Return the expected image of the most probable code; shapes as in `encode`."""
+        return self.decode(self.encode(image))
+
+    @torch.no_grad()
+    def reconstruct_relaxed(self, image: Tensor, generator: Generator | None = None) -> Tensor:
+        """Return the expected image of the code that the estimator sends forward in training.
+
+        Args:
+            image: Pixels in [0, 1], ``(B, C, H, W)``.
+            generator: Where the noise comes from; the global one by default.
+        """
+        means: list[Tensor] = []
+
+        def decode(code: Tensor) -> Tensor:
+            means.append(self.likelihood.mean(self.decoder(code[0])))
+            return code.flatten(2).sum(-1)
+
+        with self._evaluating():
+            self.bottleneck.expectation(decode, self.encoder(image), generator)
+        return means[0]
+
+    def sample(self, count: int, generator: Generator | None = None) -> Tensor:
+        """Draw codes from the prior and return their expected images, ``(count, C, H, W)``."""
+        return self.decode(self.bottleneck.sample_prior(count, generator))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep out of the file what a load without executing code could not read.
+
+        A model built in Python from parts (a `Network`, a `Bottleneck`) is loaded by passing the
+        same parts to `load_from_checkpoint`.
+        """
+        hparams = checkpoint.get("hyper_parameters", {})
+        plain = {key: value for key, value in hparams.items() if _is_plain(value)}
+        checkpoint["hyper_parameters"] = plain
+
+    # Details
+
+    def _log_training(self, loss: Tensor, log_px: Tensor, kl: Tensor) -> None:
+        with torch.no_grad():
+            log_px, kl = log_px.mean(), kl.mean()
+            values = {"train/loss": loss, "train/kl": kl, "train/reconstruction": -log_px}
+        self.log_dict(values)
+        self.log("train/elbo", log_px - kl, prog_bar=True)
+
+    def _log_means(self, values: Mapping[str, Tensor], progress_bar: str = "") -> None:
+        for name, value in values.items():
+            self.log(
+                name,
+                value.mean(),
+                batch_size=len(value),
+                on_step=False,
+                on_epoch=True,
+                sync_dist=True,
+                prog_bar=name == progress_bar,
+            )
+
+    def _log_usage(self, stage: str) -> None:
+        counts = self.code_usage.compute()
+        self.log(f"{stage}/perplexity", CodebookUsage.perplexity(counts).float())
+        self.log(f"{stage}/usage", CodebookUsage.usage(counts).float())
+        self.code_usage.reset()
+
+    def _start_evaluation(self) -> None:
+        # Every process its own noise, the same at each evaluation.
+        seed = self.evaluation.seed + self.global_rank
+        self._exact_noise = Generator(self.device).manual_seed(seed)
+        self._relaxed_noise = Generator(self.device).manual_seed(seed)
+        self.code_usage.reset()
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training: dict[nn.Module, bool] = {m: m.training for m in self.modules()}
+        self.eval()
+        try:
+            yield
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(v) for v in value)
+    return value is None or isinstance(value, (bool, int, float, str))

@@ -1,0 +1,58 @@
+"""The categorical-latent VAE: independent categoricals between two small networks."""
+
+import warnings
+
+from pytorch_lightning.cli import OptimizerCallable
+
+from dvae.bottlenecks.base import Bottleneck
+from dvae.bottlenecks.categorical import CategoricalBottleneck
+from dvae.likelihoods import Bernoulli, Likelihood
+from dvae.models.base import DiscreteVAE
+from dvae.models.evaluation import Evaluation
+from dvae.networks.base import Network
+from dvae.networks.mlp import MLP
+from dvae.schedules import Schedule
+
+__all__ = ["CategoricalVAE"]
+
+
+class CategoricalVAE(DiscreteVAE):
+    """A VAE whose code is L categories; see `DiscreteVAE` for the arguments.
+
+    By default 20 latents of 10 categories, perceptrons 784-512-256 and back, Bernoulli pixels.
+
+    References:
+        E. Jang, S. Gu, B. Poole, 2017, arXiv 1611.01144, section 4.2.
+
+    Example:
+        >>> import torch
+        >>> model = CategoricalVAE()
+        >>> model.encode(torch.rand(2, 1, 28, 28)).shape
+        torch.Size([2, 20])
+        >>> model.sample(3).shape
+        torch.Size([3, 1, 28, 28])
+    """
+
+    def __init__(
+        self,
+        network: Network | None = None,
+        bottleneck: Bottleneck | None = None,
+        likelihood: Likelihood | None = None,
+        beta: float = 1.0,
+        optimizer: OptimizerCallable | None = None,
+        lr_schedule: Schedule | None = None,
+        evaluation: Evaluation | None = None,
+    ) -> None:
+        super().__init__(
+            network=MLP() if network is None else network,
+            bottleneck=CategoricalBottleneck() if bottleneck is None else bottleneck,
+            likelihood=Bernoulli() if likelihood is None else likelihood,
+            beta=beta,
+            optimizer=optimizer,
+            lr_schedule=lr_schedule,
+            evaluation=evaluation,
+        )
+        with warnings.catch_warnings():
+            # Lightning warns of module arguments here; `on_save_checkpoint` leaves them out.
+            warnings.simplefilter("ignore", UserWarning)
+            self.save_hyperparameters(logger=False)

@@ -1,0 +1,145 @@
+"""Reading checkpoints without executing code, and taking over weights from another run."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["WeightReport", "check_weights", "load_weights", "read_checkpoint"]
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """What became of the weights of a checkpoint, by name.
+
+    Attributes:
+        loaded: In both, of the same shape.
+        missing: In the model only; they keep their fresh values.
+        unexpected: In the checkpoint only; ignored.
+        reshaped: In both, of different shapes (checkpoint, model); not loaded.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    reshaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+    @property
+    def matches(self) -> bool:
+        """Whether every weight found its place."""
+        return not (self.missing or self.unexpected or self.reshaped)
+
+    def __str__(self) -> str:
+        lines = [f"loaded {len(self.loaded)} tensors"]
+        lines += [f"  missing (fresh values kept): {name}" for name in self.missing]
+        lines += [f"  not in the model (ignored): {name}" for name in self.unexpected]
+        lines += [
+            f"  another shape (not loaded): {name} {list(old)} in the checkpoint, {list(new)} here"
+            for name, old, new in self.reshaped
+        ]
+        return "\n".join(lines)
+
+    def problem(self) -> str:
+        """Say in one line what does not match."""
+        parts = []
+        if self.reshaped:
+            name, old, new = self.reshaped[0]
+            parts.append(f"{name} is {list(old)} there and {list(new)} here{_more(self.reshaped)}")
+        if self.missing:
+            parts.append(f"{self.missing[0]} is missing there{_more(self.missing)}")
+        if self.unexpected:
+            parts.append(f"{self.unexpected[0]} is not in this model{_more(self.unexpected)}")
+        return "; ".join(parts)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint; no code in it is executed.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content, tensors on the CPU.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is cut short, holds more than plain data, or is no checkpoint.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is no checkpoint that can be read safely: it is damaged, or holds objects "
+            "other than tensors and plain values, which would have to be executed"
+        ) from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, OSError) as error:
+        raise ValueError(
+            f"{path} is cut short or damaged: use another checkpoint of the run"
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
+        raise ValueError(f"{path} is no checkpoint of a model: it has no state_dict")
+    return content
+
+
+def check_weights(module: nn.Module, state_dict: Mapping[str, Tensor]) -> WeightReport:
+    """Compare the weights of a checkpoint with a model, by name and shape.
+
+    Args:
+        module: The model.
+        state_dict: The weights.
+    """
+    own = module.state_dict()
+    reshaped = tuple(
+        (name, tuple(state_dict[name].shape), tuple(tensor.shape))
+        for name, tensor in own.items()
+        if name in state_dict and state_dict[name].shape != tensor.shape
+    )
+    changed = {name for name, _, _ in reshaped}
+    return WeightReport(
+        loaded=tuple(n for n in own if n in state_dict and n not in changed),
+        missing=tuple(n for n in own if n not in state_dict),
+        unexpected=tuple(n for n in state_dict if n not in own),
+        reshaped=reshaped,
+    )
+
+
+def load_weights(
+    module: nn.Module, path: str | Path, allow_mismatch: bool = False
+) -> WeightReport:
+    """Take over the weights of a checkpoint, and nothing else of it.
+
+    Args:
+        module: The model; untouched if this fails.
+        path: The checkpoint.
+        allow_mismatch: Whether weights may be left over, missing, or of another shape.
+
+    Returns:
+        What became of each weight.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, nothing in it fits, or there is a mismatch that is not
+            allowed.
+    """
+    state_dict = read_checkpoint(path)["state_dict"]
+    report = check_weights(module, state_dict)
+    if not report.loaded:
+        raise ValueError(f"nothing in {path} fits this model: {report.problem()}")
+    if not (report.matches or allow_mismatch):
+        raise ValueError(
+            f"{path} is of another model: {report.problem()} (--allow_mismatch true takes over "
+            "what fits)"
+        )
+    module.load_state_dict({name: state_dict[name] for name in report.loaded}, strict=False)
+    return report
+
+
+def _more(items: tuple[Any, ...]) -> str:
+    return f" (and {len(items) - 1} more)" if len(items) > 1 else ""

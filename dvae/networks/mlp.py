@@ -1,0 +1,71 @@
+"""Multilayer perceptrons on flattened images."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from dvae.networks.base import Network
+
+__all__ = ["MLP"]
+
+
+@dataclass(frozen=True)
+class MLP(Network):
+    """Fully connected encoder and, mirrored, decoder.
+
+    Args:
+        image_shape: Channels, height and width.
+        hidden: Widths of the encoder's hidden layers, outermost first; the decoder has them in
+            reverse.
+        norm: Normalisation of each hidden layer: ``batch`` or ``none``.
+
+    Raises:
+        ValueError: A width or a size below 1.
+    """
+
+    image_shape: tuple[int, int, int] = (1, 28, 28)
+    hidden: Sequence[int] = (512, 256)
+    norm: Literal["batch", "none"] = "batch"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        for name, values in (("image_shape", self.image_shape), ("hidden", self.hidden)):
+            if any(value < 1 for value in values):
+                raise ValueError(f"MLP.{name} must hold numbers >= 1; got {list(values)}")
+        if self.norm not in ("batch", "none"):
+            raise ValueError(f"MLP.norm must be 'batch' or 'none'; got {self.norm!r}")
+
+    def encoder(self, out_features: int) -> nn.Module:
+        """Build ``(B, C, H, W)`` to ``(B, out_features)``, no activation at the end."""
+        widths = [math.prod(self.image_shape), *self.hidden]
+        return nn.Sequential(Standardize(), nn.Flatten(), *self._hidden(widths, out_features))
+
+    def decoder(self, in_features: int, params_per_channel: int) -> nn.Module:
+        """Build ``(B, in_features)`` to ``(B, params_per_channel * C, H, W)``."""
+        channels, height, width = self.image_shape
+        shape = (params_per_channel * channels, height, width)
+        widths = [in_features, *reversed(self.hidden)]
+        return nn.Sequential(*self._hidden(widths, math.prod(shape)), nn.Unflatten(1, shape))
+
+    def _hidden(self, widths: list[int], out_features: int) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        batch_norm = self.norm == "batch"
+        for width_in, width_out in zip(widths, widths[1:], strict=False):
+            layers.append(nn.Linear(width_in, width_out, bias=not batch_norm))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(width_out))
+            layers.append(nn.ReLU(inplace=True))
+        return [*layers, nn.Linear(widths[-1], out_features)]
+
+
+class Standardize(nn.Module):
+    """Map pixels from [0, 1] to [-1, 1]: about centred, so that the first layer learns faster."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return ``2 x - 1``."""
+        return image * 2 - 1

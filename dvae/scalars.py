@@ -1,0 +1,92 @@
+"""Named scalars of a module that a schedule may move: buffers with a stated range."""
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Range", "ScalarRef", "annealable_scalars", "register_scalar"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values a scalar may take.
+
+    Attributes:
+        low: The lower end.
+        low_allowed: Whether the lower end itself is allowed.
+        high: The upper end, always allowed if finite.
+    """
+
+    low: float
+    low_allowed: bool = True
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        low = f"{'>=' if self.low_allowed else '>'} {self.low:g}"
+        return low if math.isinf(self.high) else f"{low} and <= {self.high:g}"
+
+    def check(self, name: str, value: float) -> None:
+        """Refuse a value outside the range.
+
+        Args:
+            name: What the value is called in the message.
+            value: The value.
+
+        Raises:
+            ValueError: The value is no finite number, or outside.
+        """
+        fits = (
+            isinstance(value, Real)
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and (self.low <= value if self.low_allowed else self.low < value)
+            and value <= self.high
+        )
+        if not fits:
+            raise ValueError(f"{name} must be a number {self}; got {value!r}")
+
+
+@dataclass(frozen=True)
+class ScalarRef:
+    """A scalar found in a module: its buffer and the range it was declared with."""
+
+    path: str
+    buffer: Tensor
+    range: Range
+
+
+def register_scalar(module: nn.Module, name: str, value: float, allowed: Range) -> None:
+    """Add a scalar to a module as a float32 buffer, so that it travels in every checkpoint.
+
+    Args:
+        module: Where it belongs.
+        name: Its name, also that of the buffer.
+        value: The starting value.
+        allowed: The values it may take, now and when annealed.
+
+    Raises:
+        ValueError: The value is outside the range.
+    """
+    allowed.check(name, value)
+    module.register_buffer(name, torch.tensor(float(value)))
+    module.__dict__.setdefault("_scalar_ranges", {})[name] = allowed
+
+
+def annealable_scalars(module: nn.Module) -> dict[str, ScalarRef]:
+    """List the scalars declared anywhere in a module.
+
+    Args:
+        module: The root of the search.
+
+    Returns:
+        The scalars by their dotted path from the root.
+    """
+    found: dict[str, ScalarRef] = {}
+    for prefix, child in module.named_modules():
+        for name, allowed in child.__dict__.get("_scalar_ranges", {}).items():
+            path = f"{prefix}.{name}" if prefix else name
+            found[path] = ScalarRef(path, child.get_buffer(name), allowed)
+    return found
