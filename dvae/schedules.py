@@ -79,8 +79,12 @@ def resolve_steps(steps: int | float | None, run_steps: int | None, name: str = 
 
 def _check_steps(steps: int | float | None, name: str) -> None:
     fraction = isinstance(steps, float)
-    if isinstance(steps, bool) or (steps is not None and not (steps > 0)) or (
-        fraction and not steps <= 1  # type: ignore[operator]
+    if (
+        isinstance(steps, bool)
+        or (steps is not None and not (steps > 0))
+        or (
+            fraction and not steps <= 1  # type: ignore[operator]
+        )
     ):
         raise ValueError(
             f"{name}.steps must be a whole number >= 1, a fraction of the run in (0, 1], "
@@ -202,7 +206,7 @@ class Exponential(_Ramp):
             )
 
     def _at(self, progress: float) -> float:
-        return self.start * (self.end / self.start) ** progress
+        return float(self.start * (self.end / self.start) ** progress)
 
 
 @dataclass(frozen=True)

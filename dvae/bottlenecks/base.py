@@ -80,6 +80,26 @@ class Bottleneck(nn.Module, ABC):
         """
 
     @abstractmethod
+    def bound(
+        self,
+        f: Callable[[Tensor], Tensor],
+        features: Tensor,
+        samples: int,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Estimate the m-sample bound on log p(x), with the estimator's gradient.
+
+        Args:
+            f: log p(x | z): takes decoder inputs ``(S, B, *code)``, returns ``(S, B)``.
+            features: Encoder output ``(B, in_features, ...)``.
+            samples: Draws m.
+            generator: Where the noise comes from; the global one by default.
+
+        Returns:
+            Nats per example, ``(B,)``.
+        """
+
+    @abstractmethod
     def kl(self, features: Tensor) -> Tensor:
         """Return the exact KL to the prior, nats per example ``(B,)``."""
 

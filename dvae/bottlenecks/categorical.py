@@ -81,9 +81,27 @@ class CategoricalBottleneck(Bottleneck):
         kl = self._kl(logits)
         return Expectation(value, kl, torch.zeros_like(kl))
 
+    def bound(
+        self,
+        f: Callable[[Tensor], Tensor],
+        features: Tensor,
+        samples: int,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Weigh f by prior over posterior; see `Bottleneck.bound`."""
+        logits = self.logits(features)
+        # Finite where a category is masked, so that 0 * -inf does not spoil the sum.
+        log_q = logits.log_softmax(-1).clamp_min(torch.finfo(logits.dtype).min)
+
+        def log_weight(code: Tensor) -> Tensor:
+            # Linear in the code, so that relaxed codes have a weight too.
+            return f(code.flatten(2)) + (code * (self.log_prior_probs - log_q)).sum((-2, -1))
+
+        return self.estimator.bound(log_weight, logits, samples, generator)
+
     def logits(self, features: Tensor) -> Tensor:
         """Split features ``(B, L * K)`` into logits ``(B, L, K)``, at least in float32."""
-        return check_logits(features.unflatten(1, self.counts_shape))
+        return check_logits(features.reshape(-1, *self.counts_shape))
 
     def kl(self, features: Tensor) -> Tensor:
         """Sum the exact KL over the latents; see `Bottleneck.kl`."""

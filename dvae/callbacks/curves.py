@@ -50,7 +50,7 @@ class Curves(Callback):
         batch_idx: int,
     ) -> None:
         """Collect the training values as often as they are logged."""
-        if trainer.global_step % trainer.log_every_n_steps:
+        if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         for path, scalar in annealable_scalars(pl_module).items():
             name = f"anneal/{path.rsplit('.', 1)[-1]}"
@@ -90,12 +90,12 @@ def draw_curves(points: dict[str, list[tuple[int, float]]], path: Any) -> None:
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False}):
         figure = Figure(figsize=(12, 6), layout="constrained")
         FigureCanvasAgg(figure)
-        for axes, (title, unit, names) in zip(
-            figure.subplots(2, 3).flat, PANELS, strict=True
-        ):
+        for axes, (title, unit, names) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
             for name in names:
                 if points.get(name):
-                    axes.plot(*zip(*points[name], strict=True), label=name, linewidth=1.3)
+                    xs, ys = zip(*points[name], strict=True)
+                    marker = "." if len(xs) < 30 else None
+                    axes.plot(xs, ys, label=name, linewidth=1.3, marker=marker)
             axes.set(title=title, xlabel="step", ylabel=unit)
             if axes.lines:
                 axes.legend(frameon=False)

@@ -1,18 +1,129 @@
 """Bad input, said in one line."""
 
+import ast
+import difflib
+import importlib
+import inspect
 import re
+from typing import Any
 
 __all__ = ["one_line"]
 
-_KEY = re.compile(r'(?:Parser|Validation|Problem with given class_path|Key)[^"]*"([^"]+)"')
+_OPTION = re.compile(r"Option '([^']+)' is not accepted")
+_CLASS = re.compile(
+    r"(?:Expected a dot import path string: (\S+)"
+    r"|Unexpected import path format: (\S+)"
+    r"|Not a valid subclass of \w+\. Got value: (\S+))"
+)
+_CLASS_PATH = re.compile(r"Problem with given class_path '([^']+)'")
+_BASE = re.compile(r"Subtypes: \[<class '([^']+)'>")
+_KEY = re.compile(r'Parser key "([^"]+)":')
+# What the parser says about the alternatives that it also tried.
+_NOISE = re.compile(
+    r"Does not validate against|^Subtypes:|^Errors:|^Given value|Expected a <class 'NoneType'>"
+    r"|^Problem with given class_path '[^']+':$|either not accessible or invalid$"
+)
 
 
 def one_line(error: BaseException) -> str:
     """Reduce an error to one line for people.
 
+    The parser reports a wrong value together with all that it tried on the way to it; what is
+    wanted is the innermost message, the key it belongs to, and what is allowed there.
+
     Args:
-        error: Usually a `ValueError`, or what the parser raised with the whole history of its
-            attempts in the text.
+        error: What was raised.
     """
     text = str(error).strip() or type(error).__name__
-    return re.sub(r"\s+", " ", text)
+    return (
+        _unknown_option(text)
+        or _unknown_class(text)
+        or _innermost(text)
+        or re.sub(r"\s+", " ", text)
+    )
+
+
+def _unknown_option(text: str) -> str | None:
+    found = _OPTION.search(text)
+    if not found:
+        return None
+    option = found.group(1)
+    if option == "class_path":
+        given = re.search(r"Given value: (\{.*\})", text)
+        keys = list(_literal(given.group(1))) if given else []
+        return (
+            f"{_path(text, found.start())}: a class is written as class_path and init_args; "
+            f"got the keys {', '.join(keys)}"
+        )
+    paths = [m.group(1) for m in _CLASS_PATH.finditer(text, 0, found.start())]
+    if not paths:
+        return re.sub(r"\s+", " ", text)
+    cls = _import(paths[-1])
+    allowed = [] if cls is None else list(inspect.signature(cls).parameters)
+    name = paths[-1].rsplit(".", 1)[-1]
+    return f"{name} has no setting {option!r}{_suggest(option, allowed)}"
+
+
+def _unknown_class(text: str) -> str | None:
+    found = _CLASS.search(text)
+    if not found:
+        return None
+    name = next(group for group in found.groups() if group).strip("'\"")
+    bases = [m.group(1) for m in _BASE.finditer(text, 0, found.start())]
+    base = _import(bases[-1]) if bases else None
+    if base is None:
+        return f"{_path(text, found.start())}: there is no class {name!r}"
+    allowed = sorted(
+        cls.__name__
+        for cls in _subclasses(base)
+        if not inspect.isabstract(cls) and not cls.__name__.startswith("_")
+    )
+    return f"there is no {base.__name__} called {name!r}{_suggest(name, allowed)}"
+
+
+def _innermost(text: str) -> str | None:
+    lines = [line.strip().removeprefix("- ").strip() for line in text.splitlines()]
+    for number, line in enumerate(lines):
+        message = _KEY.sub("", line).strip()
+        if not message or _NOISE.search(message):
+            continue
+        position = text.find(line)
+        path = _path(text, position + len(line)) if _KEY.search(text) else ""
+        rest = " ".join(other for other in lines[number + 1 :] if "Union" not in text and other)
+        message = re.sub(r"<class '([^']+)'>", r"\1", f"{message} {rest}".strip())
+        return f"{path}: {message}" if path and not message.startswith(path) else message
+    return None
+
+
+def _path(text: str, end: int) -> str:
+    return ".".join(m.group(1) for m in _KEY.finditer(text, 0, end)) or "config"
+
+
+def _suggest(name: str, allowed: list[str]) -> str:
+    if not allowed:
+        return ""
+    close = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return (
+        f"{hint} There are: {', '.join(allowed)}" if close else f"; there are: {', '.join(allowed)}"
+    )
+
+
+def _subclasses(cls: type) -> set[type]:
+    found = set(cls.__subclasses__())
+    return found.union(*(_subclasses(child) for child in found))
+
+
+def _import(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {}

@@ -107,7 +107,7 @@ class DVAECLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse what cannot work before a file of the run is written."""
         self._check_inputs("fit")
-        for callback in self.trainer.callbacks:
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Anneal):
                 callback.setup(self.trainer, self.model, "fit")
         init_from = self._get(self.config, "init_from")
@@ -196,6 +196,9 @@ def main(args: list[str] | None = None) -> int:
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("dvae").setLevel(logging.INFO)
+    # Hints and advertisements; what matters of it is in the summary.
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="jsonargparse|pytorch_lightning")
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     os.environ.setdefault("WANDB_SILENT", "true")

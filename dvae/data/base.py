@@ -166,7 +166,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         assert self._train is not None
         total = torch.zeros(self.image_shape, dtype=torch.int64)
         # In chunks, because the sum widens every byte it reads to eight.
-        for chunk in self._train.images.split(8192):
+        for chunk in torch.split(self._train.images, 8192):
             total += chunk.sum(0, dtype=torch.int64)
         return (total.double() / (255 * len(self._train.images))).float()
 

@@ -68,6 +68,6 @@ def binarize_once(images: Tensor, binarization: Binarization, split: str) -> Ten
         return (images > 127).to(torch.uint8).mul_(255)
     generator = seeded_generator(f"binarisation of the {split} split")
     out = torch.empty_like(images)
-    for source, target in zip(images.split(_CHUNK), out.split(_CHUNK), strict=True):
+    for source, target in zip(torch.split(images, _CHUNK), torch.split(out, _CHUNK), strict=True):
         target.copy_(draw(source, generator))
     return out.mul_(255)

@@ -5,9 +5,9 @@ from pathlib import Path
 from dvae.data.base import ImageDataModule, Images, Split
 from dvae.data.mnist_layout import find_layout, layout_folders, load_layout
 
-__all__ = ["MNIST"]
+__all__ = ["BUNDLED", "MNIST"]
 
-_BUNDLED = Path(__file__).parent / "files" / "mnist"
+BUNDLED = Path(__file__).parent / "files" / "mnist"
 
 _MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -46,6 +46,6 @@ class MNIST(ImageDataModule):
             ValueError: If a file is damaged.
         """
         if self.data_dir is None:
-            return load_layout(_BUNDLED, split, _MD5)
+            return load_layout(BUNDLED, split, _MD5)
         root = Path(self.data_dir).expanduser()
         return load_layout(find_layout(layout_folders(root, "MNIST")) or root, split, _MD5)

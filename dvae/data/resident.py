@@ -140,5 +140,5 @@ class ResidentLoader:
         generator = seeded_generator("order of the training images", self.seed, epoch)
         order = torch.randperm(len(self.images), generator=generator)
         share = order[self._share][: self._per_epoch].contiguous().to(self.images.device)
-        self._indices = share.split(self.batch_size)
+        self._indices = torch.split(share, self.batch_size)
         self._epoch = epoch

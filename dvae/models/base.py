@@ -15,15 +15,15 @@ from dvae.bottlenecks.base import Bottleneck
 from dvae.likelihoods import Likelihood
 from dvae.metrics import CodebookUsage
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
+from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.networks.base import Network
-from dvae.scalars import Range, register_scalar
 from dvae.schedules import Schedule
 
 __all__ = ["DiscreteVAE"]
 
 
 class DiscreteVAE(pl.LightningModule):
-    r"""A VAE with a discrete code, trained on :math:`\log p(x|z) - \beta\,\mathrm{KL}(q \| p)`.
+    """A VAE with a discrete code, trained through a pluggable estimator of the gradient.
 
     Everything is in nats per example, summed over pixels and positions and averaged over the
     batch last. What validation and test report as ``elbo`` is the expectation under codes drawn
@@ -33,23 +33,18 @@ class DiscreteVAE(pl.LightningModule):
         network: Recipe of encoder and decoder.
         bottleneck: The discrete posterior and prior.
         likelihood: Distribution of the image given the decoder's output.
-        beta: Weight of the KL, at least 0; a buffer that `Anneal` may move.
+        objective: What training maximises; the ELBO by default.
         optimizer: Makes the optimizer from the parameters; AdamW (learning rate 2e-3) by default.
         lr_schedule: Factor on the optimizer's learning rate for each step; constant by default.
         evaluation: How much work the test puts into its bounds.
-
-    Raises:
-        ValueError: ``beta`` is negative.
     """
-
-    beta: Tensor
 
     def __init__(
         self,
         network: Network,
         bottleneck: Bottleneck,
         likelihood: Likelihood,
-        beta: float = 1.0,
+        objective: Objective | None = None,
         optimizer: OptimizerCallable | None = None,
         lr_schedule: Schedule | None = None,
         evaluation: Evaluation | None = None,
@@ -60,7 +55,7 @@ class DiscreteVAE(pl.LightningModule):
         self.bottleneck = bottleneck
         self.decoder = network.decoder(bottleneck.code_features, likelihood.params_per_channel)
         self.likelihood = likelihood
-        register_scalar(self, "beta", beta, Range(0.0))
+        self.objective = ELBO() if objective is None else objective
         self.evaluation = Evaluation() if evaluation is None else evaluation
         self.code_usage = CodebookUsage(bottleneck.counts_shape)
         self._make_optimizer = optimizer
@@ -73,11 +68,10 @@ class DiscreteVAE(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, nats per example."""
         image = batch.image
-        out = self.bottleneck.expectation(lambda z: self.log_px(z, image), self.encoder(image))
-        log_px, kl = out.value, out.kl
-        loss = -(log_px - self.beta * kl).mean() + out.loss.mean()
-        self._log_training(loss, log_px, kl)
-        return loss
+        features = self.encoder(image)
+        out = self.objective(lambda z: self.log_px(z, image), features, self.bottleneck)
+        self._log_training(out)
+        return out.loss  # type: ignore[no-any-return]
 
     def log_px(self, code: Tensor, image: Tensor) -> Tensor:
         """Log-likelihood of images given codes.
@@ -294,12 +288,15 @@ class DiscreteVAE(pl.LightningModule):
 
     # Details
 
-    def _log_training(self, loss: Tensor, log_px: Tensor, kl: Tensor) -> None:
+    def _log_training(self, out: ObjectiveOutput) -> None:
         with torch.no_grad():
-            log_px, kl = log_px.mean(), kl.mean()
-            values = {"train/loss": loss, "train/kl": kl, "train/reconstruction": -log_px}
-        self.log_dict(values)
-        self.log("train/elbo", log_px - kl, prog_bar=True)
+            values = {
+                "train/loss": out.loss,
+                "train/kl": out.kl.mean(),
+                "train/reconstruction": -out.log_px.mean(),
+            }
+            self.log_dict(values)
+            self.log("train/elbo", out.bound.mean(), prog_bar=True)
 
     def _log_means(self, values: Mapping[str, Tensor], progress_bar: str = "") -> None:
         for name, value in values.items():

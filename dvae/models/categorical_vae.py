@@ -9,6 +9,7 @@ from dvae.bottlenecks.categorical import CategoricalBottleneck
 from dvae.likelihoods import Bernoulli, Likelihood
 from dvae.models.base import DiscreteVAE
 from dvae.models.evaluation import Evaluation
+from dvae.models.objectives import Objective
 from dvae.networks.base import Network
 from dvae.networks.mlp import MLP
 from dvae.schedules import Schedule
@@ -38,7 +39,7 @@ class CategoricalVAE(DiscreteVAE):
         network: Network | None = None,
         bottleneck: Bottleneck | None = None,
         likelihood: Likelihood | None = None,
-        beta: float = 1.0,
+        objective: Objective | None = None,
         optimizer: OptimizerCallable | None = None,
         lr_schedule: Schedule | None = None,
         evaluation: Evaluation | None = None,
@@ -47,7 +48,7 @@ class CategoricalVAE(DiscreteVAE):
             network=MLP() if network is None else network,
             bottleneck=CategoricalBottleneck() if bottleneck is None else bottleneck,
             likelihood=Bernoulli() if likelihood is None else likelihood,
-            beta=beta,
+            objective=objective,
             optimizer=optimizer,
             lr_schedule=lr_schedule,
             evaluation=evaluation,

@@ -110,9 +110,7 @@ def check_weights(module: nn.Module, state_dict: Mapping[str, Tensor]) -> Weight
     )
 
 
-def load_weights(
-    module: nn.Module, path: str | Path, allow_mismatch: bool = False
-) -> WeightReport:
+def load_weights(module: nn.Module, path: str | Path, allow_mismatch: bool = False) -> WeightReport:
     """Take over the weights of a checkpoint, and nothing else of it.
 
     Args:

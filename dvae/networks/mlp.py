@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class MLP(Network):
     def _hidden(self, widths: list[int], out_features: int) -> list[nn.Module]:
         layers: list[nn.Module] = []
         batch_norm = self.norm == "batch"
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in pairwise(widths):
             layers.append(nn.Linear(width_in, width_out, bias=not batch_norm))
             if batch_norm:
                 layers.append(nn.BatchNorm1d(width_out))

@@ -1,6 +1,7 @@
 """The laws of the data module: one split for all seeds, one protocol, nothing loaded twice."""
 
 import logging
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,7 @@ def test_what_a_model_sees(binarization: Binarization) -> None:
         "test": 1,
         "predict": 1,
     }
-    for batch in sum(model.seen.values(), []):
+    for batch in chain.from_iterable(model.seen.values()):
         assert isinstance(batch, Batch) and batch.image.dtype == torch.float32
         assert batch.image.min() >= 0 and batch.image.max() <= 1
         if binarization == "none":

@@ -44,7 +44,7 @@ def test_write_then_read(tmp_path: Path, shape: tuple[int, ...], zipped: bool) -
 
 
 def test_missing(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="a.gz is missing: put the file there"):
+    with pytest.raises(FileNotFoundError, match=r"a\.gz is missing: put the file there"):
         read_idx(tmp_path / "a.gz")
 
 

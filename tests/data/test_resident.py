@@ -1,5 +1,6 @@
 """The laws of the resident loader: its order, its shares, and its place after a resume."""
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,10 @@ def drawn(source: ResidentLoader, epochs: int = 1) -> list[list[int]]:
     return [batch.label.tolist() for _ in range(epochs) for batch in source]
 
 
+def flat(batches: list[list[int]]) -> list[int]:
+    return list(chain.from_iterable(batches))
+
+
 def test_a_batch_holds_images_with_their_own_labels() -> None:
     for shuffle in (True, False):
         for batch in loader(shuffle=shuffle):
@@ -47,7 +52,7 @@ def test_batch_n_is_a_pure_function_of_seed_and_n() -> None:
 
 def test_seeds_and_epochs_do_not_share_permutations() -> None:
     epochs = [
-        tuple(sum(drawn(loader(seed=seed), 3)[10 * e : 10 * e + 10], []))
+        tuple(flat(drawn(loader(seed=seed), 3)[10 * e : 10 * e + 10]))
         for seed in (0, 1, 2, 2**32)
         for e in range(3)
     ]
@@ -59,7 +64,7 @@ def test_every_image_comes_at_most_once_an_epoch(count: int) -> None:
     source = loader(count)
     left_out = []
     for _ in range(4):
-        epoch = sum(drawn(source), [])
+        epoch = flat(drawn(source))
         assert len(epoch) == 50 and len(set(epoch)) == 50
         left_out.append(frozenset(range(count)) - set(epoch))
     if count == 53:
@@ -73,12 +78,12 @@ def test_ranks_are_disjoint(shuffle: bool, world_size: int) -> None:
         loader(53, 4, shuffle=shuffle, rank=rank, world_size=world_size)
         for rank in range(world_size)
     ]
-    shares = [sum(drawn(rank), []) for rank in ranks]
+    shares = [flat(drawn(rank)) for rank in ranks]
     union = set().union(*shares)
     assert len(union) == sum(map(len, shares))
     if shuffle:
         assert len({len(rank) for rank in ranks}) == 1
-        together = set(sum(drawn(loader(53, 53)), [])[: 4 * world_size * len(ranks[0])])
+        together = set(flat(drawn(loader(53, 53)))[: 4 * world_size * len(ranks[0])])
         assert union == together, "the ranks must share the one permutation"
     else:
         assert union == set(range(53))
@@ -89,10 +94,10 @@ def test_in_order_everything_comes_once_and_there_is_no_state() -> None:
     for _ in range(2):
         batches = drawn(source)
         assert len(batches) == len(source) == 11
-        assert sum(batches, []) == list(range(53))
+        assert flat(batches) == list(range(53))
         assert source.state_dict() == {"batches": 0}
     source.load_state_dict({"batches": 7})
-    assert sum(drawn(source), []) == list(range(53))
+    assert flat(drawn(source)) == list(range(53))
 
 
 def test_an_epoch_cut_short_goes_on_in_the_stream() -> None:

@@ -1,0 +1,237 @@
+"""Images per second of the main job, against what people write today and a bare loop.
+
+python -m benchmarks.training
+
+Four ways to train a 20x10 categorical VAE on MNIST, in turn, several rounds:
+
+- ours: `CategoricalVAE` under Lightning with the loggers and callbacks of the command line;
+- bare: a PyTorch loop that does the same arithmetic on the same batches, and nothing else;
+- peer: torchvision's MNIST with ToTensor in a DataLoader, F.gumbel_softmax, plain Adam,
+  Lightning; without worker processes, and with one for each core.
+"""
+
+import argparse
+import gzip
+import logging
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from benchmarks.measure import ratio, spread, write_csv
+from dvae.bottlenecks import CategoricalBottleneck
+from dvae.callbacks import Anneal, Checkpoints, Curves, RandomState, Reconstructions
+from dvae.cli.loggers import default_loggers
+from dvae.data import MNIST
+from dvae.data.mnist import BUNDLED
+from dvae.estimators import GumbelSoftmax
+from dvae.models import CategoricalVAE
+from dvae.schedules import Cosine
+
+BATCH = 200
+WARM_UP = 20
+
+
+class Clock(pl.Callback):
+    """Time the training steps after a warm-up."""
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        """Start the clock."""
+        if args[-1] == WARM_UP:
+            self.start = time.perf_counter()
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Read the clock."""
+        self.seconds = time.perf_counter() - getattr(self, "start", 0.0)
+
+
+def make_model() -> CategoricalVAE:
+    """Build the model of the default configuration."""
+    return CategoricalVAE(bottleneck=CategoricalBottleneck(estimator=GumbelSoftmax(1.0)))
+
+
+def ours(steps: int, folder: Path) -> float:
+    """Train as the command line does; return images per second."""
+    clock = Clock()
+    trainer = pl.Trainer(
+        max_steps=steps,
+        default_root_dir=folder,
+        logger=default_loggers(str(folder), "benchmark"),
+        callbacks=[
+            Anneal("tau", Cosine(1.0, 0.4)),
+            RandomState(),
+            Curves(),
+            Reconstructions(),
+            Checkpoints(),
+            clock,
+        ],
+        enable_model_summary=False,
+        enable_progress_bar=True,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+    )
+    trainer.fit(make_model(), datamodule=MNIST(batch_size=BATCH))
+    return (steps - WARM_UP) * BATCH / clock.seconds
+
+
+def bare(steps: int, folder: Path) -> float:
+    """Do the same arithmetic in a plain loop; return images per second."""
+    model = make_model()
+    data = MNIST(batch_size=BATCH)
+    data.setup("fit")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, fused=True)
+    schedule = Cosine(1.0, 0.4)
+    estimator = model.bottleneck.estimator
+    done = 0
+    start = time.perf_counter()
+    while True:
+        for batch in data.train_dataloader():
+            if done == WARM_UP:
+                start = time.perf_counter()
+            estimator.tau.fill_(schedule(done, steps))
+            image = batch.image.float().mul_(1 / 255)
+            logits = model.encoder(image).view(BATCH, 20, 10)
+            code = estimator(logits).code
+            params = model.decoder(code.flatten(1))
+            log_px = (image * params - F.softplus(params)).sum((1, 2, 3))
+            log_q = logits.log_softmax(-1)
+            kl = (log_q.exp() * (log_q - model.bottleneck.log_prior_probs)).sum((1, 2))
+            loss = -(log_px - kl).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done += 1
+            if done == steps:
+                return (steps - WARM_UP) * BATCH / (time.perf_counter() - start)
+
+
+class Peer(pl.LightningModule):
+    """The module that tutorials write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(784, 512),
+            nn.ReLU(),
+            nn.Linear(512, 256),
+            nn.ReLU(),
+            nn.Linear(256, 200),
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(200, 256),
+            nn.ReLU(),
+            nn.Linear(256, 512),
+            nn.ReLU(),
+            nn.Linear(512, 784),
+            nn.Sigmoid(),
+        )
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the negative ELBO."""
+        x, _ = batch
+        logits = self.encoder(x).view(-1, 20, 10)
+        z = F.gumbel_softmax(logits, tau=1.0)
+        reconstruction = self.decoder(z.flatten(1))
+        bce = F.binary_cross_entropy(reconstruction, x.flatten(1), reduction="sum") / len(x)
+        q = F.softmax(logits, -1)
+        kl = (q * (torch.log(q + 1e-20) - torch.log(torch.tensor(0.1)))).sum((1, 2)).mean()
+        loss: Tensor = bce + kl
+        self.log_dict({"train/loss": loss, "train/bce": bce, "train/kl": kl}, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """Return plain Adam."""
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+
+def peer(workers: int) -> Callable[[int, Path], float]:
+    """Return the recipe with so many worker processes of the loader."""
+
+    def run(steps: int, folder: Path) -> float:
+        data = datasets.MNIST(folder, train=True, transform=transforms.ToTensor())
+        loader = DataLoader(
+            data,
+            batch_size=BATCH,
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+        clock = Clock()
+        trainer = pl.Trainer(
+            max_steps=steps,
+            default_root_dir=folder,
+            enable_model_summary=False,
+            callbacks=[clock],
+        )
+        trainer.fit(Peer(), loader)
+        return (steps - WARM_UP) * BATCH / clock.seconds
+
+    return run
+
+
+def main() -> None:
+    """Measure, print and write the CSV."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=220)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    workers = torch.get_num_threads()
+    ways: dict[str, Callable[[int, Path], float]] = {
+        "ours": ours,
+        "bare loop": bare,
+        "peer, no workers": peer(0),
+        f"peer, {workers} workers": peer(workers),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        unpack_mnist(folder)
+        for _ in range(args.rounds):
+            for way, run in ways.items():
+                speeds[way].append(run(args.steps, folder))
+    rows = []
+    print(f"\n{'':20}{'images/s':>10}  ours / this, median (p20 to p80)")
+    for way, values in speeds.items():
+        median, p20, p80 = spread(values)
+        r, r20, r80 = ratio(speeds["ours"], values)
+        print(f"{way:20}{median:10.0f}  {r:.2f} ({r20:.2f} to {r80:.2f})")
+        rows.append(
+            {
+                "way": way,
+                "images_per_second": round(median),
+                "p20": round(p20),
+                "p80": round(p80),
+                "ours_over_this": round(r, 3),
+                "ratio_p20": round(r20, 3),
+                "ratio_p80": round(r80, 3),
+                "batch_size": BATCH,
+                "rounds": args.rounds,
+            }
+        )
+    print(f"\n{write_csv('training', rows)}")
+
+
+def unpack_mnist(folder: Path) -> None:
+    """Lay the bundled MNIST out as torchvision's download would."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in BUNDLED.glob("*.gz"):
+        with gzip.open(path) as packed, (raw / path.stem).open("wb") as plain:
+            shutil.copyfileobj(packed, plain)
+
+
+if __name__ == "__main__":
+    main()

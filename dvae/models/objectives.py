@@ -1,0 +1,116 @@
+"""What training maximises: the ELBO with a weighted KL, or the m-sample bound."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from dvae.bottlenecks.base import Bottleneck
+from dvae.scalars import Range, register_scalar
+
+__all__ = ["ELBO", "IWAE", "Objective", "ObjectiveOutput"]
+
+
+@dataclass(frozen=True)
+class ObjectiveOutput:
+    """The loss of a batch and its parts.
+
+    Attributes:
+        loss: What is minimised, nats per example averaged over the batch, ``()``.
+        bound: The bound being trained at the codes of training, KL unweighted, ``(B,)``.
+        log_px: log p(x | z) at the codes of training, ``(B,)``.
+        kl: Exact KL to the prior, ``(B,)``.
+    """
+
+    loss: Tensor
+    bound: Tensor
+    log_px: Tensor
+    kl: Tensor
+
+
+class Objective(nn.Module, ABC):
+    """A function of a batch that training minimises."""
+
+    @abstractmethod
+    def forward(
+        self, log_px: Callable[[Tensor], Tensor], features: Tensor, bottleneck: Bottleneck
+    ) -> ObjectiveOutput:
+        """Evaluate the loss.
+
+        Args:
+            log_px: Takes decoder inputs ``(S, B, *code)``, returns nats per example ``(S, B)``.
+            features: Encoder output of the batch.
+            bottleneck: The posterior and prior, with the estimator of the gradient.
+        """
+
+
+class ELBO(Objective):
+    r"""The evidence lower bound :math:`E_q[\log p(x|z)] - \beta\,\mathrm{KL}(q \| p)`.
+
+    Args:
+        beta: Weight of the KL, at least 0 (1 is the bound itself); a buffer that `Anneal` may
+            move.
+
+    Raises:
+        ValueError: ``beta`` is negative.
+
+    References:
+        D. Kingma, M. Welling, 2014, arXiv 1312.6114, eq. 3; I. Higgins et al., 2017 (beta).
+    """
+
+    beta: Tensor
+
+    def __init__(self, beta: float = 1.0) -> None:
+        super().__init__()
+        register_scalar(self, "beta", beta, Range(0.0))
+
+    def forward(
+        self, log_px: Callable[[Tensor], Tensor], features: Tensor, bottleneck: Bottleneck
+    ) -> ObjectiveOutput:
+        """Evaluate the loss; see `Objective.forward`."""
+        out = bottleneck.expectation(log_px, features)
+        loss = -(out.value - self.beta * out.kl).mean() + out.loss.mean()
+        return ObjectiveOutput(loss, out.value - out.kl, out.value, out.kl)
+
+
+class IWAE(Objective):
+    r"""The bound :math:`E[\log \frac1m \sum_s p(x, z_s) / q(z_s | x)]` of m draws.
+
+    With a relaxed code z, log q and log p are taken linear in z: between those of the categories
+    it mixes. Pathwise estimators and `VIMCO` can optimise it.
+
+    Args:
+        samples: Draws m for each example, at least 1.
+
+    Raises:
+        ValueError: ``samples`` is below 1.
+
+    References:
+        Y. Burda, R. Grosse, R. Salakhutdinov, 2016, arXiv 1509.00519, eq. 8.
+    """
+
+    def __init__(self, samples: int = 5) -> None:
+        super().__init__()
+        if samples < 1:
+            raise ValueError(f"IWAE.samples must be >= 1; got {samples}")
+        self.samples = samples
+
+    def forward(
+        self, log_px: Callable[[Tensor], Tensor], features: Tensor, bottleneck: Bottleneck
+    ) -> ObjectiveOutput:
+        """Evaluate the loss; see `Objective.forward`."""
+        seen: list[Tensor] = []
+
+        def remembered(code: Tensor) -> Tensor:
+            values = log_px(code)
+            seen.append(values.detach())
+            return values
+
+        bound = bottleneck.bound(remembered, features, self.samples)
+        kl = bottleneck.kl(features)
+        return ObjectiveOutput(-bound.mean(), bound, seen[0].mean(0), kl)
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return f"samples={self.samples}"
