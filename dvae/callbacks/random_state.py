@@ -10,10 +10,11 @@ __all__ = ["RandomState"]
 
 
 class RandomState(Callback):
-    """Save torch's random state with each checkpoint and restore it before the next step.
+    """Save torch's random state with each checkpoint and restore it when training resumes.
 
-    Lightning saves weights, optimizers, loops and data order, but not this. It is restored as
-    late as possible, since building loaders and checking validation may draw in between.
+    Lightning saves weights, optimizers, loops and data order, but not this. It is restored after
+    the sanity check, just before the first batch; a loader that draws from the global generator
+    after that (a DataLoader without a generator of its own) would spoil it.
     """
 
     def __init__(self) -> None:
@@ -27,13 +28,11 @@ class RandomState(Callback):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the state until the first training step."""
+        """Keep the state until training starts."""
         self._loaded = state_dict
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Restore the state once."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restore the state once: the first batch may draw as soon as it is on the device."""
         if self._loaded is None:
             return
         torch.set_rng_state(self._loaded["cpu"].cpu())

@@ -110,7 +110,7 @@ def _suggest(name: str, allowed: list[str]) -> str:
 
 
 def _subclasses(cls: type) -> set[type]:
-    found = set(cls.__subclasses__())
+    found: set[type] = set(cls.__subclasses__())
     return found.union(*(_subclasses(child) for child in found))
 
 

@@ -10,8 +10,8 @@ from dvae.data.mnist_layout import find_layout, layout_folders, load_layout
 
 __all__ = ["FashionMNIST"]
 
-# Where `apt-get install dataset-fashion-mnist` puts the files.
-_DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+# Where `apt-get install dataset-fashion-mnist` puts the files, in its releases.
+_DEBIAN = (Path("/usr/share/datasets/fashion-mnist"), Path("/usr/share/dataset-fashion-mnist"))
 
 _MD5 = {
     "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
@@ -61,7 +61,7 @@ class FashionMNIST(ImageDataModule):
         given_folders, cache_folders = (
             layout_folders(root, "FashionMNIST") for root in (given, cache)
         )
-        found = find_layout((*given_folders, _DEBIAN, *cache_folders))
+        found = find_layout((*given_folders, *_DEBIAN, *cache_folders))
         if found is not None:
             return found
         folder = given_folders[1]

@@ -1,6 +1,8 @@
 """The training core of every discrete VAE: encoder, bottleneck, decoder, likelihood, one loss."""
 
+import inspect
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -276,17 +278,17 @@ class DiscreteVAE(pl.LightningModule):
         """Draw codes from the prior and return their expected images, ``(count, C, H, W)``."""
         return self.decode(self.bottleneck.sample_prior(count, generator))
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep out of the file what a load without executing code could not read.
-
-        A model built in Python from parts (a `Network`, a `Bottleneck`) is loaded by passing the
-        same parts to `load_from_checkpoint`.
-        """
-        hparams = checkpoint.get("hyper_parameters", {})
-        plain = {key: value for key, value in hparams.items() if _is_plain(value)}
-        checkpoint["hyper_parameters"] = plain
-
     # Details
+
+    def _remember_settings(self) -> None:
+        # The command line's are plain values from which Lightning can build the model again. Parts
+        # made in Python are left out: a load that executes no code could not read them, so such a
+        # model is loaded by passing the same parts to `load_from_checkpoint`.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            self.save_hyperparameters(logger=False, frame=inspect.currentframe().f_back)  # type: ignore[union-attr]
+        for key in [key for key, value in self.hparams.items() if not _is_plain(value)]:
+            self.hparams.pop(key)
 
     def _log_training(self, out: ObjectiveOutput) -> None:
         with torch.no_grad():

@@ -1,7 +1,5 @@
 """The categorical-latent VAE: independent categoricals between two small networks."""
 
-import warnings
-
 from pytorch_lightning.cli import OptimizerCallable
 
 from dvae.bottlenecks.base import Bottleneck
@@ -53,7 +51,4 @@ class CategoricalVAE(DiscreteVAE):
             lr_schedule=lr_schedule,
             evaluation=evaluation,
         )
-        with warnings.catch_warnings():
-            # Lightning warns of module arguments here; `on_save_checkpoint` leaves them out.
-            warnings.simplefilter("ignore", UserWarning)
-            self.save_hyperparameters(logger=False)
+        self._remember_settings()

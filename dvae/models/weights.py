@@ -2,13 +2,15 @@
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from dvae.scalars import annealable_scalars
 
 __all__ = ["WeightReport", "check_weights", "load_weights", "read_checkpoint"]
 
@@ -88,14 +90,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def check_weights(module: nn.Module, state_dict: Mapping[str, Tensor]) -> WeightReport:
+def check_weights(
+    module: nn.Module, state_dict: Mapping[str, Tensor], ignore: Collection[str] = ()
+) -> WeightReport:
     """Compare the weights of a checkpoint with a model, by name and shape.
 
     Args:
         module: The model.
         state_dict: The weights.
+        ignore: Names that are not compared.
     """
-    own = module.state_dict()
+    own = {name: tensor for name, tensor in module.state_dict().items() if name not in ignore}
     reshaped = tuple(
         (name, tuple(state_dict[name].shape), tuple(tensor.shape))
         for name, tensor in own.items()
@@ -111,7 +116,7 @@ def check_weights(module: nn.Module, state_dict: Mapping[str, Tensor]) -> Weight
 
 
 def load_weights(module: nn.Module, path: str | Path, allow_mismatch: bool = False) -> WeightReport:
-    """Take over the weights of a checkpoint, and nothing else of it.
+    """Take over the weights of a checkpoint, and nothing else of it (no temperature, no beta).
 
     Args:
         module: The model; untouched if this fails.
@@ -126,8 +131,11 @@ def load_weights(module: nn.Module, path: str | Path, allow_mismatch: bool = Fal
         ValueError: It cannot be read, nothing in it fits, or there is a mismatch that is not
             allowed.
     """
-    state_dict = read_checkpoint(path)["state_dict"]
-    report = check_weights(module, state_dict)
+    # A temperature or a KL weight is a setting: that of this run's config, not the checkpoint's.
+    settings = annealable_scalars(module)
+    saved = read_checkpoint(path)["state_dict"]
+    state_dict = {name: tensor for name, tensor in saved.items() if name not in settings}
+    report = check_weights(module, state_dict, ignore=settings)
     if not report.loaded:
         raise ValueError(f"nothing in {path} fits this model: {report.problem()}")
     if not (report.matches or allow_mismatch):

@@ -22,6 +22,7 @@ class MLP(Network):
         hidden: Widths of the encoder's hidden layers, outermost first; the decoder has them in
             reverse.
         norm: Normalisation of each hidden layer: ``batch`` or ``none``.
+        negative_slope: Slope of the leaky rectifier below 0, in [0, 1); 0 is the plain one.
 
     Raises:
         ValueError: A width or a size below 1.
@@ -30,6 +31,7 @@ class MLP(Network):
     image_shape: tuple[int, int, int] = (1, 28, 28)
     hidden: Sequence[int] = (512, 256)
     norm: Literal["batch", "none"] = "batch"
+    negative_slope: float = 0.2
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -40,6 +42,8 @@ class MLP(Network):
                 raise ValueError(f"MLP.{name} must hold numbers >= 1; got {list(values)}")
         if self.norm not in ("batch", "none"):
             raise ValueError(f"MLP.norm must be 'batch' or 'none'; got {self.norm!r}")
+        if not 0 <= self.negative_slope < 1:
+            raise ValueError(f"MLP.negative_slope must be in [0, 1); got {self.negative_slope:g}")
 
     def encoder(self, out_features: int) -> nn.Module:
         """Build ``(B, C, H, W)`` to ``(B, out_features)``, no activation at the end."""
@@ -60,7 +64,7 @@ class MLP(Network):
             layers.append(nn.Linear(width_in, width_out, bias=not batch_norm))
             if batch_norm:
                 layers.append(nn.BatchNorm1d(width_out))
-            layers.append(nn.ReLU(inplace=True))
+            layers.append(nn.LeakyReLU(self.negative_slope, inplace=True))
         return [*layers, nn.Linear(widths[-1], out_features)]
 
 

@@ -28,7 +28,7 @@ NAMES = (
 def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test an empty cache, no Debian package and no network."""
     monkeypatch.setenv("DVAE_DATA", str(tmp_path / "cache"))
-    monkeypatch.setattr(fashion_mnist_module, "_DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(fashion_mnist_module, "_DEBIAN", (tmp_path / "debian",))
     for name in ("FashionMNIST", "KMNIST", "CIFAR10"):
         monkeypatch.setattr(getattr(datasets, name), "download", no_network)
 

@@ -1,0 +1,117 @@
+import pytest
+import torch
+from PIL import Image
+from pytorch_lightning.loggers import CSVLogger
+
+from dvae.callbacks import Anneal, Checkpoints, Curves, RandomState, Reconstructions
+from dvae.callbacks.pictures import labelled_rows
+from dvae.estimators import GumbelSoftmax
+from dvae.schedules import Linear
+from tests.toy import toy_data, toy_model, toy_trainer
+
+
+def fit(tmp_path, callbacks, epochs=2, **kwargs):
+    torch.manual_seed(0)
+    model = toy_model()
+    trainer = toy_trainer(
+        tmp_path,
+        max_epochs=epochs,
+        callbacks=callbacks,
+        logger=CSVLogger(tmp_path, name="x"),
+        **kwargs,
+    )
+    trainer.fit(model, datamodule=toy_data())
+    return trainer, model
+
+
+def test_the_value_of_every_step_is_that_of_the_schedule(tmp_path):
+    schedule = Linear(2.0, 0.5)
+    seen = []
+
+    class Spy(GumbelSoftmax):
+        def expectation(self, f, logits, generator=None):
+            if self.training:
+                seen.append(self.tau.item())
+            return super().expectation(f, logits, generator)
+
+    trainer = toy_trainer(tmp_path, max_epochs=2, callbacks=[Anneal("tau", schedule)])
+    trainer.fit(toy_model(Spy()), datamodule=toy_data())
+    assert seen == pytest.approx([schedule(step, 22) for step in range(22)])
+
+
+def test_gradient_accumulation_anneals_by_optimizer_steps(tmp_path):
+    callback = Anneal("tau", Linear(2.0, 0.5))
+    trainer = toy_trainer(tmp_path, max_epochs=2, callbacks=[callback], accumulate_grad_batches=2)
+    model = toy_model()
+    trainer.fit(model, datamodule=toy_data())
+    assert trainer.global_step == 12
+    assert model.bottleneck.estimator.tau.item() == pytest.approx(Linear(2.0, 0.5)(11, 12))
+
+
+def test_pictures_and_curves_change_nothing_in_the_training(tmp_path):
+    _, plain = fit(tmp_path / "a", [])
+    _, watched = fit(tmp_path / "b", [Reconstructions(4), Curves(), RandomState()])
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(tensor, watched.state_dict()[name]), name
+
+
+def test_pictures_of_each_epoch_and_the_curves_are_there(tmp_path):
+    fit(tmp_path, [Reconstructions(4), Curves()])
+    media = tmp_path / "x" / "version_0" / "media"
+    for kind in ("reconstructions", "samples"):
+        assert [p.name for p in sorted((media / kind).iterdir())] == [
+            "step_0000011.png",
+            "step_0000022.png",
+        ]
+    with Image.open(media / "curves.png") as curves:
+        assert curves.size[0] > 1000
+
+
+def test_pictures_as_seldom_as_asked_and_the_last_one_always(tmp_path):
+    fit(tmp_path, [Reconstructions(4, every_n_epochs=2)], epochs=3)
+    media = tmp_path / "x" / "version_0" / "media" / "samples"
+    assert sorted(p.name for p in media.iterdir()) == ["step_0000022.png", "step_0000033.png"]
+    fit(tmp_path, [Reconstructions(4, every_n_epochs=0)])
+    assert not (tmp_path / "x" / "version_1" / "media").exists()
+
+
+def test_rows_hold_the_images_unchanged():
+    images = torch.rand(3, 1, 5, 5)
+    picture = labelled_rows({"input": images, "hard": 1 - images}, height=5)
+    width, height = picture.size
+    assert height == 2 * 5 + 3 * 2
+    left = picture.crop((width - 7, 2, width - 2, 7)).convert("L")
+    got = torch.tensor(list(left.tobytes())).view(5, 5) / 255
+    torch.testing.assert_close(got, images[-1, 0], atol=0.003, rtol=0)
+
+
+def test_checkpoints_last_and_best(tmp_path):
+    trainer, _ = fit(tmp_path, [Checkpoints()], epochs=3, enable_checkpointing=True)
+    folder = tmp_path / "x" / "version_0" / "checkpoints"
+    assert sorted(p.name for p in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+    last = torch.load(folder / "last.ckpt", weights_only=True)
+    assert last["global_step"] == trainer.global_step == 33
+
+
+def test_a_run_that_ends_within_an_epoch_leaves_its_last_step(tmp_path):
+    fit(tmp_path, [Checkpoints()], epochs=None, max_steps=5, enable_checkpointing=True)
+    folder = tmp_path / "x" / "version_0" / "checkpoints"
+    for name in ("best.ckpt", "last.ckpt"):
+        assert torch.load(folder / name, weights_only=True)["global_step"] == 5
+
+
+@pytest.mark.filterwarnings("ignore:Total length of `list`")
+def test_without_validation_the_best_is_the_last(tmp_path):
+    torch.manual_seed(0)
+    trainer = toy_trainer(
+        tmp_path, max_epochs=2, callbacks=[Checkpoints()], enable_checkpointing=True
+    )
+    trainer.fit(toy_model(), datamodule=toy_data(val_size=0))
+    best = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)
+    assert best["global_step"] == trainer.global_step
+
+
+@pytest.mark.parametrize("kwargs", [{"count": 0}, {"every_n_epochs": -1}])
+def test_wrong_values_are_refused(kwargs):
+    with pytest.raises(ValueError, match=f"reconstructions.{next(iter(kwargs))} must be >= "):
+        Reconstructions(**kwargs)

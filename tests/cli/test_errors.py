@@ -1,0 +1,127 @@
+"""Bad input: one line that says what and what instead, exit code 2, nothing written."""
+
+import gzip
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+from dvae.cli import main
+
+CONFIG = str(Path(__file__).parents[2] / "configs" / "mnist_categorical.yaml")
+
+ESTIMATOR = "--model.bottleneck.estimator"
+CASES = {
+    "a misspelt setting": (
+        ["--model.bottleneck.num_latent", "5"],
+        "no setting 'num_latent'; did you mean 'num_latents'?",
+    ),
+    "a class that is not there": (
+        [ESTIMATOR, "GumbelSoftmx"],
+        "no Estimator called 'GumbelSoftmx'; did you mean 'GumbelSoftmax'?",
+    ),
+    "a schedule that is not there": (
+        ["--anneal.tau", "Cosin"],
+        "no Schedule called 'Cosin'; did you mean 'Cosine'?",
+    ),
+    "a model that is not there": (["--model", "VAE2"], "CategoricalVAE"),
+    "a negative temperature": ([f"{ESTIMATOR}.tau", "-1"], "tau must be a number > 0; got -1"),
+    "a temperature of zero": ([f"{ESTIMATOR}.tau", "0"], "tau must be a number > 0; got 0"),
+    "one category": (["--model.bottleneck.num_codes", "1"], "num_codes must be >= 2"),
+    "a word for a number": (["--model.bottleneck.num_codes", "many"], "num_codes"),
+    "a decay that does not decay": (["--anneal.tau.end", "1.0"], "ends where it starts"),
+    "annealing below zero": (["--anneal.tau.end", "-1"], "anneal.tau must be a number > 0"),
+    "images of another size": (
+        ["--model.network", "MLP", "--model.network.image_shape", "[1, 32, 32]"],
+        "data has images of 1x28x28 and the network was built for 1x32x32",
+    ),
+    "a folder without data": (["--data.data_dir", "nowhere"], "is missing"),
+    "no such checkpoint": (["--ckpt_path", "no.ckpt"], "there is no checkpoint no.ckpt"),
+    "no such weights": (["--init_from", "no.ckpt"], "there is no checkpoint no.ckpt"),
+    "a batch size of zero": (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
+    "an unknown key": (["--modell", "x"], "modell"),
+}
+
+
+def run(args, capsys):
+    code = main(args)
+    return code, capsys.readouterr().err.strip()
+
+
+def check(code, err, message, tmp_path):
+    assert code == 2
+    line = err.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert message in line
+    assert "Traceback" not in err
+    assert len(line) < 500
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_line(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    args, message = CASES[name]
+    code, err = run(["fit", "--config", CONFIG, *args], capsys)
+    check(code, err, message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model:\n  class_path: CategoricalVAE\n  init_argz: {}\n", "init_argz"),
+        ("modell:\n  class_path: CategoricalVAE\n", "modell"),
+        ("model: [", "parsing"),
+        ("model:\n  class_path: CategoricalVAE\n", "data"),
+    ],
+)
+def test_broken_configs(text, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("bad.yaml").write_text(text)
+    code, err = run(["fit", "--config", "bad.yaml"], capsys)
+    check(code, err, message, tmp_path)
+
+
+def test_a_missing_config(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, err = run(["fit", "--config", "none.yaml"], capsys)
+    check(code, err, "none.yaml", tmp_path)
+
+
+def bundled(tmp_path):
+    for source in files("dvae.data").joinpath("files/mnist").iterdir():
+        if source.name.endswith(".gz"):
+            (tmp_path / source.name).write_bytes(source.read_bytes())
+    return tmp_path / "train-images-idx3-ubyte.gz"
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_damaged_data(damage, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = bundled(tmp_path)
+    if damage == "flip":
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        content[5000] ^= 1
+        path.write_bytes(gzip.compress(bytes(content), 1))
+    else:
+        path.write_bytes(path.read_bytes()[:100_000])
+    args = ["fit", "--config", CONFIG, "--data.data_dir", str(tmp_path)]
+    code, err = run(args, capsys)
+    check(code, err, "train-images-idx3-ubyte.gz", tmp_path)
+
+
+@pytest.mark.parametrize("option", ["--ckpt_path", "--init_from"])
+def test_a_checkpoint_of_another_model(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {"net.weight": torch.zeros(2)}}, "other.ckpt")
+    code, err = run(["fit", "--config", CONFIG, option, "other.ckpt"], capsys)
+    check(code, err, "net.weight is not in this model", tmp_path)
+
+
+def test_a_checkpoint_cut_short(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {"net.weight": torch.zeros(2000)}}, "cut.ckpt")
+    Path("cut.ckpt").write_bytes(Path("cut.ckpt").read_bytes()[:3000])
+    code, err = run(["test", "--config", CONFIG, "--ckpt_path", "cut.ckpt"], capsys)
+    check(code, err, "cut.ckpt is cut short or damaged", tmp_path)

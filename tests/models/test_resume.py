@@ -1,0 +1,49 @@
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from dvae.callbacks import Anneal, Curves, RandomState
+from dvae.estimators import GumbelSoftmax, ReinMax
+from dvae.models import ELBO
+from dvae.schedules import Cosine, Linear, Sequential
+from tests.toy import toy_data, toy_model, toy_trainer
+
+
+def train(tmp_path, estimator, steps, ckpt_path=None):
+    pl.seed_everything(3)
+    model = toy_model(
+        estimator(),
+        objective=ELBO(0.5),
+        lr_schedule=Sequential([Linear(0.1, 1.0, 5), Cosine(1.0, 0.0, 20)]),
+    )
+    callbacks = [
+        Anneal("tau", Cosine(2.0, 1.0, 25)),
+        Anneal("beta", Linear(0.0, 1.0, 25)),
+        RandomState(),
+        Curves(),
+    ]
+    trainer = toy_trainer(tmp_path, max_steps=steps, callbacks=callbacks)
+    if ckpt_path:
+        torch.manual_seed(12345)  # what came before must not matter
+    trainer.fit(model, datamodule=toy_data(binarization="dynamic"), ckpt_path=ckpt_path)
+    return trainer, model
+
+
+@pytest.mark.parametrize("estimator", [lambda: GumbelSoftmax(1.0), lambda: ReinMax(1.0)])
+@pytest.mark.parametrize("stop", [4, 11, 17])  # 11 batches an epoch: before, at and after its end
+def test_training_2n_steps_equals_n_then_a_stop_then_n(tmp_path, estimator, stop):
+    _, whole = train(tmp_path, estimator, 25)
+    trainer, _ = train(tmp_path, estimator, stop)
+    trainer.save_checkpoint(tmp_path / "stop.ckpt")
+    resumed_trainer, resumed = train(tmp_path, estimator, 25, tmp_path / "stop.ckpt")
+    assert resumed_trainer.global_step == 25
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_the_checkpoint_holds_the_annealed_values(tmp_path):
+    trainer, _ = train(tmp_path, lambda: GumbelSoftmax(1.0), 10)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert state["bottleneck.estimator.tau"].item() == pytest.approx(Cosine(2.0, 1.0, 25)(9))
+    assert state["objective.beta"].item() == pytest.approx(9 / 25)

@@ -1,0 +1,63 @@
+"""Imports point one way, and only the upper layers know Lightning."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import dvae
+
+ROOT = Path(dvae.__file__).parent
+# A layer may import itself and every layer before it.
+LAYERS = (
+    {"functional", "scalars"},
+    {"kernels", "schedules", "likelihoods", "metrics", "estimators"},
+    {"bottlenecks", "networks"},
+    {"models", "data"},
+    {"callbacks", "lab"},
+    {"cli"},
+)
+LIGHTNING = {"models", "callbacks", "data", "cli", "lab"}
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def part_of(path):
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def level_of(part):
+    return next(level for level, parts in enumerate(LAYERS) if part in parts)
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+def test_there_are_files():
+    assert len(FILES) > 30
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    part = part_of(path)
+    for name in imports_of(path):
+        package, *rest = name.split(".")
+        if package == "dvae":
+            assert rest, f"{path} imports the package itself"
+            assert level_of(rest[0]) <= level_of(part), f"{path} imports {name}"
+        if package in ("pytorch_lightning", "lightning", "lightning_fabric"):
+            assert part in LIGHTNING, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_module_opens_with_a_sentence_its_names_and_stays_short(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    assigned = {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets}
+    assert "__all__" in assigned or path.name == "__main__.py"
+    assert len(path.read_text().splitlines()) <= 420
