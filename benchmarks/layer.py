@@ -4,23 +4,19 @@ Forward and backward pass, one-hot code. The two are timed in turn, so that what
 does falls on both, and what is reported of their ratio is its median and 20th and 80th percentile
 over the pairs.
 
-    python benchmarks/layer.py --threads 1
+    python -m benchmarks.layer --threads 1
 """
 
 import argparse
-import csv
-import datetime
-import platform
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.measure import spread, write_csv
 from dvae.estimators import GumbelSoftmax
 
 __all__ = ["main"]
@@ -67,8 +63,9 @@ def saved_bytes(layer: Callable[[Tensor], Tensor], logits: Tensor) -> int:
     return sum(storages.values())
 
 
-def peak_bytes(step: Step, device: torch.device) -> int:
+def peak_bytes(step: Step, logits: Tensor, device: torch.device) -> int:
     """Return the most memory that a step holds at once beyond what was there before it."""
+    logits.grad = None
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -105,46 +102,20 @@ def compare(shape: tuple[int, ...], pairs: int, device: torch.device) -> dict[st
         step()
     times = [[seconds(step, device) for step in steps] for _ in range(pairs)]
     ratios = [theirs / mine for theirs, mine in times]
-    fifths = statistics.quantiles(ratios, n=5)
+    speedup, low, high = spread(ratios)
     return {
         "shape": "x".join(str(n) for n in shape),
-        "torch_ms": round(1e3 * statistics.median(t[0] for t in times), 3),
-        "dvae_ms": round(1e3 * statistics.median(t[1] for t in times), 3),
-        "speedup_median": round(statistics.median(ratios), 2),
-        "speedup_p20": round(fifths[0], 2),
-        "speedup_p80": round(fifths[3], 2),
+        "torch_ms": round(1e3 * spread([t[0] for t in times])[0], 3),
+        "dvae_ms": round(1e3 * spread([t[1] for t in times])[0], 3),
+        "speedup_median": round(speedup, 2),
+        "speedup_p20": round(low, 2),
+        "speedup_p80": round(high, 2),
         "torch_saved_mib": round(saved_bytes(torch_layer, logits) / MIB, 2),
         "dvae_saved_mib": round(saved_bytes(our_layer, logits) / MIB, 2),
-        "torch_peak_mib": round(peak_bytes(steps[0], device) / MIB, 2),
-        "dvae_peak_mib": round(peak_bytes(steps[1], device) / MIB, 2),
+        "torch_peak_mib": round(peak_bytes(steps[0], logits, device) / MIB, 2),
+        "dvae_peak_mib": round(peak_bytes(steps[1], logits, device) / MIB, 2),
         "pairs": pairs,
     }
-
-
-def machine(device: torch.device) -> dict[str, object]:
-    """Describe where the numbers come from."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "device": f"{device.type}: {name}",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
-    }
-
-
-def write(rows: list[dict[str, object]], path: Path) -> None:
-    """Write the rows as CSV, after those of other machines and thread counts there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept: list[dict[str, object]] = []
-    if path.exists():
-        with path.open(newline="") as file:
-            new = {(str(row["device"]), str(row["threads"])) for row in rows}
-            kept.extend(r for r in csv.DictReader(file) if (r["device"], r["threads"]) not in new)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows([*kept, *rows])
 
 
 def main() -> None:
@@ -153,19 +124,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch on CPU")
     parser.add_argument("--pairs", type=int, default=50, help="timed pairs for each shape")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    here = Path(__file__).parent
-    parser.add_argument("--output", type=Path, default=here / "results" / "layer.csv")
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
-    device = torch.device(args.device)
-    rows = [compare(shape, args.pairs, device) | machine(device) for shape in SHAPES]
-    columns = [name for name in rows[0] if name not in machine(device)]
-    print("  ".join(f"{name:>15}" for name in columns))
+    rows = [compare(shape, args.pairs, torch.device(args.device)) for shape in SHAPES]
+    print("  ".join(f"{name:>16}" for name in rows[0]))
     for row in rows:
-        print("  ".join(f"{row[name]!s:>15}" for name in columns))
-    write(rows, args.output)
-    print(f"wrote {args.output}")
+        print("  ".join(f"{value!s:>16}" for value in row.values()))
+    print(f"wrote {write_csv('layer', rows)}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.callbacks import RichProgressBar
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
@@ -73,6 +74,7 @@ def ours(steps: int, folder: Path) -> float:
             Curves(),
             Reconstructions(),
             Checkpoints(),
+            RichProgressBar(refresh_rate=10),
             clock,
         ],
         enable_model_summary=False,

@@ -25,6 +25,8 @@ def default_loggers(root: str, experiment: str) -> list[Logger]:
         save_dir=run,
         offline=_offline(),
     )
+    # Lightning passes on an argument that wandb no longer has a use for, and warns of.
+    getattr(wandb, "_wandb_init", {}).pop("anonymous", None)
     return [csv, wandb]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentError
+from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -97,7 +98,10 @@ class DVAECLI(LightningCLI):
             for name in ANNEALED
             if (schedule := self._get(self.config_init, f"anneal.{name}")) is not None
         ]
-        own = [*anneals, RandomState(), Curves()]
+        own: list[Callback] = [*anneals, RandomState(), Curves()]
+        if trainer.enable_progress_bar is not False:
+            # Drawing the bar at each step costs 5% of a small model's training.
+            own.append(RichProgressBar(refresh_rate=10))
         if trainer.enable_checkpointing is not False:
             own.append(Checkpoints())
         given = trainer.callbacks or []
@@ -199,7 +203,7 @@ def main(args: list[str] | None = None) -> int:
     # Hints and advertisements; what matters of it is in the summary.
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="jsonargparse|pytorch_lightning")
+    warnings.filterwarnings("ignore", module="jsonargparse|pytorch_lightning|lightning_fabric")
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     os.environ.setdefault("WANDB_SILENT", "true")
     try:

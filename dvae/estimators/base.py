@@ -7,16 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from dvae.functional import gumbel_from_uniform, one_hot_like
+from dvae.functional import gumbel_from_uniform, iwae_bound, one_hot_like
 from dvae.scalars import Range
 
 __all__ = [
     "TEMPERATURE",
     "Draw",
     "Estimator",
+    "Objective",
     "PathwiseEstimator",
+    "check_count",
     "check_draw",
     "check_logits",
+    "check_top",
+    "draw_index",
     "gumbel_noise_like",
 ]
 
@@ -85,16 +89,58 @@ def check_draw(scores: Tensor, index: Tensor) -> None:
     Raises:
         ValueError: On CPU.
     """
+    check_top(scores.detach().gather(-1, index.unsqueeze(-1)))
+
+
+def check_top(top: Tensor) -> None:
+    """Refuse draws as `check_draw` does, given their winning scores.
+
+    Args:
+        top: The largest score of each draw, any shape.
+
+    Raises:
+        ValueError: On CPU.
+    """
     if torch.compiler.is_compiling():
         return
-    finite = scores.detach().gather(-1, index.unsqueeze(-1)).isfinite().all()
-    if scores.device.type != "cpu":
+    finite = top.detach().isfinite().all()
+    if top.device.type != "cpu":
         torch._assert_async(finite)
     elif not finite:
         raise ValueError(
             "logits must have a finite maximum in every row; got a row with NaN, +inf, or every "
             "category masked (-inf)"
         )
+
+
+def check_count(name: str, value: int, least: int) -> None:
+    """Refuse a count below the least allowed.
+
+    Args:
+        name: What the value is called in the message.
+        value: The value.
+        least: The smallest count allowed.
+
+    Raises:
+        ValueError: The value is no integer, or too small.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be an integer >= {least}; got {value!r}")
+
+
+def draw_index(theta: Tensor, generator: Generator | None = None) -> Tensor:
+    """Draw a category from checked logits by Gumbel-max; see `check_draw` for what it refuses.
+
+    Args:
+        theta: Logits ``(..., K)`` in float32 or float64, from `check_logits`.
+        generator: Where the noise comes from; the global one by default.
+
+    Returns:
+        Integers ``(...)``.
+    """
+    top, index = gumbel_noise_like(theta, generator).add_(theta.detach()).max(-1)
+    check_top(top)
+    return index
 
 
 class Estimator(nn.Module, ABC):
@@ -117,6 +163,32 @@ class Estimator(nn.Module, ABC):
             The estimate for each example, ``(B,)``. Its gradient in the logits is the
             estimator's, that in f's own parameters the plain one.
         """
+
+    def bound(
+        self, f: Objective, logits: Tensor, samples: int, generator: Generator | None = None
+    ) -> Tensor:
+        r"""Estimate the m-sample bound :math:`\log \frac1m \sum_s \exp f(z_s)`.
+
+        Args:
+            f: Takes codes ``(S, B, ..., K)``, returns log-weights ``(S, B)`` in nats. It may
+                depend on the logits through log q: that gradient is kept.
+            logits: Unnormalised log-probabilities ``(B, ..., K)``; ``-inf`` forbids a category.
+            samples: Draws m for each example.
+            generator: Where the noise comes from; the global one by default.
+
+        Returns:
+            Nats per example, ``(B,)``, with the estimator's gradient in the logits.
+
+        Raises:
+            ValueError: The estimator is one of single-sample expectations only.
+
+        References:
+            Y. Burda, R. Grosse, R. Salakhutdinov, 2016, arXiv 1509.00519, eq. 8.
+        """
+        raise ValueError(
+            f"{type(self).__name__} estimates single-sample expectations only; for a bound of "
+            f"samples={samples} draws use VIMCO or a pathwise estimator such as GumbelSoftmax"
+        )
 
 
 class PathwiseEstimator(Estimator):
@@ -160,6 +232,14 @@ class PathwiseEstimator(Estimator):
     ) -> Tensor:
         """Evaluate f at one draw; see `Estimator.expectation`."""
         return f(self.sample(logits, generator).code.unsqueeze(0)).squeeze(0)
+
+    def bound(
+        self, f: Objective, logits: Tensor, samples: int, generator: Generator | None = None
+    ) -> Tensor:
+        """Evaluate f at all draws in one call; see `Estimator.bound`."""
+        check_count("samples", samples, 1)
+        copies = logits.unsqueeze(0).expand(samples, *logits.shape)
+        return iwae_bound(f(self.sample(copies, generator).code))
 
 
 def _mode(logits: Tensor) -> Draw:

@@ -2,9 +2,8 @@ r"""ReinMax: straight-through raised to second order by Heun's rule."""
 
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Draw, PathwiseEstimator, check_logits
-from dvae.estimators.straight_through import exact_index
-from dvae.functional import one_hot_like, straight_through
+from dvae.estimators.base import Draw, PathwiseEstimator, check_logits, draw_index
+from dvae.functional import one_hot_like, softmax, straight_through
 from dvae.scalars import Range, register_scalar
 
 __all__ = ["ReinMax"]
@@ -36,11 +35,11 @@ class ReinMax(PathwiseEstimator):
     def sample(self, logits: Tensor, generator: Generator | None = None) -> Draw:
         """Draw a one-hot code; see `PathwiseEstimator.sample`."""
         theta = check_logits(logits)
-        index = exact_index(theta, generator)
+        index = draw_index(theta, generator)
         code = one_hot_like(logits, index)
         detached = theta.detach()
-        midpoint = (detached.div(self.tau).softmax(-1) + code).mul_(0.5)
-        probs = [midpoint, detached.softmax(-1)]
+        midpoint = (softmax(detached / self.tau) + code).mul_(0.5)
+        probs = [midpoint, softmax(detached)]
         return Draw(straight_through(logits, code, probs, [2.0, -0.5]), index)
 
     def extra_repr(self) -> str:

@@ -6,22 +6,13 @@ from dvae.estimators.base import (
     TEMPERATURE,
     Draw,
     PathwiseEstimator,
-    check_draw,
     check_logits,
-    gumbel_noise_like,
+    draw_index,
 )
-from dvae.functional import one_hot_like, straight_through
+from dvae.functional import one_hot_like, softmax, straight_through
 from dvae.scalars import register_scalar
 
-__all__ = ["StraightThrough", "exact_index"]
-
-
-def exact_index(theta: Tensor, generator: Generator | None) -> Tensor:
-    """Draw a category from checked logits by Gumbel-max; see `check_draw` for what it refuses."""
-    scores = gumbel_noise_like(theta, generator) + theta.detach()
-    index = scores.argmax(-1)
-    check_draw(scores, index)
-    return index
+__all__ = ["StraightThrough"]
 
 
 class StraightThrough(PathwiseEstimator):
@@ -48,9 +39,9 @@ class StraightThrough(PathwiseEstimator):
     def sample(self, logits: Tensor, generator: Generator | None = None) -> Draw:
         """Draw a one-hot code; see `PathwiseEstimator.sample`."""
         theta = check_logits(logits)
-        index = exact_index(theta, generator)
+        index = draw_index(theta, generator)
         code = one_hot_like(logits, index)
-        backward = theta.detach().div(self.tau).softmax(-1)
+        backward = softmax(theta.detach() / self.tau)
         return Draw(straight_through(logits, code, [backward], [self.tau.reciprocal()]), index)
 
     def extra_repr(self) -> str:

@@ -1,5 +1,7 @@
 """Pure maths of discrete latents: tensors in, tensors out, and the noise is an argument."""
 
+from dvae.functional.antithetic import arms_bits, arms_debias, disarm_gradient
+from dvae.functional.attach import attach_gradient, attach_own_gradients
 from dvae.functional.bounds import iwae_bound
 from dvae.functional.categorical import (
     categorical_entropy,
@@ -8,21 +10,43 @@ from dvae.functional.categorical import (
     perplexity_from_counts,
     usage_from_counts,
 )
-from dvae.functional.gumbel import gumbel_from_uniform, gumbel_max, gumbel_softmax
+from dvae.functional.gumbel import (
+    gumbel_from_uniform,
+    gumbel_given_max,
+    gumbel_max,
+    gumbel_softmax,
+)
+from dvae.functional.leave_one_out import leave_one_out_advantage, vimco_advantage
 from dvae.functional.likelihoods import bernoulli_log_prob
+from dvae.functional.minimum_variance import minimum_variance, minimum_variance_gradient
+from dvae.functional.softmax import softmax, softmax_jacobian
 from dvae.functional.straight_through import one_hot_like, straight_through
+from dvae.functional.zgr import zgr
 
 __all__ = [
+    "arms_bits",
+    "arms_debias",
+    "attach_gradient",
+    "attach_own_gradients",
     "bernoulli_log_prob",
     "categorical_entropy",
     "categorical_kl",
     "categorical_log_prob",
+    "disarm_gradient",
     "gumbel_from_uniform",
+    "gumbel_given_max",
     "gumbel_max",
     "gumbel_softmax",
     "iwae_bound",
+    "leave_one_out_advantage",
+    "minimum_variance",
+    "minimum_variance_gradient",
     "one_hot_like",
     "perplexity_from_counts",
+    "softmax",
+    "softmax_jacobian",
     "straight_through",
     "usage_from_counts",
+    "vimco_advantage",
+    "zgr",
 ]

@@ -1,8 +1,9 @@
 r"""Gumbel noise, the Gumbel-max draw and its relaxation by a temperature."""
 
+import torch
 from torch import Tensor
 
-__all__ = ["gumbel_from_uniform", "gumbel_max", "gumbel_softmax"]
+__all__ = ["gumbel_from_uniform", "gumbel_given_max", "gumbel_max", "gumbel_softmax"]
 
 # `torch.rand` in float32 returns multiples of 2^-24 in [0, 1): both ends of the interval are
 # moved inside by half a step or less, so that neither logarithm can return an infinity.
@@ -64,3 +65,29 @@ def gumbel_softmax(logits: Tensor, noise: Tensor, tau: Tensor | float, dim: int 
         2017, arXiv 1611.00712, eq. 10.
     """
     return ((logits + noise) / tau).softmax(dim)
+
+
+def gumbel_given_max(logits: Tensor, index: Tensor, noise: Tensor) -> Tensor:
+    r"""Draw the perturbed log-probabilities :math:`\log \pi + G`, given which is the largest.
+
+    With independent :math:`E \sim \mathrm{Exp}(1)` and i the winner, position i gets
+    :math:`-\log E_i` and position j the value :math:`-\log(E_j / \pi_j + E_i)`, below it.
+    Averaged over :math:`i \sim \pi` this is the unconditional :math:`\log \pi + G`.
+
+    Args:
+        logits: Unnormalised log-probabilities ``(..., K)``; ``-inf`` forbids a category.
+        index: The winner, integers ``(...)``.
+        noise: Standard Gumbel noise :math:`-\log E`, ``(..., K)`` or with more leading axes.
+
+    Returns:
+        The perturbed log-probabilities, the shape of ``noise``; their arg-max is ``index``.
+
+    References:
+        M. Paulus, C. Maddison, A. Krause, 2021, arXiv 2010.04838, eq. 9; C. Maddison, D. Tarlow,
+        T. Minka, 2014, arXiv 1411.0030.
+    """
+    winner = index.expand(noise.shape[:-1]).unsqueeze(-1)
+    top = noise.gather(-1, winner)
+    # -log(E_j / pi_j + E_i) without leaving log space: exp(-logits) overflows at 88.
+    rest = torch.logaddexp(-noise - logits.log_softmax(-1), -top).neg()
+    return rest.scatter(-1, winner, top)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from dvae.functional.softmax import softmax_jacobian
+
 __all__ = ["one_hot_like", "straight_through"]
 
 
@@ -45,13 +47,11 @@ class _StraightThrough(torch.autograd.Function):
         (grad,) = grads
         total: Tensor | None = None
         for p, weight in zip(ctx.saved_tensors, ctx.weights, strict=True):
-            weighted = p * grad.to(p.dtype)
-            # J(p) g = p * g - p (p . g), J(p) = diag(p) - p p^T.
-            part = torch.addcmul(weighted, p, weighted.sum(-1, keepdim=True), value=-1)
+            part = softmax_jacobian(p, grad.to(p.dtype).expand_as(p))
             if part.dim() > grad.dim():  # an average over a leading axis of relaxed samples
                 part = part.mean(0)
-            part = part * weight
-            total = part if total is None else total + part
+            part.mul_(weight)
+            total = part if total is None else total.add_(part)
         assert total is not None
         return (total.to(ctx.dtype), None, None, *(None for _ in ctx.saved_tensors))
 

@@ -31,7 +31,7 @@ class MLP(Network):
     image_shape: tuple[int, int, int] = (1, 28, 28)
     hidden: Sequence[int] = (512, 256)
     norm: Literal["batch", "none"] = "batch"
-    negative_slope: float = 0.2
+    negative_slope: float = 0.1
 
     def __post_init__(self) -> None:
         """Check the values."""

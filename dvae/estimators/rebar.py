@@ -1,0 +1,73 @@
+r"""REBAR: f itself on the relaxed draw as the control variate."""
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+
+from dvae.estimators.base import TEMPERATURE, Estimator, Objective
+from dvae.estimators.control_variate import controlled_expectation
+from dvae.estimators.score_function import evaluate
+
+__all__ = ["REBAR"]
+
+
+class REBAR(Estimator):
+    r"""REINFORCE with the control variate :math:`c(z) = \eta f(\mathrm{softmax}(z / \tau))`.
+
+    Unbiased for every :math:`\eta` and :math:`\tau`, which are parameters and descend the
+    estimator's variance, whatever sign or scale the loss has: hand them to the same optimizer as
+    the model's (an adaptive one, since the unit of the variance is not that of the loss). f must
+    be differentiable twice in the code and is called at relaxed codes too, which train none of
+    its parameters.
+
+    Args:
+        tau: Where the temperature starts, above 0.
+
+    Raises:
+        ValueError: ``tau`` is not a number above 0.
+
+    References:
+        G. Tucker, A. Mnih, C. Maddison, D. Lawson, J. Sohl-Dickstein, 2017, arXiv 1703.07370.
+    """
+
+    def __init__(self, tau: float = 0.5) -> None:
+        super().__init__()
+        TEMPERATURE.check("tau", tau)
+        self.log_tau = nn.Parameter(torch.tensor(math.log(tau)))
+        self.eta = nn.Parameter(torch.ones(()))
+
+    @property
+    def tau(self) -> Tensor:
+        """The temperature, above 0 whatever the optimizer does."""
+        return self.log_tau.exp()
+
+    def control(self, f: Objective, z: Tensor, dtype: torch.dtype) -> Tensor:
+        """Evaluate the control variate.
+
+        Args:
+            f: Takes codes ``(1, B, ..., K)``, returns ``(1, B)``.
+            z: Perturbed log-probabilities, finite, ``(B, ..., K)``.
+            dtype: That of the codes.
+
+        Returns:
+            ``(B,)`` in the unit of f.
+        """
+        relaxed = (z / self.tau).softmax(-1).to(dtype)
+        return self.eta * evaluate(f, relaxed.unsqueeze(0)).squeeze(0).to(z.dtype)
+
+    def expectation(
+        self, f: Objective, logits: Tensor, generator: Generator | None = None
+    ) -> Tensor:
+        """Evaluate f at a draw and at its relaxation; see `Estimator.expectation`."""
+        return controlled_expectation(
+            f,
+            lambda z: self.control(f, z, logits.dtype),
+            [self.log_tau, self.eta],
+            logits,
+            generator,
+        )
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return f"tau={self.tau.item():g}, eta={self.eta.item():g}"

@@ -1,0 +1,46 @@
+"""Softmax and the product with its Jacobian, without a graph, quick for few categories too."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["softmax", "softmax_jacobian"]
+
+# On CPU torch's fused kernels go row by row below this width, eight times slower than four
+# passes over the whole tensor (measured for K = 2 to 10 on 40,960 rows and fewer).
+_NARROW = 16
+
+_softmax_backward = torch.ops.aten._softmax_backward_data.default
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """Return the softmax over the last axis of scores that need no gradient.
+
+    Args:
+        scores: ``(..., K)``; ``-inf`` forbids a category, every row has a finite maximum.
+
+    Returns:
+        Points of the simplex ``(..., K)``, without a gradient.
+    """
+    detached = scores.detach()
+    if not _is_narrow(detached):
+        return detached.softmax(-1)
+    weight = (detached - detached.amax(-1, keepdim=True)).exp_()
+    return weight.div_(weight.sum(-1, keepdim=True))
+
+
+def softmax_jacobian(probs: Tensor, grad: Tensor) -> Tensor:
+    r"""Return :math:`J(p) g = p \odot g - p\,(p^\top g)`, what a softmax passes back.
+
+    Args:
+        probs: Points of the simplex ``(..., K)``.
+        grad: The gradient g at them, of the same shape.
+    """
+    if not _is_narrow(probs):
+        result: Tensor = _softmax_backward(grad, probs, -1, probs.dtype)
+        return result
+    weighted = probs * grad
+    return weighted.addcmul_(probs, weighted.sum(-1, keepdim=True), value=-1)
+
+
+def _is_narrow(x: Tensor) -> bool:
+    return x.shape[-1] < _NARROW and x.device.type == "cpu" and x.numel() > 0

@@ -1,0 +1,1 @@
+"""Tests that assert laws."""

@@ -1,0 +1,95 @@
+"""Gumbel noise is finite and its arg-max a categorical, in every precision."""
+
+import pytest
+import torch
+from scipy import stats
+
+from dvae.functional import (
+    gumbel_from_uniform,
+    gumbel_given_max,
+    gumbel_max,
+    gumbel_softmax,
+)
+from tests.laws import FAILURE_RATE, assert_chi_square
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_is_finite_at_both_ends(dtype: torch.dtype) -> None:
+    noise = gumbel_from_uniform(torch.tensor([0.0, 1e-30, 0.5, 1.0], dtype=dtype))
+    assert noise.isfinite().all() and (noise.diff() >= 0).all()
+    assert noise.dtype == dtype
+    torch.testing.assert_close(noise[2], torch.tensor(0.36651292, dtype=dtype))
+
+
+def test_noise_does_not_change_its_argument() -> None:
+    uniform = torch.rand(10)
+    before = uniform.clone()
+    gumbel_from_uniform(uniform)
+    assert torch.equal(uniform, before)
+
+
+def test_noise_is_gumbel() -> None:
+    uniform = torch.rand(100_000, generator=torch.Generator().manual_seed(0))
+    p = stats.kstest(gumbel_from_uniform(uniform).numpy(), stats.gumbel_r.cdf).pvalue
+    assert p > FAILURE_RATE
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtypes"),
+    [
+        (torch.float32, [torch.float16, torch.bfloat16, torch.float32]),
+        (torch.float64, [torch.float64]),
+    ],
+    ids=["float32", "float64"],
+)
+def test_ten_million_draws(precision: torch.dtype, dtypes: list[torch.dtype]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = [torch.tensor([0.0, 1.5, -4.0]).to(dtype) for dtype in dtypes]
+    counts = torch.zeros(len(dtypes), 3, dtype=torch.int64)
+    for _ in range(10):
+        uniform = torch.rand(3, 1_000_000, generator=generator, dtype=precision)
+        noise = gumbel_from_uniform(uniform)
+        assert noise.isfinite().all()
+        for i, theta in enumerate(logits):
+            counts[i] += gumbel_max(theta.unsqueeze(1), noise, dim=0).bincount(minlength=3)
+    for theta, count in zip(logits, counts, strict=True):
+        assert count.sum() == 10_000_000
+        assert_chi_square(count, theta.double().softmax(-1))
+
+
+def test_relaxation_has_both_limits() -> None:
+    logits = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+    noise = gumbel_from_uniform(torch.rand(6, 5, dtype=torch.float64))
+    index = gumbel_max(logits, noise)
+    cold, hot = (gumbel_softmax(logits, noise, tau) for tau in (1e-6, 1e8))
+    torch.testing.assert_close(cold, torch.nn.functional.one_hot(index, 5).double())
+    torch.testing.assert_close(hot, torch.full_like(hot, 0.2))
+    assert torch.autograd.gradcheck(lambda x: gumbel_softmax(x, noise, 0.7), logits)
+
+
+def test_given_the_winner() -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.tensor([0.3, -1.0, 2.0, -torch.inf, 0.0], dtype=torch.float64)
+    noise = gumbel_from_uniform(torch.rand(2, 40_000, 5, generator=generator).double())
+    index = gumbel_max(logits, noise[0])
+    # Draw the winner, then everything given the winner: the same law as without the detour.
+    found = gumbel_given_max(logits, index, noise[1])
+    assert torch.equal(found.argmax(-1), index)
+    assert (found[:, 3] == -torch.inf).all()
+    expected = logits.log_softmax(-1) + noise[0]
+    for k in (0, 1, 2, 4):
+        p = stats.ks_2samp(found[:, k], expected[:, k]).pvalue
+        assert p > FAILURE_RATE / 6
+    for pair in ((0, 2), (1, 4)):
+        gaps = [(x[:, pair[0]] - x[:, pair[1]]).numpy() for x in (found, expected)]
+        assert stats.ks_2samp(*gaps).pvalue > FAILURE_RATE / 6
+
+
+def test_given_the_winner_takes_more_noise_and_huge_logits() -> None:
+    logits = torch.tensor([[1e4, -1e4, 0.0], [1.0, 2.0, 3.0]])
+    index = torch.tensor([0, 1])
+    found = gumbel_given_max(logits, index, gumbel_from_uniform(torch.rand(7, 2, 3)))
+    assert found.shape == (7, 2, 3) and found.isfinite().all()
+    assert (found.argmax(-1) == index).all()
+    shifted = gumbel_given_max(logits + 5, index, torch.zeros(2, 3))
+    torch.testing.assert_close(shifted, gumbel_given_max(logits, index, torch.zeros(2, 3)))
