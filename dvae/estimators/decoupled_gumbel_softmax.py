@@ -52,7 +52,7 @@ class DecoupledGumbelSoftmax(PathwiseEstimator):
         index = scores.argmax(-1)
         check_draw(scores, index)
         code = one_hot_like(logits, index)
-        backward = softmax(theta / self.tau_backward + noise)
+        backward = softmax(theta.detach() / self.tau_backward + noise)
         weights = [self.tau_backward.reciprocal()]
         return Draw(straight_through(logits, code, [backward], weights), index)
 

@@ -57,7 +57,7 @@ class GumbelSoftmax(PathwiseEstimator):
             scores = gumbel_noise_like(theta, generator) + theta
             top, index = scores.detach().max(-1)
             check_top(top)
-            return Draw((scores / self.tau).softmax(-1).to(logits.dtype), index)
+            return Draw(softmax(scores / self.tau).to(logits.dtype), index)
         # In place where nobody looks: each pass over (4096, 512) costs as much as a softmax.
         scores = gumbel_noise_like(theta, generator).add_(theta.detach())
         top, index = scores.max(-1)

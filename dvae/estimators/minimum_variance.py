@@ -48,7 +48,7 @@ class MinimumVariance(PathwiseEstimator):
             )
         index = draw_index(theta, generator)
         code = one_hot_like(logits, index)
-        probs = softmax(theta)
+        probs = softmax(theta.detach())
         return Draw(minimum_variance(logits, code, index, probs, self.t), index)
 
     def extra_repr(self) -> str:

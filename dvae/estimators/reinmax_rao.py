@@ -50,7 +50,7 @@ class ReinMaxRao(PathwiseEstimator):
         theta = check_logits(logits)
         index = draw_index(theta, generator)
         code = one_hot_like(logits, index)
-        probs = softmax(theta)
+        probs = softmax(theta.detach())
         midpoint = (probs + code).mul(0.5).log()
         relaxed = relaxations_given(midpoint, index, self.tau, self.samples, generator)
         weights: list[Tensor | float] = [2 / self.tau, -0.5]

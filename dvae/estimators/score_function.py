@@ -36,7 +36,7 @@ def draw_codes(logits: Tensor, samples: int, generator: Generator | None = None)
     copies = theta.unsqueeze(0).expand(samples, *theta.shape)
     index = draw_index(copies, generator)
     like = logits.detach().unsqueeze(0).expand(samples, *theta.shape)
-    return Codes(one_hot_like(like, index), softmax(theta))
+    return Codes(one_hot_like(like, index), softmax(theta.detach()))
 
 
 def evaluate(f: Objective, codes: Tensor) -> Tensor:

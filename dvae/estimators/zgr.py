@@ -24,4 +24,4 @@ class ZGR(PathwiseEstimator):
         theta = check_logits(logits)
         index = draw_index(theta, generator)
         code = one_hot_like(logits, index)
-        return Draw(zgr(logits, code, softmax(theta)), index)
+        return Draw(zgr(logits, code, softmax(theta.detach())), index)

@@ -1,5 +1,7 @@
 """Exact quantities of categorical distributions, in nats, and code usage from counts."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,8 @@ __all__ = [
     "perplexity_from_counts",
     "usage_from_counts",
 ]
+
+_LOWEST = -1e30
 
 
 def categorical_log_prob(logits: Tensor, index: Tensor) -> Tensor:
@@ -40,6 +44,34 @@ def categorical_entropy(logits: Tensor) -> Tensor:
     return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(-1)
 
 
+class _CategoricalKL(torch.autograd.Function):
+    """The KL with its gradient written out: a third of autograd's time for few categories."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, log_prior: Tensor) -> Tensor:
+        # A forbidden category must add 0 log 0 = 0, not 0 * -inf.
+        shifted = (logits - logits.amax(-1, keepdim=True)).clamp_min_(_LOWEST)
+        q = shifted.exp()
+        total = q.sum(-1, keepdim=True)
+        q.div_(total)
+        log_ratio = shifted.sub_(total.log_()) - log_prior
+        kl = (q * log_ratio).sum(-1)
+        ctx.save_for_backward(logits, log_prior, q, log_ratio, kl)
+        return kl
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        logits, log_prior, q, log_ratio, kl = ctx.saved_tensors
+        grad = grads[0].unsqueeze(-1)
+        if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+            log_q = logits.log_softmax(-1).clamp_min(_LOWEST)
+            q, log_ratio = log_q.exp(), log_q - log_prior
+            kl = (q * log_ratio).sum(-1)
+        of_logits = (log_ratio - kl.unsqueeze(-1)) * q * grad
+        of_prior = (-q * grad).sum_to_size(log_prior.shape) if ctx.needs_input_grad[1] else None
+        return of_logits, of_prior
+
+
 def categorical_kl(logits: Tensor, log_prior: Tensor) -> Tensor:
     r"""Exact divergence :math:`\mathrm{KL}(q \| p) = \sum_k q_k (\log q_k - \log p_k)`.
 
@@ -53,9 +85,8 @@ def categorical_kl(logits: Tensor, log_prior: Tensor) -> Tensor:
     Returns:
         Nats per position ``(...)``, never negative but for rounding.
     """
-    log_q = logits.log_softmax(-1)
-    finite = log_q.clamp_min(torch.finfo(log_q.dtype).min)
-    return (log_q.exp() * (finite - log_prior)).sum(-1)
+    result: Tensor = _CategoricalKL.apply(logits, log_prior)  # type: ignore[no-untyped-call]
+    return result
 
 
 def perplexity_from_counts(counts: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""Softmax and the product with its Jacobian, without a graph, quick for few categories too."""
+"""Softmax and the product with its Jacobian, quick for few categories too."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,20 +14,38 @@ _NARROW = 16
 _softmax_backward = torch.ops.aten._softmax_backward_data.default
 
 
+class _NarrowSoftmax(torch.autograd.Function):
+    """Softmax written out in whole-tensor passes; differentiable any number of times."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor) -> Tensor:
+        probs = _narrow_softmax(scores)
+        ctx.save_for_backward(probs)
+        return probs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (probs,) = ctx.saved_tensors
+        (grad,) = grads
+        weighted = probs * grad
+        return torch.addcmul(weighted, probs, weighted.sum(-1, keepdim=True), value=-1)
+
+
 def softmax(scores: Tensor) -> Tensor:
-    """Return the softmax over the last axis of scores that need no gradient.
+    """Return the softmax over the last axis.
 
     Args:
         scores: ``(..., K)``; ``-inf`` forbids a category, every row has a finite maximum.
 
     Returns:
-        Points of the simplex ``(..., K)``, without a gradient.
+        Points of the simplex ``(..., K)``.
     """
-    detached = scores.detach()
-    if not _is_narrow(detached):
-        return detached.softmax(-1)
-    weight = (detached - detached.amax(-1, keepdim=True)).exp_()
-    return weight.div_(weight.sum(-1, keepdim=True))
+    if not _is_narrow(scores):
+        return scores.softmax(-1)
+    if scores.requires_grad:
+        result: Tensor = _NarrowSoftmax.apply(scores)  # type: ignore[no-untyped-call]
+        return result
+    return _narrow_softmax(scores)
 
 
 def softmax_jacobian(probs: Tensor, grad: Tensor) -> Tensor:
@@ -40,6 +60,11 @@ def softmax_jacobian(probs: Tensor, grad: Tensor) -> Tensor:
         return result
     weighted = probs * grad
     return weighted.addcmul_(probs, weighted.sum(-1, keepdim=True), value=-1)
+
+
+def _narrow_softmax(scores: Tensor) -> Tensor:
+    weight = (scores - scores.amax(-1, keepdim=True)).exp_()
+    return weight.div_(weight.sum(-1, keepdim=True))
 
 
 def _is_narrow(x: Tensor) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from dvae.networks.base import Network
 
@@ -48,7 +48,7 @@ class MLP(Network):
     def encoder(self, out_features: int) -> nn.Module:
         """Build ``(B, C, H, W)`` to ``(B, out_features)``, no activation at the end."""
         widths = [math.prod(self.image_shape), *self.hidden]
-        return nn.Sequential(Standardize(), nn.Flatten(), *self._hidden(widths, out_features))
+        return nn.Sequential(nn.Flatten(), *self._hidden(widths, out_features))
 
     def decoder(self, in_features: int, params_per_channel: int) -> nn.Module:
         """Build ``(B, in_features)`` to ``(B, params_per_channel * C, H, W)``."""
@@ -66,11 +66,3 @@ class MLP(Network):
                 layers.append(nn.BatchNorm1d(width_out))
             layers.append(nn.LeakyReLU(self.negative_slope, inplace=True))
         return [*layers, nn.Linear(widths[-1], out_features)]
-
-
-class Standardize(nn.Module):
-    """Map pixels from [0, 1] to [-1, 1]: about centred, so that the first layer learns faster."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return ``2 x - 1``."""
-        return image * 2 - 1

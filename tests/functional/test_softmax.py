@@ -13,10 +13,11 @@ def test_against_torch(codes: int, scale: float) -> None:
     g = torch.randn(5, 7, codes, dtype=torch.float64)
     p = logits.softmax(-1)
     found = softmax(logits)
-    assert not found.requires_grad
-    torch.testing.assert_close(found, p.detach())
+    torch.testing.assert_close(found, p)
     (expected,) = torch.autograd.grad(p, logits, g)
-    torch.testing.assert_close(softmax_jacobian(found, g), expected)
+    torch.testing.assert_close(softmax_jacobian(found.detach(), g), expected)
+    (through,) = torch.autograd.grad(found, logits, g)
+    torch.testing.assert_close(through, expected)
 
 
 def test_a_forbidden_category_has_probability_zero() -> None:
@@ -35,3 +36,10 @@ def test_the_argument_stays() -> None:
 def test_empty() -> None:
     assert softmax(torch.empty(0, 3)).shape == (0, 3)
     assert softmax_jacobian(torch.empty(0, 3), torch.empty(0, 3)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("codes", [2, 10, 20])
+def test_softmax_can_be_differentiated_twice(codes):
+    scores = torch.randn(3, codes, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(softmax, scores)
+    assert torch.autograd.gradgradcheck(softmax, scores)
