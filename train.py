@@ -1,4 +1,4 @@
-"""Train, validate, test or run a discrete VAE described by a YAML file.
+"""Train, validate or test a discrete VAE described by a YAML file.
 
 python train.py fit  --config configs/mnist_categorical.yaml
 python train.py test --config runs/mnist_categorical/version_0/config.yaml \

@@ -1,4 +1,4 @@
-"""The command line: fit, validate, test and predict from a YAML file."""
+"""The command line: fit, validate and test from a YAML file."""
 
 from dvae.cli.main import DVAECLI, main
 

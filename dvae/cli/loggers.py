@@ -52,6 +52,7 @@ def _netrc_has_key() -> bool:
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
     path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
     try:
-        return host is not None and netrc.netrc(path).authenticators(host) is not None
+        found = netrc.netrc(path).authenticators(host or "")
     except (OSError, netrc.NetrcParseError):
         return False
+    return found is not None and bool(found[2])

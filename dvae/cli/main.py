@@ -53,6 +53,16 @@ class DVAECLI(LightningCLI):
             args=args,
         )
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Name what can be run, each with the arguments that the configuration makes."""
+        data = {"model", "dataloaders", "datamodule"}
+        return {
+            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"},
+            "validate": data,
+            "test": data,
+        }
+
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Make a parser that raises instead of printing its usage and leaving."""
         kwargs.setdefault("exit_on_error", False)
@@ -130,10 +140,6 @@ class DVAECLI(LightningCLI):
     def before_test(self) -> None:
         """Refuse what cannot work."""
         self._check_inputs("test")
-
-    def before_predict(self) -> None:
-        """Refuse what cannot work."""
-        self._check_inputs("predict")
 
     def after_fit(self) -> None:
         """Test the best checkpoint and say where everything is."""
