@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentError
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks import Callback, RichProgressBar, Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -22,9 +22,12 @@ from dvae.cli.loggers import default_loggers, sync_command
 from dvae.data import ImageDataModule
 from dvae.models import DiscreteVAE
 from dvae.models.weights import check_weights, load_weights, read_checkpoint
+from dvae.scalars import annealable_scalars
 from dvae.schedules import Schedule
 
 __all__ = ["DVAECLI", "main"]
+
+log = logging.getLogger("dvae")
 
 # The scalars that have a key of their own; any other is an Anneal under trainer.callbacks.
 ANNEALED = ("tau", "beta")
@@ -103,12 +106,8 @@ class DVAECLI(LightningCLI):
         trainer = self._get(self.config_init, "trainer")
         if trainer.logger is None:
             kwargs["logger"] = default_loggers(str(trainer.default_root_dir), self._experiment())
-        anneals = [
-            Anneal(name, schedule)
-            for name in ANNEALED
-            if (schedule := self._get(self.config_init, f"anneal.{name}")) is not None
-        ]
-        own: list[Callback] = [*anneals, RandomState(), Curves()]
+        self._timer = Timer()
+        own: list[Callback] = [*self._anneals(), RandomState(), Curves(), self._timer]
         if trainer.enable_progress_bar is not False:
             # Drawing the bar at each step costs 5% of a small model's training.
             own.append(RichProgressBar(refresh_rate=10))
@@ -123,7 +122,11 @@ class DVAECLI(LightningCLI):
         self._check_inputs("fit")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Anneal):
-                callback.setup(self.trainer, self.model, "fit")
+                try:
+                    callback.setup(self.trainer, self.model, "fit")
+                except ValueError as error:
+                    hint = f"--anneal.{callback.target} null leaves it alone"
+                    raise ValueError(f"{error} ({hint})") from error
         init_from = self._get(self.config, "init_from")
         if init_from:
             if self._get(self.config, "ckpt_path"):
@@ -153,6 +156,18 @@ class DVAECLI(LightningCLI):
         if self.trainer.is_global_zero:
             print(self._summary(results[0] if results else {}, path))
 
+    def _anneals(self) -> list[Anneal]:
+        scalars = {path.rsplit(".", 1)[-1] for path in annealable_scalars(self.model)}
+        anneals = []
+        for name in ANNEALED:
+            schedule = self._get(self.config_init, f"anneal.{name}")
+            if schedule is not None and name in scalars:
+                anneals.append(Anneal(name, schedule))
+            elif schedule is not None:
+                # So that an estimator without a temperature is a change of one key.
+                log.warning("anneal.%s is not used: this model has no %s.", name, name)
+        return anneals
+
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyperparameters override the user's own flags.
         return
@@ -181,6 +196,7 @@ class DVAECLI(LightningCLI):
         if "test/iwae" in results:
             samples = self.model.evaluation.iwae_samples
             lines["test/iwae"] = f"{results['test/iwae']:.2f} nats per example, {samples} samples"
+        lines["training"] = f"{self._timer.time_elapsed('train'):.0f} seconds"
         lines["data"] = self.datamodule.protocol
         lines["checkpoint"] = checkpoint or "none"
         if (run / "media").is_dir():

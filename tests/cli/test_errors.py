@@ -125,3 +125,13 @@ def test_a_checkpoint_cut_short(tmp_path, monkeypatch, capsys):
     Path("cut.ckpt").write_bytes(Path("cut.ckpt").read_bytes()[:3000])
     code, err = run(["test", "--config", CONFIG, "--ckpt_path", "cut.ckpt"], capsys)
     check(code, err, "cut.ckpt is cut short or damaged", tmp_path)
+
+
+def test_an_estimator_without_a_temperature_is_a_change_of_one_key(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    short = ["--trainer.limit_train_batches=2", "--trainer.max_epochs=1"]
+    short += ["--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1"]
+    short += ["--trainer.log_every_n_steps=1", "--model.evaluation.iwae_samples=2"]
+    assert main(["fit", "--config", CONFIG, ESTIMATOR, "RLOO", *short]) == 0
+    assert "anneal.tau is not used: this model has no tau" in caplog.text

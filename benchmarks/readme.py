@@ -1,0 +1,126 @@
+"""The figures of the README, written into it from the CSV files.
+
+python -m benchmarks.readme
+
+Each marked part of the README is made by the function of that name; a test insists that the README
+is what this script would write.
+"""
+
+import csv
+import re
+from pathlib import Path
+
+from benchmarks.measure import RESULTS
+
+README = Path(__file__).parent.parent / "README.md"
+
+# Class, year, paper, bias; the cost comes from the benchmark.
+ESTIMATORS = (
+    ("GumbelSoftmax", "2017", "1611.01144, 1611.00712", "biased"),
+    ("DecoupledGumbelSoftmax", "2024", "2410.13331", "biased"),
+    ("StraightThrough", "2013", "1308.3432", "biased; exact for linear f"),
+    ("GumbelRao", "2021", "2010.04838", "biased"),
+    ("GappedStraightThrough", "2022", "2206.07235", "biased"),
+    ("ReinMax", "2023", "2304.08612", "biased; exact for quadratic f at tau = 1"),
+    ("ZGR", "2023", "Shekhovtsov", "biased; exact for quadratic f"),
+    ("MinimumVariance", "2026", "Hooper, Shekhovtsov", "biased; exact for linear f"),
+    ("ReinMaxRao", "2026", "2603.08257", "biased"),
+    ("MeanField", "-", "softmax, no draw", "biased"),
+    ("Reinforce", "1992", "Williams", "unbiased"),
+    ("RLOO", "2019", "Kool et al.", "unbiased"),
+    ("VIMCO", "2016", "1602.06725", "unbiased, the m-sample bound too"),
+    ("DisARM", "2020", "2006.10680", "unbiased; K = 2"),
+    ("ARMS", "2021", "2105.14141", "unbiased; K = 2"),
+    ("REBAR", "2017", "1703.07370", "unbiased"),
+    ("RELAX", "2018", "1711.00123", "unbiased"),
+    ("ExactEnumeration", "-", "all K^L codes", "exact"),
+)
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """Read a CSV of the results.
+
+    Args:
+        name: The file in ``benchmarks/results``, without its ending.
+    """
+    with (RESULTS / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def where(row: dict[str, str]) -> str:
+    """Say where and when a row was measured."""
+    return f"{row['device']}, {row['threads']} thread(s), torch {row['torch']}, {row['date']}"
+
+
+def default_run() -> str:
+    """Describe the default run."""
+    (row,) = rows("mnist_categorical")
+    return (
+        f"`{row['command']}`: **test ELBO {row['test/elbo']} nats** (grayscale protocol, hard "
+        f"codes), 100-sample bound {row['test/iwae']}, KL {row['test/kl']}, after "
+        f"{row['training_seconds']} seconds of training ({where(row)})."
+    )
+
+
+def estimators() -> str:
+    """Make the table of estimators."""
+    measured = rows("estimators")
+    cost = {row["estimator"]: row["cost"] for row in measured}
+    lines = [
+        "| class | year | paper (arXiv) | gradient | cost per step |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| [`{name}`](configs/estimators/{snake(name)}.yaml) | {year} | {paper} | {bias} "
+        f"| {cost[name]} |"
+        for name, year, paper, bias in ESTIMATORS
+    ]
+    command = f"`python -m benchmarks.estimators` ({where(measured[0])})"
+    return "\n".join([*lines, "", f"Cost is relative to `GumbelSoftmax`: {command}."])
+
+
+def speed() -> str:
+    """Describe the measured speed."""
+    training = {row["way"]: row for row in rows("training")}
+    peers = [row for way, row in training.items() if way.startswith("peer")]
+    lines = ["| the main job against | ours / this (p20 to p80) |", "|---|---|"]
+    lines += [
+        f"| {row['way']} | {row['ours_over_this']} ({row['ratio_p20']} to {row['ratio_p80']}) |"
+        for row in (training["bare loop"], *peers)
+    ]
+    lines += ["", f"`python -m benchmarks.training` ({where(peers[0])}).", ""]
+    lines += ["| the layer against `F.gumbel_softmax(hard=True)` | torch / ours (p20 to p80) |"]
+    lines += ["|---|---|"]
+    layer = rows("layer")
+    lines += [
+        f"| {row['shape']} | {row['speedup_median']} ({row['speedup_p20']} to "
+        f"{row['speedup_p80']}), peak memory {row['torch_peak_mib']} / {row['dvae_peak_mib']} MiB |"
+        for row in layer
+    ]
+    lines += ["", f"`python -m benchmarks.layer` ({where(layer[0])})."]
+    return "\n".join(lines)
+
+
+def snake(name: str) -> str:
+    """Write a class name as a file name."""
+    name = name.replace("ReinMax", "Reinmax").replace("DisARM", "Disarm")
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def rendered(text: str) -> str:
+    """Fill in every marked part.
+
+    Args:
+        text: The README.
+    """
+    for part in (default_run, estimators, speed):
+        mark = part.__name__
+        pattern = rf"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)"
+        text, count = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f"the README must hold the part {mark} once; found {count}")
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(rendered(README.read_text()))
