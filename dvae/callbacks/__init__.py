@@ -1,9 +1,10 @@
-"""Lightning callbacks: annealing, pictures, curves, checkpoints, random state."""
+"""Lightning callbacks: annealing, pictures, curves, checkpoints, random state, gradient probe."""
 
 from dvae.callbacks.anneal import Anneal
 from dvae.callbacks.checkpoints import Checkpoints
 from dvae.callbacks.curves import Curves
+from dvae.callbacks.gradient_probe import GradientProbe
 from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
 
-__all__ = ["Anneal", "Checkpoints", "Curves", "RandomState", "Reconstructions"]
+__all__ = ["Anneal", "Checkpoints", "Curves", "GradientProbe", "RandomState", "Reconstructions"]
