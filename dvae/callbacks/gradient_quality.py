@@ -18,7 +18,7 @@ __all__ = ["RLOO_GROUP", "GradientQuality", "gradient_quality"]
 RLOO_GROUP = 64
 """Draws of one RLOO estimate: the reference is the mean of several, so that its noise is known."""
 
-# Codes that the decoder sees at once. It bounds the memory: about 100 MB for the default model.
+# Codes that the decoder sees at once: bounds the memory, however many are drawn or enumerated.
 _CODES = 4096
 
 

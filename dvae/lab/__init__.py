@@ -1,0 +1,19 @@
+"""The gradient lab: how far each estimator is from the exact gradient, and what it costs."""
+
+from dvae.lab.exact import MAX_STATES, exact_gradient
+from dvae.lab.functions import RidgeFunction, make_function, make_logits
+from dvae.lab.measurement import adapt, measure
+from dvae.lab.repeat import repeat
+from dvae.lab.statistics import GradientStats
+
+__all__ = [
+    "MAX_STATES",
+    "GradientStats",
+    "RidgeFunction",
+    "adapt",
+    "exact_gradient",
+    "make_function",
+    "make_logits",
+    "measure",
+    "repeat",
+]
