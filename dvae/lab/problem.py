@@ -1,5 +1,6 @@
 """What to measure at: a function of the code, or the first batch of a VAE."""
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,9 @@ def load_vae(path: str | Path) -> CategoricalVAE:
     try:
         return CategoricalVAE.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{path} is no checkpoint of a CategoricalVAE") from error
+        # Torch lists every weight that does not fit; the first ones say what is wrong.
+        reason = textwrap.shorten(str(error), 250, placeholder=" ...")
+        raise ValueError(f"{path} does not fit the CategoricalVAE it names: {reason}") from error
 
 
 def vae_problem(model: CategoricalVAE, images: Tensor, title: str) -> Problem:

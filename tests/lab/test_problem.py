@@ -74,6 +74,12 @@ def test_a_model_of_the_command_line_is_loaded_from_its_checkpoint(tmp_path, mon
     assert problem.logits.shape == (2, 3, 2)
     assert exact_gradient(problem.f, problem.logits).isfinite().all()
 
+    content = torch.load(path, weights_only=True)
+    del content["state_dict"]["bottleneck.log_prior_probs"]
+    torch.save(content, "damaged.ckpt")
+    with pytest.raises(ValueError, match=r"does not fit .*Missing key.*log_prior_probs"):
+        load_vae("damaged.ckpt")
+
 
 def test_a_model_made_in_python_says_what_to_do(tmp_path):
     path = tmp_path / "made.ckpt"
