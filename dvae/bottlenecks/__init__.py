@@ -2,5 +2,20 @@
 
 from dvae.bottlenecks.base import Bottleneck, BottleneckOutput, Expectation
 from dvae.bottlenecks.categorical import CategoricalBottleneck
+from dvae.bottlenecks.codebook import CodebookBottleneck
+from dvae.bottlenecks.distance_codebook import DistanceCodebook
+from dvae.bottlenecks.grid import GridBottleneck
+from dvae.bottlenecks.projected_codebook import ProjectedCodebook
+from dvae.bottlenecks.upkeep import Upkeep
 
-__all__ = ["Bottleneck", "BottleneckOutput", "CategoricalBottleneck", "Expectation"]
+__all__ = [
+    "Bottleneck",
+    "BottleneckOutput",
+    "CategoricalBottleneck",
+    "CodebookBottleneck",
+    "DistanceCodebook",
+    "Expectation",
+    "GridBottleneck",
+    "ProjectedCodebook",
+    "Upkeep",
+]

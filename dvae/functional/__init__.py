@@ -16,6 +16,7 @@ from dvae.functional.gumbel import (
     gumbel_max,
     gumbel_softmax,
 )
+from dvae.functional.kmeans import kmeans, squared_distance
 from dvae.functional.leave_one_out import leave_one_out_advantage, vimco_advantage
 from dvae.functional.likelihoods import (
     bernoulli_log_prob,
@@ -45,6 +46,7 @@ __all__ = [
     "gumbel_max",
     "gumbel_softmax",
     "iwae_bound",
+    "kmeans",
     "laplace_log_prob",
     "leave_one_out_advantage",
     "minimum_variance",
@@ -53,6 +55,7 @@ __all__ = [
     "perplexity_from_counts",
     "softmax",
     "softmax_jacobian",
+    "squared_distance",
     "straight_through",
     "usage_from_counts",
     "vimco_advantage",
