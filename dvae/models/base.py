@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from dvae.bottlenecks.base import Bottleneck
 from dvae.likelihoods import LEVELS, Likelihood
-from dvae.metrics import CodebookUsage
+from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.networks.base import Network
@@ -60,6 +60,8 @@ class DiscreteVAE(pl.LightningModule):
         self.objective = ELBO() if objective is None else objective
         self.evaluation = Evaluation() if evaluation is None else evaluation
         self.code_usage = CodebookUsage(bottleneck.counts_shape)
+        # A model whose likelihood says little to the eye sets it.
+        self.image_quality: ImageQuality | None = None
         self._make_optimizer = optimizer
         self._lr_schedule = lr_schedule
         # Made anew at the start of each evaluation, so that evaluating twice agrees.
@@ -159,7 +161,7 @@ class DiscreteVAE(pl.LightningModule):
         relaxed = self.bottleneck.expectation(
             lambda z: self.log_px(z, target), features, self._relaxed_noise
         ).value
-        self.code_usage.update(self.bottleneck.count(self.bottleneck.mode(features)))
+        self._measure_mode(features, image)
         self._log_means(
             {
                 "val/elbo": log_px - kl,
@@ -190,7 +192,7 @@ class DiscreteVAE(pl.LightningModule):
             ev.chunk,
             self._exact_noise,
         )
-        self.code_usage.update(self.bottleneck.count(self.bottleneck.mode(features)))
+        self._measure_mode(features, image)
         values = {
             "test/elbo": b.elbo,
             "test/iwae": b.iwae,
@@ -330,7 +332,19 @@ class DiscreteVAE(pl.LightningModule):
         counts = self.code_usage.compute()
         self.log(f"{stage}/perplexity", CodebookUsage.perplexity(counts).float())
         self.log(f"{stage}/usage", CodebookUsage.usage(counts).float())
+        self.log(f"{stage}/dead_codes", CodebookUsage.dead(counts).float())
         self.code_usage.reset()
+        if self.image_quality is not None:
+            quality = self.image_quality.compute().items()
+            self.log_dict({f"{stage}/{name}": value for name, value in quality})
+            self.image_quality.reset()
+
+    def _measure_mode(self, features: Tensor, image: Tensor) -> None:
+        index = self.bottleneck.mode(features)
+        self.code_usage.update(self.bottleneck.count(index))
+        if self.image_quality is not None:
+            params = self.decoder(self.bottleneck.embed(index))
+            self.image_quality.update(self.likelihood.mean(params), image)
 
     def _start_evaluation(self) -> None:
         # Every process its own noise, the same at each evaluation.
@@ -339,6 +353,8 @@ class DiscreteVAE(pl.LightningModule):
         self._relaxed_noise = Generator(self.device).manual_seed(seed)
         self._pixel_noise = Generator(self.device).manual_seed(seed)
         self.code_usage.reset()
+        if self.image_quality is not None:
+            self.image_quality.reset()
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -130,7 +130,7 @@ def test_a_relaxed_estimator_has_one(tmp_path, small):
 def test_all_names_of_the_test_are_there(tmp_path, small):
     names = {"elbo", "iwae", "kl", "reconstruction", "bits_per_dim", "log_px", "perplexity"}
     result = evaluate(small, tmp_path)
-    assert {f"test/{name}" for name in names | {"usage"}} == set(result)
+    assert {f"test/{name}" for name in names | {"usage", "dead_codes"}} == set(result)
     assert result["test/bits_per_dim"] == pytest.approx(
         -result["test/elbo"] / (36 * math.log(2)), rel=1e-5
     )
