@@ -4,7 +4,17 @@ import pytest
 import torch
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
-from dvae.bottlenecks import DistanceCodebook, ProjectedCodebook, Upkeep
+from dvae.bottlenecks import (
+    FSQ,
+    LFQ,
+    VQ,
+    DistanceCodebook,
+    ProjectedCodebook,
+    ResidualVQ,
+    RotationVQ,
+    SimVQ,
+    Upkeep,
+)
 from dvae.callbacks import RandomState
 from dvae.estimators import GumbelSoftmax
 from dvae.likelihoods import DiscretizedLogisticMixture, Gaussian
@@ -16,6 +26,12 @@ from tests.toy import toy_data, toy_trainer
 SMALL = {"num_codes": 6, "code_dim": 4}
 BOTTLENECKS = {
     "projected": lambda: ProjectedCodebook(**SMALL, in_features=4),
+    "vq": lambda: VQ(**SMALL, decay=0.8),
+    "rotation": lambda: RotationVQ(**SMALL, decay=0.8, revive_below=1.0),
+    "simvq": lambda: SimVQ(**SMALL),
+    "fsq": lambda: FSQ([3, 3], 4),
+    "lfq": lambda: LFQ(8, 4),
+    "residual": lambda: ResidualVQ(**SMALL, depth=2, decay=0.8),
     "distance": lambda: DistanceCodebook(**SMALL, upkeep=Upkeep(revive_after=4)),
 }
 
