@@ -2,12 +2,15 @@
 
 import csv
 import gzip
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
+from torchvision import datasets
 
 from dvae.cli import main
 from dvae.models import CategoricalVAE
@@ -42,17 +45,46 @@ def fake_fashion(folder):
             path.write_bytes(gzip.compress(header + array.tobytes(), 1))
 
 
+def fake_cifar10(folder):
+    """Write images in the layout of CIFAR-10, without the checksums of the real ones."""
+    generator = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for split, count in (("train", 40), ("test", 8)):
+        pixels = generator.integers(0, 256, (count, 3072), np.uint8)
+        content = {"data": pixels, "labels": [0] * count}
+        (folder / split).write_bytes(pickle.dumps(content))
+    (folder / "meta").write_bytes(pickle.dumps({"label_names": ["a"]}))
+
+
+def fake_images(folder):
+    """Write image files."""
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(50):
+        pixels = generator.integers(0, 256, (70, 90, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+
+
 def arguments_for(path, tmp_path):
     args = ["fit", "--config", str(path), *SHORT]
     config = yaml.safe_load(path.read_text())
-    if config.get("data", {}).get("class_path") == "FashionMNIST":
+    if config.get("model", {}).get("class_path") == "CodebookVAE":
+        args += ["--data.batch_size=8", "--data.val_size=8"]
+    data = config.get("data", {}).get("class_path")
+    if data == "CIFAR10":
+        fake_cifar10(tmp_path / "cifar" / "cifar-10-batches-py")
+        args.append(f"--data.data_dir={tmp_path / 'cifar'}")
+    if data == "ImageFolder":
+        fake_images(tmp_path / "images")
+        args.append(f"--data.data_dir={tmp_path / 'images'}")
+    if data == "FashionMNIST":
         fake_fashion(tmp_path / "fashion")
         args.append(f"--data.data_dir={tmp_path / 'fashion'}")
     return args
 
 
 def test_there_are_configs():
-    assert len(FILES) >= 4
+    assert len(FILES) >= 11
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CONFIGS)))
@@ -62,6 +94,10 @@ def test_config_is_small_and_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     # The stand-in images have another checksum than the real ones.
     monkeypatch.setattr("dvae.data.fashion_mnist._MD5", None)
+    for name in ("train", "test"):
+        monkeypatch.setattr(datasets.CIFAR10, f"{name}_list", [[name, None]])
+    meta = {"filename": "meta", "key": "label_names", "md5": None}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
     code = main(arguments_for(path, tmp_path))
     out, err = capsys.readouterr()
     assert code == 0, err

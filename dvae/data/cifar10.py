@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import torch
 from torchvision import datasets
 
 from dvae.data.base import ImageDataModule, Images, Split
-from dvae.data.download import download, download_root
+from dvae.data.cifar import cifar_root, load_cifar
 
 __all__ = ["CIFAR10"]
 
@@ -67,26 +66,7 @@ class CIFAR10(ImageDataModule):
             FileNotFoundError: If the files are nowhere and cannot be downloaded.
             ValueError: If a file is missing from the folder or damaged.
         """
-        root = self._root()
-        try:
-            dataset = datasets.CIFAR10(root=root, train=split == "train", download=False)
-        except RuntimeError:
-            raise ValueError(
-                f"{root / _FOLDER} is incomplete or damaged: delete it to have it downloaded anew, "
-                "or replace it by a fresh copy."
-            ) from None
-        # torchvision's array is a view, (N, H, W, C), of the file's own (N, C, H, W).
-        images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
-        return Images(images=images, labels=torch.tensor(dataset.targets, dtype=torch.int64))
+        return load_cifar(datasets.CIFAR10, self._root(), _FOLDER, split)
 
     def _root(self) -> Path:
-        given, cache = download_root(self.data_dir), download_root(None)
-        for root in (given, cache):
-            if (root / _FOLDER).is_dir():
-                return root
-        advice = (
-            "unpack cifar-10-python.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html "
-            f"into {given}, where it makes {_FOLDER}."
-        )
-        download(datasets.CIFAR10, given, _FOLDER, advice)
-        return given
+        return cifar_root(datasets.CIFAR10, _FOLDER, "cifar-10-python.tar.gz", self.data_dir)

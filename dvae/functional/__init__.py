@@ -16,8 +16,14 @@ from dvae.functional.gumbel import (
     gumbel_max,
     gumbel_softmax,
 )
+from dvae.functional.kmeans import kmeans, squared_distance
 from dvae.functional.leave_one_out import leave_one_out_advantage, vimco_advantage
-from dvae.functional.likelihoods import bernoulli_log_prob
+from dvae.functional.likelihoods import (
+    bernoulli_log_prob,
+    discretized_logistic_log_prob,
+    gaussian_log_prob,
+    laplace_log_prob,
+)
 from dvae.functional.minimum_variance import minimum_variance, minimum_variance_gradient
 from dvae.functional.softmax import softmax, softmax_jacobian
 from dvae.functional.straight_through import one_hot_like, straight_through
@@ -33,11 +39,15 @@ __all__ = [
     "categorical_kl",
     "categorical_log_prob",
     "disarm_gradient",
+    "discretized_logistic_log_prob",
+    "gaussian_log_prob",
     "gumbel_from_uniform",
     "gumbel_given_max",
     "gumbel_max",
     "gumbel_softmax",
     "iwae_bound",
+    "kmeans",
+    "laplace_log_prob",
     "leave_one_out_advantage",
     "minimum_variance",
     "minimum_variance_gradient",
@@ -45,6 +55,7 @@ __all__ = [
     "perplexity_from_counts",
     "softmax",
     "softmax_jacobian",
+    "squared_distance",
     "straight_through",
     "usage_from_counts",
     "vimco_advantage",

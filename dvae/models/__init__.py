@@ -2,7 +2,16 @@
 
 from dvae.models.base import DiscreteVAE
 from dvae.models.categorical_vae import CategoricalVAE
+from dvae.models.codebook_vae import CodebookVAE
 from dvae.models.evaluation import Evaluation
 from dvae.models.objectives import ELBO, IWAE, Objective
 
-__all__ = ["ELBO", "IWAE", "CategoricalVAE", "DiscreteVAE", "Evaluation", "Objective"]
+__all__ = [
+    "ELBO",
+    "IWAE",
+    "CategoricalVAE",
+    "CodebookVAE",
+    "DiscreteVAE",
+    "Evaluation",
+    "Objective",
+]

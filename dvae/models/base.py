@@ -14,8 +14,8 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from dvae.bottlenecks.base import Bottleneck
-from dvae.likelihoods import Likelihood
-from dvae.metrics import CodebookUsage
+from dvae.likelihoods import LEVELS, Likelihood
+from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.networks.base import Network
@@ -60,10 +60,12 @@ class DiscreteVAE(pl.LightningModule):
         self.objective = ELBO() if objective is None else objective
         self.evaluation = Evaluation() if evaluation is None else evaluation
         self.code_usage = CodebookUsage(bottleneck.counts_shape)
+        # A model whose likelihood says little to the eye sets it.
+        self.image_quality: ImageQuality | None = None
         self._make_optimizer = optimizer
         self._lr_schedule = lr_schedule
         # Made anew at the start of each evaluation, so that evaluating twice agrees.
-        self._exact_noise = self._relaxed_noise = Generator()
+        self._exact_noise = self._relaxed_noise = self._pixel_noise = Generator()
 
     # Training
 
@@ -151,14 +153,15 @@ class DiscreteVAE(pl.LightningModule):
         """Measure the bound at exact draws and, beside it, the relaxed objective."""
         image = batch.image
         features = self.encoder(image)
+        target = self.likelihood.dequantize(image, self._pixel_noise)
         index = self.bottleneck.draw(features, 1, self._exact_noise)
-        log_px = self.log_px(self.bottleneck.embed(index), image).squeeze(0)
+        log_px = self.log_px(self.bottleneck.embed(index), target).squeeze(0)
         kl = self.bottleneck.kl(features)
         # The same seed as the exact draws: an estimator whose code is hard has a gap of 0.
         relaxed = self.bottleneck.expectation(
-            lambda z: self.log_px(z, image), features, self._relaxed_noise
+            lambda z: self.log_px(z, target), features, self._relaxed_noise
         ).value
-        self.code_usage.update(self.bottleneck.count(self.bottleneck.mode(features)))
+        self._measure_mode(features, image)
         self._log_means(
             {
                 "val/elbo": log_px - kl,
@@ -178,9 +181,10 @@ class DiscreteVAE(pl.LightningModule):
         """Measure the bounds at many exact draws and, where it can be counted, log p(x)."""
         image = batch.image
         features = self.encoder(image)
+        target = self.likelihood.dequantize(image, self._pixel_noise)
         ev = self.evaluation
         b = bounds(
-            image,
+            target,
             features,
             self.bottleneck,
             self.log_px,
@@ -188,18 +192,18 @@ class DiscreteVAE(pl.LightningModule):
             ev.chunk,
             self._exact_noise,
         )
-        self.code_usage.update(self.bottleneck.count(self.bottleneck.mode(features)))
+        self._measure_mode(features, image)
         values = {
             "test/elbo": b.elbo,
             "test/iwae": b.iwae,
             "test/kl": self.bottleneck.kl(features),
             "test/reconstruction": -b.log_px,
-            "test/bits_per_dim": -b.elbo / (math.prod(self.image_shape) * math.log(2)),
+            "test/bits_per_dim": self._bits_per_dim(b.elbo),
         }
         states = self.bottleneck.num_states
         if states is not None and states <= ev.max_states:
             values["test/log_px"] = exact_log_px(
-                image, self.bottleneck, self.decoder, self.likelihood, ev.chunk
+                target, self.bottleneck, self.decoder, self.likelihood, ev.chunk
             )
         self._log_means(values)
 
@@ -319,18 +323,38 @@ class DiscreteVAE(pl.LightningModule):
                 prog_bar=name == progress_bar,
             )
 
+    def _bits_per_dim(self, elbo: Tensor) -> Tensor:
+        # A density counts a level's width, 1/256, as one: see `Likelihood`.
+        nats = -elbo / math.prod(self.image_shape) + self.likelihood.density * math.log(LEVELS)
+        return nats / math.log(2)
+
     def _log_usage(self, stage: str) -> None:
         counts = self.code_usage.compute()
         self.log(f"{stage}/perplexity", CodebookUsage.perplexity(counts).float())
         self.log(f"{stage}/usage", CodebookUsage.usage(counts).float())
+        self.log(f"{stage}/dead_codes", CodebookUsage.dead(counts).float())
         self.code_usage.reset()
+        if self.image_quality is not None:
+            quality = self.image_quality.compute().items()
+            self.log_dict({f"{stage}/{name}": value for name, value in quality})
+            self.image_quality.reset()
+
+    def _measure_mode(self, features: Tensor, image: Tensor) -> None:
+        index = self.bottleneck.mode(features)
+        self.code_usage.update(self.bottleneck.count(index))
+        if self.image_quality is not None:
+            params = self.decoder(self.bottleneck.embed(index))
+            self.image_quality.update(self.likelihood.mean(params), image)
 
     def _start_evaluation(self) -> None:
         # Every process its own noise, the same at each evaluation.
         seed = self.evaluation.seed + self.global_rank
         self._exact_noise = Generator(self.device).manual_seed(seed)
         self._relaxed_noise = Generator(self.device).manual_seed(seed)
+        self._pixel_noise = Generator(self.device).manual_seed(seed)
         self.code_usage.reset()
+        if self.image_quality is not None:
+            self.image_quality.reset()
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

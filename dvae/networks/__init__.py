@@ -1,6 +1,10 @@
 """Encoders and decoders, built in pairs."""
 
 from dvae.networks.base import Network
+from dvae.networks.conv import ConvNetwork
+from dvae.networks.dalle import DALLENet
 from dvae.networks.mlp import MLP
+from dvae.networks.resnet import ResNet
+from dvae.networks.vqvae import VQVAENet
 
-__all__ = ["MLP", "Network"]
+__all__ = ["MLP", "ConvNetwork", "DALLENet", "Network", "ResNet", "VQVAENet"]

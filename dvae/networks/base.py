@@ -18,6 +18,11 @@ class Network(ABC):
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the images."""
 
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Height and width of the grid of features; ``()`` where the features are one vector."""
+        return ()
+
     @abstractmethod
     def encoder(self, out_features: int) -> nn.Module:
         """Build a module from images ``(B, C, H, W)`` to features ``(B, out_features, ...)``."""

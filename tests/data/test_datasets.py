@@ -8,11 +8,12 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
+import scipy.io
 import torch
 from torch import Tensor
 from torchvision import datasets
 
-from dvae.data import CIFAR10, KMNIST, MNIST, FashionMNIST, ImageDataModule
+from dvae.data import CIFAR10, CIFAR100, KMNIST, MNIST, SVHN, FashionMNIST, ImageDataModule
 from dvae.data import fashion_mnist as fashion_mnist_module
 from dvae.data import mnist as mnist_module
 
@@ -29,7 +30,7 @@ def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Give each test an empty cache, no Debian package and no network."""
     monkeypatch.setenv("DVAE_DATA", str(tmp_path / "cache"))
     monkeypatch.setattr(fashion_mnist_module, "_DEBIAN", (tmp_path / "debian",))
-    for name in ("FashionMNIST", "KMNIST", "CIFAR10"):
+    for name in ("FashionMNIST", "KMNIST", "CIFAR10", "SVHN"):
         monkeypatch.setattr(getattr(datasets, name), "download", no_network)
 
 
@@ -76,7 +77,7 @@ def test_the_bundled_mnist_is_mnist() -> None:
 @pytest.mark.parametrize("layout", [".", "MNIST/raw"])
 def test_mnist_from_a_folder_is_checked_as_well(tmp_path: Path, layout: str) -> None:
     folder = tmp_path / layout
-    shutil.copytree(mnist_module._BUNDLED, folder, dirs_exist_ok=True)
+    shutil.copytree(mnist_module.BUNDLED, folder, dirs_exist_ok=True)
     data = MNIST(data_dir=str(tmp_path))
     assert len(data.load("test").images) == 10000
     content = bytearray(gzip.decompress((folder / f"{NAMES[3]}.gz").read_bytes()))
@@ -219,3 +220,42 @@ def test_a_damaged_cifar10_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "cifar-10-batches-py" / "test").unlink()
     with pytest.raises(ValueError, match="cifar-10-batches-py is incomplete or damaged"):
         CIFAR10(data_dir=str(tmp_path)).load("train")
+
+
+def test_cifar100_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    pixels = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8)
+    content = {"data": pixels.flatten(1).numpy(), "fine_labels": list(range(12))}
+    (folder / "train").write_bytes(pickle.dumps(content))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["a"]}))
+    monkeypatch.setattr(datasets.CIFAR100, "train_list", [["train", None]])
+    monkeypatch.setattr(datasets.CIFAR100, "test_list", [])
+    meta = {"filename": "meta", "key": "fine_label_names", "md5": None}
+    monkeypatch.setattr(datasets.CIFAR100, "meta", meta)
+    loaded = CIFAR100(val_size=0, data_dir=str(tmp_path)).load("train")
+    assert torch.equal(loaded.images, pixels) and loaded.labels.tolist() == list(range(12))
+
+
+def test_svhn_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "svhn").mkdir()
+    pixels = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.tensor([[1], [2], [10], [3], [10]], dtype=torch.uint8)  # 10 stands for 0
+    content = {"X": pixels.permute(2, 3, 1, 0).numpy(), "y": labels.numpy()}
+    scipy.io.savemat(tmp_path / "svhn" / "train_32x32.mat", content)
+    monkeypatch.setattr(datasets.SVHN, "split_list", {"train": ["", "train_32x32.mat", None]})
+    data = SVHN(val_size=1, data_dir=str(tmp_path))
+    loaded = data.load("train")
+    assert torch.equal(loaded.images, pixels) and loaded.labels.tolist() == [1, 2, 0, 3, 0]
+    assert loaded.images.is_contiguous() and loaded.images.dtype == torch.uint8
+
+
+@pytest.mark.parametrize(
+    ("dataset", "advice"), [(CIFAR100, "cifar-100-python.tar.gz"), (SVHN, "train_32x32.mat")]
+)
+def test_without_a_network_there_is_advice(
+    tmp_path: Path, dataset: type[ImageDataModule], advice: str
+) -> None:
+    with pytest.raises(FileNotFoundError, match=advice):
+        dataset(data_dir=str(tmp_path)).prepare_data()
+    assert not list(tmp_path.rglob("*.mat"))

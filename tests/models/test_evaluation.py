@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dvae.estimators import GumbelSoftmax, ReinMax
+from dvae.likelihoods import Gaussian, LogitLaplace, OptimalGaussian
 from dvae.models import Evaluation
 from dvae.models.evaluation import bounds, exact_log_px
 from tests.toy import toy_data, toy_model, toy_trainer
@@ -129,10 +130,22 @@ def test_a_relaxed_estimator_has_one(tmp_path, small):
 def test_all_names_of_the_test_are_there(tmp_path, small):
     names = {"elbo", "iwae", "kl", "reconstruction", "bits_per_dim", "log_px", "perplexity"}
     result = evaluate(small, tmp_path)
-    assert {f"test/{name}" for name in names | {"usage"}} == set(result)
+    assert {f"test/{name}" for name in names | {"usage", "dead_codes"}} == set(result)
     assert result["test/bits_per_dim"] == pytest.approx(
         -result["test/elbo"] / (36 * math.log(2)), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("likelihood", [Gaussian(0.2), OptimalGaussian(), LogitLaplace()])
+def test_a_density_has_eight_bits_more_and_no_batch_in_it(tmp_path, likelihood):
+    torch.manual_seed(0)
+    model = toy_model(likelihood=likelihood).eval()
+    results = [evaluate(model, tmp_path, size) for size in (50, 7)]
+    assert results[0]["test/bits_per_dim"] == pytest.approx(
+        -results[0]["test/elbo"] / (36 * math.log(2)) + 8, rel=1e-5
+    )
+    for name, value in results[0].items():
+        assert results[1][name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
 
 
 @pytest.mark.parametrize(

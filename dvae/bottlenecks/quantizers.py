@@ -1,0 +1,252 @@
+"""The quantizers of vector-quantize-pytorch: VQ, rotation trick, FSQ, LFQ, SimVQ, residual VQ."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import vector_quantize_pytorch as vq
+from torch import Tensor
+
+from dvae.bottlenecks.quantizer import Quantizer
+from dvae.estimators.base import check_count
+from dvae.scalars import Range
+
+__all__ = ["FSQ", "LFQ", "VQ", "ResidualVQ", "RotationVQ", "SimVQ"]
+
+
+def _check(name: str, decay: float, commitment: float, revive_below: float) -> None:
+    if not 0 < decay < 1:
+        raise ValueError(f"{name}.decay must be in (0, 1); got {decay:g}")
+    Range(0.0).check(f"{name}.commitment", commitment)
+    Range(0.0).check(f"{name}.revive_below", revive_below)
+
+
+class VQ(Quantizer):
+    r"""The nearest of K vectors that follow the features by moving averages.
+
+    The gradient of the code is copied to the feature (straight-through); the auxiliary loss is
+    :math:`c\,\|z - \mathrm{sg}(e)\|^2` summed over positions and channels. With several processes
+    all have the averages of the first one.
+
+    Args:
+        num_codes: K, at least 2.
+        code_dim: D, at least 1.
+        decay: Of the moving averages at each step, in (0, 1); the paper's is 0.99.
+        commitment: Weight c, at least 0; the paper's is 0.25.
+        revive_below: A code whose average count in a step is below this moves to a feature of the
+            batch, its averages with it; 0 for never, which is the paper's.
+
+    Raises:
+        ValueError: A value outside its range.
+
+    References:
+        A. van den Oord, O. Vinyals, K. Kavukcuoglu, 2017, arXiv 1711.00937, eq. 3 and appendix A.
+    """
+
+    _rotation = False
+
+    def __init__(
+        self,
+        num_codes: int = 512,
+        code_dim: int = 64,
+        decay: float = 0.99,
+        commitment: float = 0.25,
+        revive_below: float = 0.0,
+    ) -> None:
+        _check(type(self).__name__, decay, commitment, revive_below)
+        quantizer = vq.VectorQuantize(
+            dim=code_dim,
+            codebook_size=num_codes,
+            decay=decay,
+            commitment_weight=commitment,
+            threshold_ema_dead_code=revive_below,
+            rotation_trick=self._rotation,
+        )
+        super().__init__(quantizer, num_codes, code_dim)
+
+    def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        code, index, loss = self.quantizer(rows)
+        return code, index, loss * self.code_features
+
+    def _look_up(self, index: Tensor) -> Tensor:
+        codes: Tensor = self.quantizer.get_output_from_indices(index)  # type: ignore[operator]
+        return codes
+
+
+class RotationVQ(VQ):
+    """As `VQ`, with the gradient turned and scaled as the feature is on its way to the code.
+
+    Args:
+        num_codes: K, at least 2.
+        code_dim: D, at least 2.
+        decay: Of the moving averages at each step, in (0, 1).
+        commitment: Weight of the auxiliary loss, at least 0.
+        revive_below: As in `VQ`.
+
+    Raises:
+        ValueError: A value outside its range.
+
+    References:
+        C. Fifty et al., 2025, arXiv 2410.06424, section 4.
+    """
+
+    _rotation = True
+
+
+class SimVQ(Quantizer):
+    """The nearest of K vectors that are a learned linear map of fixed random ones.
+
+    All vectors move together, which keeps them in use.
+
+    Args:
+        num_codes: K, at least 2.
+        code_dim: D, at least 1.
+        commitment: Weight of the pull on the feature, at least 0; that on the vectors is 1.
+
+    Raises:
+        ValueError: A value outside its range.
+
+    References:
+        Y. Zhu et al., 2024, arXiv 2411.02038, eq. 6.
+    """
+
+    def __init__(self, num_codes: int = 512, code_dim: int = 64, commitment: float = 0.25) -> None:
+        Range(0.0).check("SimVQ.commitment", commitment)
+        quantizer = vq.SimVQ(
+            dim=code_dim,
+            codebook_size=num_codes,
+            input_to_quantize_commit_loss_weight=commitment,
+            rotation_trick=False,
+        )
+        super().__init__(quantizer, num_codes, code_dim)
+
+    def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        code, index, loss = self.quantizer(rows)
+        return code, index, loss * self.code_features
+
+    def _look_up(self, index: Tensor) -> Tensor:
+        codes: Tensor = self.quantizer.indices_to_codes(index)  # type: ignore[operator]
+        return codes
+
+
+class FSQ(Quantizer):
+    """Each of a few channels rounded to a few levels: a code book without parameters.
+
+    It has no auxiliary loss.
+
+    Args:
+        levels: Of each channel, at least 3 each; K is their product. The paper's sets near 512
+            are ``[8, 8, 8]``, near 1,024 ``[8, 5, 5, 5]``.
+        code_dim: D, channels before and after, between which it projects; at least 1.
+
+    Raises:
+        ValueError: A value outside its range.
+
+    References:
+        F. Mentzer et al., 2024, arXiv 2309.15505, section 3.
+    """
+
+    def __init__(self, levels: Sequence[int] = (8, 8, 8), code_dim: int = 64) -> None:
+        if not levels or min(levels) < 3:
+            raise ValueError(f"FSQ.levels must be numbers >= 3; got {list(levels)}")
+        quantizer = vq.FSQ(levels=list(levels), dim=code_dim)
+        super().__init__(quantizer, math.prod(levels), code_dim)
+
+    def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        code, index = self.quantizer(rows)
+        return code, index, rows.new_zeros(())
+
+    def _look_up(self, index: Tensor) -> Tensor:
+        codes: Tensor = self.quantizer.indices_to_codes(index)  # type: ignore[operator]
+        return codes
+
+
+class LFQ(Quantizer):
+    r"""The signs of :math:`\log_2 K` channels.
+
+    The auxiliary loss is the entropy of a position's code less that of the batch's mean code
+    distribution, in nats per position, summed over positions.
+
+    Args:
+        num_codes: K, a power of 2, at least 2.
+        code_dim: D, channels before and after, between which it projects; at least 1.
+        entropy: Weight of the auxiliary loss, at least 0; the paper's is 0.1.
+
+    Raises:
+        ValueError: A value outside its range.
+
+    References:
+        L. Yu et al., 2024, arXiv 2310.05737, eq. 4 to 6.
+    """
+
+    def __init__(self, num_codes: int = 512, code_dim: int = 64, entropy: float = 0.1) -> None:
+        if num_codes < 2 or num_codes & (num_codes - 1):
+            raise ValueError(f"LFQ.num_codes must be a power of 2; got {num_codes}")
+        Range(0.0).check("LFQ.entropy", entropy)
+        quantizer = vq.LFQ(
+            dim=code_dim,
+            codebook_size=num_codes,
+            entropy_loss_weight=entropy,
+            # The default is one module shared by all instances, and so is its training mode.
+            straight_through_activation=torch.nn.Identity(),
+        )
+        super().__init__(quantizer, num_codes, code_dim)
+
+    def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        code, index, loss = self.quantizer(rows)
+        return code, index, loss
+
+    def _look_up(self, index: Tensor) -> Tensor:
+        codes: Tensor = self.quantizer.indices_to_codes(index)  # type: ignore[operator]
+        return codes
+
+
+class ResidualVQ(Quantizer):
+    """Several of `VQ`, each for what those before it have left over; their vectors are added.
+
+    The grid of integers has an axis for them, ``(H, W, depth)``.
+
+    Args:
+        num_codes: K of each, at least 2.
+        code_dim: D, at least 1.
+        depth: How many, at least 2.
+        decay: Of the moving averages at each step, in (0, 1).
+        commitment: Weight of the auxiliary losses, at least 0.
+        revive_below: As in `VQ`.
+
+    Raises:
+        ValueError: A value outside its range.
+
+    References:
+        N. Zeghidour et al., 2021, arXiv 2107.03312, section III.C.
+    """
+
+    def __init__(
+        self,
+        num_codes: int = 512,
+        code_dim: int = 64,
+        depth: int = 4,
+        decay: float = 0.99,
+        commitment: float = 0.25,
+        revive_below: float = 0.0,
+    ) -> None:
+        check_count("ResidualVQ.depth", depth, 2)
+        _check("ResidualVQ", decay, commitment, revive_below)
+        quantizer = vq.ResidualVQ(
+            dim=code_dim,
+            num_quantizers=depth,
+            codebook_size=num_codes,
+            decay=decay,
+            commitment_weight=commitment,
+            threshold_ema_dead_code=revive_below,
+            rotation_trick=False,
+        )
+        super().__init__(quantizer, num_codes, code_dim, depth)
+
+    def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        code, index, losses = self.quantizer(rows)
+        return code, index, torch.sum(losses) * self.code_features
+
+    def _look_up(self, index: Tensor) -> Tensor:
+        codes: Tensor = self.quantizer.get_output_from_indices(index)  # type: ignore[operator]
+        return codes

@@ -1,0 +1,83 @@
+"""What a likelihood is: a density or a mass over the pixels of an image."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Generator, Tensor, nn
+
+__all__ = ["LEVELS", "PIXELS", "Likelihood"]
+
+LEVELS = 256
+"""Values that a stored pixel takes."""
+
+PIXELS = (-3, -2, -1)
+"""Axes that a log-likelihood sums over: channels, height, width."""
+
+
+class Likelihood(nn.Module, ABC):
+    """A distribution of the image given the output of a decoder.
+
+    A **mass** (`density` is false) weighs pixels as they are stored: its bits per dimension are
+    those of the data. A **density** weighs real pixels on the scale [0, 1]. It is evaluated at
+    pixels with uniform noise of one level's width, `dequantize`, where the expectation of its
+    logarithm minus log 256 a dimension is a lower bound on the log-mass of the 8-bit pixel (L.
+    Theis, A. van den Oord, M. Bethge, 2016, arXiv 1511.01844, section 3.1). So bits per dimension
+    are -ELBO / (D log 2), and 8 more for a density.
+
+    Attributes:
+        params_per_channel: Decoder outputs for each pixel and colour channel, P.
+        density: Whether the values are densities over real pixels.
+    """
+
+    params_per_channel: int
+    density: bool
+
+    @abstractmethod
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        """Log-likelihood of images.
+
+        Args:
+            params: Decoder output ``(..., P * C, H, W)``.
+            x: Pixels in [0, 1], ``(..., C, H, W)``; the leading axes broadcast.
+
+        Returns:
+            Nats per example, the broadcast leading shape.
+        """
+
+    @abstractmethod
+    def mean(self, params: Tensor) -> Tensor:
+        """Expected image.
+
+        Args:
+            params: Decoder output ``(..., P * C, H, W)``.
+
+        Returns:
+            Pixels in [0, 1], ``(..., C, H, W)``.
+        """
+
+    def pairwise_log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        """Log-likelihood of every image under every decoder output.
+
+        Args:
+            params: Decoder outputs ``(S, P * C, H, W)``.
+            x: Pixels in [0, 1], ``(B, C, H, W)``.
+
+        Returns:
+            Nats per pair, ``(S, B)``.
+        """
+        return self.log_prob(params.unsqueeze(1), x)
+
+    def dequantize(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """Spread 8-bit pixels over their level where the likelihood is a density.
+
+        Args:
+            x: Multiples of 1/255 in [0, 1], any shape.
+            generator: Where the noise comes from; the global one by default.
+
+        Returns:
+            ``(255 x + u) / 256`` with u uniform in [0, 1); ``x`` itself for a mass.
+        """
+        if not self.density:
+            return x
+        noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        return (x * (LEVELS - 1) + noise) / LEVELS

@@ -1,0 +1,68 @@
+"""A mixture of logistics, discretized to the 256 values of a stored pixel."""
+
+from einops import rearrange
+from torch import Tensor
+
+from dvae.estimators.base import check_count
+from dvae.functional import discretized_logistic_log_prob
+from dvae.likelihoods.base import LEVELS, Likelihood
+
+__all__ = ["DiscretizedLogisticMixture"]
+
+# The narrowest puts all its mass on one level, the widest is flat over all of them.
+_LOG_SCALE = (-8.0, 3.0)
+
+
+class DiscretizedLogisticMixture(Likelihood):
+    r"""Each pixel a mixture of M colours, each channel a discretized logistic around it.
+
+    .. math:: P(x) = \sum_m \pi_m \prod_c
+        \left[\sigma\!\left(\tfrac{x_c + \delta - \mu_{mc}}{s_{mc}}\right)
+        - \sigma\!\left(\tfrac{x_c - \delta - \mu_{mc}}{s_{mc}}\right)\right], \delta = 1/510
+
+    with the lowest and the highest level taking the tails: a mass over 8-bit pixels that sums to
+    one. The mixture is shared by the channels of a pixel, whose weights are added up. The paper's
+    regression of green on red and of blue on both is left out. The image it returns is the mean of
+    the locations, clipped.
+
+    Args:
+        components: M, at least 1; the paper has 5 in its ablations and 10 elsewhere.
+
+    Raises:
+        ValueError: ``components`` is below 1.
+
+    References:
+        T. Salimans, A. Karpathy, X. Chen, D. Kingma, 2017, arXiv 1701.05517, eq. 2.
+    """
+
+    density = False
+
+    def __init__(self, components: int = 5) -> None:
+        super().__init__()
+        check_count("DiscretizedLogisticMixture.components", components, 1)
+        self.components = components
+        self.params_per_channel = 3 * components
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        """Sum the log-mass over pixels; see `Likelihood.log_prob`."""
+        log_weight, location, log_scale = self._split(params)
+        channels = discretized_logistic_log_prob(
+            location, log_scale.clamp(*_LOG_SCALE), x.unsqueeze(-4), LEVELS
+        )
+        return (log_weight + channels.sum(-3)).logsumexp(-3).sum((-2, -1))
+
+    def mean(self, params: Tensor) -> Tensor:
+        """Return the weighted locations, clipped; see `Likelihood.mean`."""
+        log_weight, location, _ = self._split(params)
+        return (log_weight.exp().unsqueeze(-3) * location.clamp(0, 1)).sum(-4).clamp(0, 1)
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return f"components={self.components}"
+
+    def _split(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log-weights ``(..., M, H, W)``, locations and log-scales ``(..., M, C, H, W)``."""
+        pattern = "... (p m c) h w -> p ... m c h w"
+        weight, location, log_scale = rearrange(params, pattern, p=3, m=self.components)
+        # Locations start in mid-grey, and a unit of the decoder's output is the range of a pixel.
+        return weight.sum(-3).log_softmax(-3), location + 0.5, log_scale

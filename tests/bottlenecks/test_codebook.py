@@ -1,0 +1,321 @@
+"""Laws of the code books: enumeration, gradients, a code that survives the round trip, revival."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from dvae.bottlenecks import DistanceCodebook, ProjectedCodebook, Upkeep
+from dvae.estimators import VIMCO, ExactEnumeration, GumbelSoftmax, ReinMax, StraightThrough
+from dvae.functional import kmeans, squared_distance
+from tests.estimators.catalogue import everything, name
+from tests.laws import assert_chi_square, assert_mean
+
+ASLEEP = Upkeep(kmeans=0, revive_after=0)
+
+
+def make(kind, codes=3, dim=4, **kwargs):
+    kwargs = {"upkeep": ASLEEP} | kwargs
+    torch.manual_seed(0)
+    if kind is ProjectedCodebook:
+        kwargs["in_features"] = 4
+    bottleneck = kind(codes, dim, **kwargs)
+    bottleneck.grid = (1, 2)
+    return bottleneck
+
+
+def features_of(batch=5, height=1, width=2, scale=1.0):
+    return scale * torch.randn(batch, 4, height, width, generator=torch.Generator().manual_seed(1))
+
+
+KINDS = [ProjectedCodebook, DistanceCodebook]
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def with_learned_prior(kind):
+    bottleneck = make(kind, learned_prior=True)
+    with torch.no_grad():
+        bottleneck.prior_logits.copy_(torch.tensor([0.5, -1.0, 2.0]))
+    return bottleneck
+
+
+@kinds
+@pytest.mark.parametrize("learned", [False, True])
+def test_kl_is_the_sum_over_all_codes(kind, learned):
+    bottleneck = with_learned_prior(kind) if learned else make(kind)
+    features = features_of()
+    states = bottleneck.states(0, bottleneck.num_states)
+    grids = [((a, b),) for a, b in itertools.product(range(3), repeat=2)]
+    assert sorted(tuple(map(tuple, s)) for s in states.tolist()) == grids
+    log_q = bottleneck.log_posterior(features, states.unsqueeze(1).expand(-1, 5, -1, -1))
+    log_p = bottleneck.log_prior(states)
+    torch.testing.assert_close(log_q.exp().sum(0), torch.ones(5))
+    assert log_p.exp().sum().item() == pytest.approx(1)
+    expected = (log_q.exp() * (log_q - log_p.unsqueeze(1))).sum(0)
+    torch.testing.assert_close(bottleneck.kl(features), expected)
+    torch.testing.assert_close(bottleneck(features).kl, expected)
+
+
+@kinds
+def test_the_expectation_is_the_sum_over_all_codes(kind):
+    bottleneck, features = make(kind, estimator=ExactEnumeration()), features_of()
+    weights = torch.randn(8)
+
+    def f(code):
+        assert code.shape[1:] == (5, 4, 1, 2)
+        return (code.flatten(2) @ weights).tanh()
+
+    states = bottleneck.states(0, 9)
+    log_q = bottleneck.log_posterior(features, states.unsqueeze(1).expand(-1, 5, -1, -1))
+    values = f(bottleneck.embed(states).unsqueeze(1).expand(-1, 5, -1, -1, -1))
+    expected = (log_q.exp() * values).sum(0)
+    torch.testing.assert_close(bottleneck.expectation(f, features).value, expected)
+
+
+@kinds
+def test_the_distance_penalty_is_the_expected_distance(kind):
+    bottleneck, features = make(kind), features_of()
+    loss = bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features).loss
+    if kind is ProjectedCodebook:
+        assert torch.equal(loss, torch.zeros(5))
+        return
+    rows = features.permute(0, 2, 3, 1)
+    distance = (rows.unsqueeze(-2) - bottleneck.codebook).square().sum(-1)
+    q = bottleneck.logits(features).softmax(-1)
+    torch.testing.assert_close(q, (-distance / 2).softmax(-1))
+    torch.testing.assert_close(loss, (q * distance / 2).sum((1, 2, 3)))
+
+
+@kinds
+@pytest.mark.parametrize("estimator", everything(2, 3), ids=name)
+def test_gradients_reach_encoder_code_book_and_decoder(kind, estimator):
+    bottleneck = make(kind, estimator=estimator, learned_prior=True).train()
+    features = features_of().requires_grad_()
+    decoder = torch.randn(8, requires_grad=True)
+    out = bottleneck.expectation(lambda z: (z.flatten(2) * decoder).sum(-1).tanh(), features)
+    inputs = [features, bottleneck.codebook, decoder, bottleneck.prior_logits]
+    for gradient in torch.autograd.grad((out.value - out.kl - out.loss).sum(), inputs):
+        assert gradient.isfinite().all() and gradient.abs().sum() > 0
+    # The estimator's own path, without the help of the KL.
+    out = bottleneck.expectation(lambda z: (z.flatten(2) * decoder).sum(-1).tanh(), features)
+    (gradient,) = torch.autograd.grad(out.value.sum(), features)
+    assert gradient.abs().sum() > 0
+
+
+@kinds
+def test_encode_then_decode_is_the_hard_forward_pass(kind):
+    bottleneck, features = make(kind, estimator=GumbelSoftmax(0.7)).eval(), features_of(5, 3, 2)
+    out = bottleneck(features)
+    assert torch.equal(out.index, bottleneck.mode(features))
+    torch.testing.assert_close(out.code, bottleneck.embed(out.index))
+    samples = bottleneck.draw(features, 7)
+    assert samples.shape == (7, 5, 3, 2)
+    assert bottleneck.embed(samples).shape == (7, 5, 4, 3, 2)
+
+
+@kinds
+@pytest.mark.parametrize("copies", [2, 5])
+def test_the_objective_does_not_change_with_the_batch_size(kind, copies):
+    bottleneck, features = make(kind, estimator=ExactEnumeration()).train(), features_of()
+    f = lambda z: z.flatten(2).square().sum(-1)  # noqa: E731
+    one = bottleneck.expectation(f, features)
+    many = bottleneck.expectation(f, features.repeat(copies, 1, 1, 1))
+    for key in ("value", "kl", "loss"):
+        torch.testing.assert_close(getattr(many, key).mean(), getattr(one, key).mean())
+
+
+@kinds
+@torch.no_grad()
+def test_draws_follow_the_posterior_and_the_prior_and_no_batch(kind):
+    bottleneck, features = with_learned_prior(kind), features_of(2, scale=0.5)
+    draws = bottleneck.draw(features, 5_000, torch.Generator().manual_seed(0))
+    probabilities = bottleneck.logits(features).softmax(-1)
+    for example, position in itertools.product(range(2), range(2)):
+        counts = draws[:, example, 0, position].bincount(minlength=3)
+        assert_chi_square(counts, probabilities[example, 0, position])
+    generator = torch.Generator().manual_seed(0)
+    singly = [bottleneck.draw(x, 5_000, generator) for x in features.split(1)]
+    assert torch.equal(torch.cat(singly, 1), draws)
+    prior = bottleneck.sample_prior(10_000, torch.Generator().manual_seed(0))
+    assert prior.shape == (10_000, 1, 2)
+    counts = bottleneck.count(prior)
+    assert_chi_square(counts, torch.tensor([0.5, -1.0, 2.0]).softmax(0))
+
+
+@kinds
+def test_the_bound_of_one_draw_is_the_elbo_in_expectation(kind):
+    bottleneck = make(kind, estimator=StraightThrough())
+    features = features_of(1).expand(20_000, -1, -1, -1)
+    f = lambda z: z.flatten(2).sum(-1).tanh()  # noqa: E731
+    exact = make(kind, estimator=ExactEnumeration())
+    out = exact.expectation(f, features[:1])
+    with torch.no_grad():
+        assert_mean(bottleneck.bound(f, features, 1), (out.value - out.kl).detach().squeeze())
+        many = make(kind, estimator=VIMCO()).bound(f, features[:500], 4).mean()
+    assert many > (out.value - out.kl).mean()
+
+
+@kinds
+def test_half_precision_features_are_lifted_to_float32(kind):
+    bottleneck, features = make(kind), features_of()
+    assert bottleneck.logits(features.bfloat16()).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert bottleneck.logits(features).dtype == torch.float32
+        out = bottleneck.expectation(lambda z: z.float().flatten(2).sum(-1), features)
+    torch.testing.assert_close(out.kl, bottleneck.kl(features))
+
+
+def test_kmeans_finds_clusters_and_never_gets_worse():
+    generator = torch.Generator().manual_seed(0)
+    centers = 10 * torch.randn(4, 3, generator=generator)
+    points = centers.repeat(50, 1) + 0.1 * torch.randn(200, 3, generator=generator)
+    start = centers + torch.randn(4, 3, generator=generator)
+    found = kmeans(points, start, 5)
+    assert squared_distance(centers, found).amin(-1).max() < 0.01
+    start = points[:7]
+    errors = [
+        squared_distance(points, kmeans(points, start, i)).amin(-1).sum().item() for i in range(6)
+    ]
+    assert errors == sorted(errors, reverse=True)
+
+
+def blobs(batch=16, codes=32):
+    """Return features on well separated centers, one for each code."""
+    generator = torch.Generator().manual_seed(2)
+    centers = 5 * torch.randn(codes, 4, generator=generator)
+    which = torch.arange(batch * 16) % codes
+    rows = centers[which] + 0.1 * torch.randn(batch * 16, 4, generator=generator)
+    return rows.view(batch, 4, 4, 4).permute(0, 3, 1, 2)
+
+
+def usage(bottleneck, features):
+    counts = bottleneck.count(bottleneck.mode(features))
+    return (counts > 0).double().mean().item()
+
+
+@kinds
+def test_the_start_from_data_uses_the_codes_once(kind):
+    bottleneck = make(kind, 32, upkeep=Upkeep(kmeans=10, revive_after=0))
+    features = blobs()
+    before = usage(bottleneck, features)
+    bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features)
+    # Lloyd's algorithm from random points leaves some clusters shared: not all, but most.
+    assert before < usage(bottleneck, features) and usage(bottleneck, features) > 0.6
+    assert bottleneck.started
+    weights = {k: v.clone() for k, v in bottleneck.state_dict().items()}
+    loaded = make(kind, 32, upkeep=Upkeep(kmeans=10, revive_after=0))
+    loaded.load_state_dict(weights)
+    loaded.expectation(lambda z: z.flatten(2).sum(-1), 3 * features)
+    for key, value in loaded.state_dict().items():
+        assert torch.equal(value, weights[key]), "a loaded code book is not started again"
+
+
+@kinds
+@pytest.mark.parametrize("bad", ["equal", "far"])
+def test_a_collapsed_code_book_recovers(kind, bad):
+    limit = 5
+    bottleneck = make(kind, 32, upkeep=Upkeep(kmeans=0, revive_after=limit))
+    table = bottleneck.codebook if kind is DistanceCodebook else bottleneck.projection.weight
+    with torch.no_grad():
+        if bad == "equal":
+            table.copy_(table[:1].expand_as(table))
+        else:
+            table.mul_(0.01).add_(100)
+    features = blobs()
+    optimizer = torch.optim.Adam(bottleneck.parameters(), lr=0.01)
+    assert usage(bottleneck, features) < 0.2
+    for _ in range(60):
+        # Each code has to stand for its own blob: the squared error of the whole.
+        out = bottleneck.expectation(
+            lambda z: -(z - features).square().flatten(2).sum(-1), features
+        )
+        (-(out.value - out.kl) + out.loss).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert bottleneck.idle.steps.max() <= limit, "a revived code begins anew"
+    # A projection has no place of its own for a code, and five steps to learn one are few.
+    assert usage(bottleneck, features) > (0.9 if kind is DistanceCodebook else 0.45)
+
+
+@kinds
+def test_a_revived_code_is_chosen_at_once(kind):
+    bottleneck = make(kind, 12, upkeep=Upkeep(kmeans=0, revive_after=3))
+    features = blobs()
+    with torch.no_grad():
+        bottleneck.codebook[2:] += 100
+        if kind is ProjectedCodebook:
+            bottleneck.projection.bias[2:] -= 1e4
+    alive = bottleneck.count(bottleneck.mode(features)) > 0
+    assert alive.sum() <= 2
+    bottleneck.idle.steps.masked_fill_(~alive, 3)
+    bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features)
+    assert usage(bottleneck, features) > 0.75
+    assert bottleneck.idle.steps.max() <= 1
+
+
+def test_frozen_code_books_keep_still():
+    for kind in KINDS:
+        bottleneck = make(kind, 32, upkeep=Upkeep(kmeans=0, revive_after=1, frozen=True))
+        before = bottleneck.codebook.clone()
+        parameters = [p for p in bottleneck.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        features = blobs().requires_grad_()
+        for _ in range(4):
+            bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features).value.mean().backward()
+            optimizer.step()
+        assert torch.equal(bottleneck.codebook, before)
+        assert features.grad.abs().sum() > 0
+
+
+def test_idle_codes_are_counted_from_their_last_use():
+    bottleneck = make(ProjectedCodebook, 4, upkeep=Upkeep(kmeans=0, revive_after=9))
+    for counts in ([1, 0, 2, 0], [0, 0, 1, 1], [0, 0, 0, 1]):
+        bottleneck.idle.count(torch.tensor(counts))
+    assert bottleneck.idle.steps.tolist() == [2, 3, 1, 0]
+
+
+def test_evaluation_changes_nothing():
+    for kind in KINDS:
+        bottleneck = make(kind, 8, upkeep=Upkeep(kmeans=5, revive_after=1)).eval()
+        before = {k: v.clone() for k, v in bottleneck.state_dict().items()}
+        for _ in range(3):
+            bottleneck.expectation(lambda z: z.flatten(2).sum(-1), blobs())
+            bottleneck(blobs())
+        assert all(torch.equal(v, before[k]) for k, v in bottleneck.state_dict().items())
+
+
+def test_without_a_grid_there_are_no_samples():
+    bottleneck = ProjectedCodebook(4, 2)
+    assert bottleneck.num_states is None
+    with pytest.raises(ValueError, match="does not know its grid"):
+        bottleneck.sample_prior(1)
+
+
+def test_a_uniform_prior_is_exact_over_many_positions():
+    bottleneck = ProjectedCodebook(8192, 2, 2)
+    log_p = bottleneck.log_prior(torch.zeros(1, 32, 32, dtype=torch.int64)).item()
+    assert log_p == pytest.approx(-1024 * math.log(8192), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make_it", "message"),
+    [
+        (lambda: ProjectedCodebook(1), "num_codes must be an integer >= 2; got 1"),
+        (lambda: DistanceCodebook(4, 0), "code_dim must be an integer >= 1; got 0"),
+        (lambda: ProjectedCodebook(4, 4, 0), "in_features must be an integer >= 1; got 0"),
+        (lambda: DistanceCodebook(variance=0.0), "variance must be a number > 0; got 0.0"),
+        (lambda: DistanceCodebook(commitment=-1.0), "commitment must be a number >= 0; got -1.0"),
+        (lambda: Upkeep(kmeans=-1), "upkeep.kmeans must be >= 0; got -1"),
+        (lambda: Upkeep(revive_after=-1), "upkeep.revive_after must be >= 0; got -1"),
+    ],
+)
+def test_wrong_values_are_refused(make_it, message):
+    with pytest.raises(ValueError, match=message):
+        make_it()
+
+
+def test_only_pathwise_estimators_are_layers():
+    with pytest.raises(TypeError, match="VIMCO gives a gradient only through expectation"):
+        make(ProjectedCodebook, estimator=VIMCO()).train()(features_of())
+    assert make(ProjectedCodebook, estimator=ReinMax()).train()(features_of()).code.requires_grad

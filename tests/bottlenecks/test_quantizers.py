@@ -1,0 +1,151 @@
+"""Laws of the vector quantizers as bottlenecks."""
+
+import math
+
+import pytest
+import torch
+
+from dvae.bottlenecks import FSQ, LFQ, VQ, ResidualVQ, RotationVQ, SimVQ
+from tests.laws import assert_chi_square
+
+MAKERS = {
+    "VQ": lambda: VQ(8, 4),
+    "RotationVQ": lambda: RotationVQ(8, 4),
+    "SimVQ": lambda: SimVQ(8, 4),
+    "FSQ": lambda: FSQ([4, 3], 4),
+    "LFQ": lambda: LFQ(8, 4),
+    "ResidualVQ": lambda: ResidualVQ(8, 4, 3),
+}
+quantizers = pytest.mark.parametrize("name", MAKERS)
+
+
+def make(name):
+    torch.manual_seed(0)
+    bottleneck = MAKERS[name]()
+    bottleneck.grid = (3, 2)
+    return bottleneck
+
+
+def features_of(batch=5):
+    return torch.randn(batch, 4, 3, 2, generator=torch.Generator().manual_seed(1))
+
+
+@quantizers
+def test_encode_then_decode_is_the_hard_forward_pass(name):
+    bottleneck, features = make(name).train(), features_of()
+    index = bottleneck.mode(features)
+    code = bottleneck.embed(index)
+    for training in (False, True):
+        out = bottleneck.train(training)(features)
+        assert torch.equal(out.index, index)
+        # Straight-through codes are z + (e - z): equal but for rounding. The moving averages of
+        # the training pass move the code book only after it.
+        torch.testing.assert_close(out.code, code, rtol=1e-4, atol=1e-5)
+        assert torch.equal(out.logits.argmax(-1), index)
+    samples = bottleneck.draw(features, 2)
+    assert samples.shape == (2, 5, *bottleneck.index_shape)
+    assert bottleneck.embed(samples).shape == (2, 5, 4, 3, 2)
+
+
+@quantizers
+def test_the_rate_is_the_kl_by_enumeration(name):
+    bottleneck, features = make(name), features_of()
+    index = bottleneck.mode(features)
+    integers = math.prod(bottleneck.index_shape)
+    expected = torch.full((5,), integers * math.log(bottleneck.num_codes))
+    torch.testing.assert_close(bottleneck.kl(features), expected)
+    log_q = bottleneck.log_posterior(features, index.unsqueeze(0))
+    assert torch.equal(log_q, torch.zeros(1, 5))
+    torch.testing.assert_close(log_q[0] - bottleneck.log_prior(index), expected)
+    other = (index + 1) % bottleneck.num_codes
+    assert (bottleneck.log_posterior(features, other.unsqueeze(0)) == -torch.inf).all()
+    assert bottleneck.num_states == bottleneck.num_codes**integers
+
+
+@quantizers
+def test_gradients_reach_encoder_code_book_and_decoder(name):
+    bottleneck, features = make(name).train(), features_of().requires_grad_()
+    decoder = torch.randn(4, requires_grad=True)
+    before = {k: v.clone() for k, v in bottleneck.state_dict().items()}
+
+    def f(code):
+        return (code * decoder.view(4, 1, 1)).sum((-3, -2, -1)).sin()
+
+    out = bottleneck.expectation(f, features)
+    (encoder,) = torch.autograd.grad(out.value.sum(), features, retain_graph=True)
+    assert encoder.abs().sum() > 0
+    (out.value + out.loss).sum().backward()
+    assert decoder.grad.abs().sum() > 0
+    # By the gradient where there are parameters, by moving averages where there are none.
+    parameters = list(bottleneck.parameters())
+    moved = any(not torch.equal(v, before[k]) for k, v in bottleneck.state_dict().items())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters)
+    assert parameters or moved
+
+
+@quantizers
+def test_the_objective_does_not_change_with_the_batch_size(name):
+    f = lambda z: z.flatten(2).square().sum(-1)  # noqa: E731
+    one = make(name).train().expectation(f, features_of())
+    many = make(name).train().expectation(f, features_of().repeat(4, 1, 1, 1))
+    for key in ("value", "kl", "loss"):
+        assert getattr(many, key).shape == (20,)
+        torch.testing.assert_close(getattr(many, key).mean(), getattr(one, key).mean())
+
+
+def test_the_loss_is_the_squared_distance_of_an_example():
+    bottleneck, features = make("VQ").train(), features_of()
+    code = bottleneck.embed(bottleneck.mode(features))
+    expected = 0.25 * (features - code).square().flatten(1).sum(1).mean()
+    torch.testing.assert_close(bottleneck(features).loss.mean(), expected)
+
+
+@quantizers
+def test_looking_changes_nothing(name):
+    bottleneck, features = make(name).train(), features_of()
+    before = {k: v.clone() for k, v in bottleneck.state_dict().items()}
+    bottleneck.mode(features), bottleneck.draw(features, 2), bottleneck.kl(features)
+    bottleneck.eval().expectation(lambda z: z.flatten(2).sum(-1), features)
+    bottleneck(features)
+    assert all(torch.equal(v, before[k]) for k, v in bottleneck.state_dict().items())
+
+
+@quantizers
+def test_counts_and_prior(name):
+    bottleneck = make(name)
+    prior = bottleneck.sample_prior(2_000, torch.Generator().manual_seed(0))
+    assert prior.shape == (2_000, *bottleneck.index_shape)
+    counts = bottleneck.count(prior)
+    assert counts.shape == bottleneck.counts_shape and counts.sum() == prior.numel()
+    uniform = torch.full((bottleneck.num_codes,), 1 / bottleneck.num_codes)
+    for row in counts.view(-1, bottleneck.num_codes):
+        assert_chi_square(row, uniform)
+
+
+def test_dead_codes_of_vq_are_revived_with_their_averages():
+    torch.manual_seed(0)
+    bottleneck = VQ(16, 4, decay=0.8, revive_below=0.5).train()
+    bottleneck.quantizer.codebook = torch.full((16, 4), 50.0)
+    features = torch.randn(64, 4, 3, 2)
+    for _ in range(30):
+        bottleneck(features)
+    used = bottleneck.count(bottleneck.mode(features)) > 0
+    assert used.double().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("make_it", "message"),
+    [
+        (lambda: VQ(1), "num_codes must be an integer >= 2; got 1"),
+        (lambda: VQ(decay=1.0), r"VQ.decay must be in \(0, 1\); got 1"),
+        (lambda: RotationVQ(commitment=-1.0), "RotationVQ.commitment must be a number >= 0"),
+        (lambda: ResidualVQ(depth=1), "ResidualVQ.depth must be an integer >= 2; got 1"),
+        (lambda: FSQ([8, 2]), r"FSQ.levels must be numbers >= 3; got \[8, 2\]"),
+        (lambda: FSQ([]), "FSQ.levels"),
+        (lambda: LFQ(500), "LFQ.num_codes must be a power of 2; got 500"),
+        (lambda: SimVQ(commitment=-1.0), "SimVQ.commitment must be a number >= 0; got -1.0"),
+    ],
+)
+def test_wrong_values_are_refused(make_it, message):
+    with pytest.raises(ValueError, match=message):
+        make_it()

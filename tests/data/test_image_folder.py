@@ -1,0 +1,95 @@
+"""The laws of the image folder: which files are which split, what becomes of them, what is said."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dvae.data import Batch, ImageFolder
+
+
+def write(path, size=(12, 8), colour=(255, 0, 0)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(20):
+        write(tmp_path / "photos" / "ab"[number % 2] / f"{number:02}.png", colour=(number, 0, 0))
+    return tmp_path / "photos"
+
+
+def test_a_plain_folder_gives_every_tenth_file_to_the_test(folder):
+    data = ImageFolder(str(folder), image_size=8, val_size=3)
+    train, test = data.load("train"), data.load("test")
+    assert len(train.images) == 18 and len(test.images) == 2
+    assert data.image_shape == (3, 8, 8) and data.num_classes == 2
+    red = torch.cat([train.images, test.images])[:, 0, 0, 0]
+    assert sorted(red.tolist()) == list(range(20))
+    assert torch.equal(train.images[:, 0, 0, 0] % 2, train.labels)
+    data.setup()
+
+
+def test_splits_of_its_own_are_kept(tmp_path):
+    for split, count in (("train", 4), ("test", 2)):
+        for number in range(count):
+            write(tmp_path / split / "x" / f"{number}.JPG")
+    data = ImageFolder(str(tmp_path), image_size=8, val_size=1)
+    assert [len(data.load(split).images) for split in ("train", "test")] == [4, 2]
+
+
+def test_the_middle_of_the_longer_side_is_kept(tmp_path):
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 200
+    for number in range(10):
+        write(tmp_path / f"{number}.png")
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    images = ImageFolder(str(tmp_path), image_size=10).load("train").images
+    assert (images == 200).all()
+
+
+def test_grey_and_transparent_images_become_colour(tmp_path):
+    for number, mode in enumerate(("L", "RGBA", "P", "I;16")):
+        Image.new(mode, (4, 4)).save(tmp_path / f"{number}.png")
+    assert ImageFolder(str(tmp_path), image_size=4).load("train").images.shape == (4, 3, 4, 4)
+
+
+def test_unreadable_files_are_named_and_skipped_only_if_asked(folder, caplog):
+    (folder / "a" / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"cannot read .*broken\.png: .*skip_unreadable"):
+        ImageFolder(str(folder), image_size=8).load("train")
+    caplog.set_level(logging.INFO, logger="dvae")
+    loaded = ImageFolder(str(folder), image_size=8, skip_unreadable=True).load("train")
+    assert len(loaded.images) == len(loaded.labels) == 18
+    assert "broken.png cannot be read" in caplog.text and "GiB" in caplog.text
+
+
+def test_what_is_missing_or_too_large_is_said(tmp_path, folder, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        ImageFolder(str(tmp_path / "nowhere")).load("train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="no images for the train split"):
+        ImageFolder(str(tmp_path / "empty")).load("train")
+    with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
+        ImageFolder(str(folder), image_size=0)
+    monkeypatch.setattr("dvae.data.image_folder._LIMIT", 100)
+    with pytest.raises(ValueError, match="choose a smaller image_size"):
+        ImageFolder(str(folder)).load("train")
+
+
+def test_only_training_images_are_mirrored(folder):
+    class Stage:
+        training = True
+
+    data = ImageFolder(str(folder), image_size=8)
+    image = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(64, 3, 1, 256)
+    batch = Batch(image, torch.zeros(64))
+    data.trainer = Stage()
+    torch.manual_seed(0)
+    seen = data.on_after_batch_transfer(batch, 0).image[:, 0, 0, 0]
+    assert set(seen.tolist()) == {0.0, 1.0} and 16 < seen.sum() < 48
+    Stage.training = False
+    assert (data.on_after_batch_transfer(batch, 0).image[:, 0, 0, 0] == 0).all()

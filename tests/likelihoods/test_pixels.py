@@ -1,0 +1,155 @@
+"""Laws of the likelihoods of grey and colour pixels: they integrate or sum to one, and more."""
+
+import math
+
+import pytest
+import torch
+
+from dvae.likelihoods import (
+    DiscretizedLogisticMixture,
+    Gaussian,
+    Laplace,
+    LearnedGaussian,
+    LogitLaplace,
+    OptimalGaussian,
+)
+
+DENSITIES = [Gaussian(0.07), LearnedGaussian(0.2), OptimalGaussian(0.3), Laplace(0.05)]
+DENSITIES += [LogitLaplace(), LogitLaplace(0.01)]
+MASSES = [DiscretizedLogisticMixture(1), DiscretizedLogisticMixture(4)]
+
+
+def name(likelihood):
+    return repr(likelihood).splitlines()[0].removesuffix("(")
+
+
+def params_of(likelihood, channels=1, size=1, scale=1.0):
+    generator = torch.Generator().manual_seed(3)
+    shape = (likelihood.params_per_channel * channels, size, size)
+    return torch.randn(shape, generator=generator, dtype=torch.float64) * scale
+
+
+@pytest.mark.parametrize("likelihood", DENSITIES, ids=name)
+def test_a_density_integrates_to_one(likelihood):
+    likelihood = likelihood.double().eval()
+    low, high = -6.0, 7.0
+    if isinstance(likelihood, LogitLaplace):  # the interval that its map covers
+        margin = likelihood.eps / (1 - 2 * likelihood.eps)
+        low, high = -margin, 1 + margin
+    edges = torch.linspace(low, high, 2_000_001, dtype=torch.float64)
+    x = ((edges[1:] + edges[:-1]) / 2).view(-1, 1, 1, 1)
+    density = likelihood.log_prob(params_of(likelihood), x).exp()
+    total = density.sum() * (high - low) / len(x)
+    assert total.item() == pytest.approx(1, abs=2e-4)
+
+
+@pytest.mark.parametrize("likelihood", MASSES, ids=name)
+@pytest.mark.parametrize("scale", [0.3, 3.0, 10.0])
+def test_a_mass_over_two_channels_sums_to_one(likelihood, scale):
+    grey = torch.arange(256, dtype=torch.float64) / 255
+    x = torch.cartesian_prod(grey, grey).view(-1, 2, 1, 1)
+    total = likelihood.log_prob(params_of(likelihood, 2, scale=scale), x).logsumexp(0)
+    assert total.item() == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("likelihood", [*DENSITIES, *MASSES], ids=name)
+@pytest.mark.parametrize("extreme", [-1e4, 0.0, 1e4])
+@pytest.mark.parametrize("pixel", [0.0, 0.5, 1.0])
+def test_extremes_stay_finite(likelihood, extreme, pixel):
+    likelihood = likelihood.float().eval()
+    shape = (2, 3 * likelihood.params_per_channel, 2, 2)
+    params = torch.full(shape, extreme, requires_grad=True)
+    log_px = likelihood.log_prob(params, torch.full((2, 3, 2, 2), pixel))
+    log_px.sum().backward()
+    assert log_px.shape == (2,)
+    assert log_px.isfinite().all() and params.grad.isfinite().all()
+    image = likelihood.mean(params)
+    assert image.shape == (2, 3, 2, 2)
+    assert ((image >= 0) & (image <= 1)).all()
+
+
+@pytest.mark.parametrize("likelihood", [*DENSITIES, *MASSES], ids=name)
+def test_pairs_equal_the_loop_and_leading_axes_broadcast(likelihood):
+    likelihood = likelihood.double().eval()
+    params = torch.stack([params_of(likelihood, 3, 4, s) for s in (0.1, 0.5, 1.0)])
+    image = torch.randint(256, (5, 3, 4, 4), dtype=torch.float64) / 255
+    pairs = likelihood.pairwise_log_prob(params, image)
+    for s, b in [(0, 0), (2, 4), (1, 3)]:
+        torch.testing.assert_close(pairs[s, b], likelihood.log_prob(params[s], image[b]))
+
+
+@pytest.mark.parametrize("likelihood", [*DENSITIES, *MASSES], ids=name)
+def test_gradients_are_those_of_finite_differences(likelihood):
+    likelihood = likelihood.double().eval()
+    params = params_of(likelihood, 2, 2, 0.2).requires_grad_()
+    image = torch.tensor([0.0, 0.4, 0.8, 1.0], dtype=torch.float64).view(1, 2, 2).repeat(2, 1, 1)
+    assert torch.autograd.gradcheck(lambda p: likelihood.log_prob(p, image), params)
+
+
+def test_the_mass_of_a_level_is_the_integral_over_it():
+    mixture, params = DiscretizedLogisticMixture(1), torch.zeros(3, 1, 1, dtype=torch.float64)
+    params[1] = 0.13
+    params[2] = -3.0
+    x = torch.full((1, 1, 1), 100 / 255, dtype=torch.float64)
+    upper, lower = (torch.sigmoid((x + d - 0.63) * math.exp(3)) for d in (1 / 510, -1 / 510))
+    expected = (upper - lower).log().item()
+    assert mixture.log_prob(params, x).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_dequantized_pixels_stay_in_their_level_and_bound_the_mass():
+    likelihood = LearnedGaussian(0.05)
+    x = torch.arange(256).float() / 255
+    spread = likelihood.dequantize(x, torch.Generator().manual_seed(0))
+    assert torch.equal((spread * 256).floor(), torch.arange(256).float())
+    assert MASSES[0].dequantize(x) is x
+    # Jensen: the mean log-density over a level, less log 256, is below its log-mass.
+    u = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
+    likelihood = Gaussian(0.01)
+    log_density = likelihood.log_prob(
+        torch.full((1, 1, 1), 0.4, dtype=torch.float64), ((100 + u) / 256).view(-1, 1, 1, 1)
+    )
+    bound = log_density.mean() - math.log(256)
+    mass = (log_density.exp().mean() / 256).log()
+    assert mass - 1 < bound < mass
+
+
+def test_the_optimal_variance_is_the_mean_squared_error():
+    likelihood = OptimalGaussian(decay=0.9)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(64, 3, 8, 8, generator=generator)
+    params = (image + 0.2 * torch.randn(image.shape, generator=generator)).requires_grad_()
+    error = (params - image).square().mean()
+    value = likelihood.log_prob(params, image).sum()
+    torch.testing.assert_close(likelihood.variance, error.detach())
+    # No other fixed variance does better, and the gradient is that of -(N D / 2) log(error).
+    for factor in (0.8, 1.2):
+        other = Gaussian((factor * error).sqrt().item()).log_prob(params, image).sum()
+        assert other < value
+    (gradient,) = torch.autograd.grad(value, params)
+    (expected,) = torch.autograd.grad(-0.5 * image.numel() * error.log(), params)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_the_optimal_variance_rests_in_evaluation_and_travels_in_checkpoints():
+    likelihood = OptimalGaussian()
+    likelihood.log_prob(torch.zeros(4, 1, 2, 2), torch.ones(4, 1, 2, 2))
+    other = OptimalGaussian().eval()
+    other.load_state_dict(likelihood.state_dict())
+    other.log_prob(torch.zeros(4, 1, 2, 2), torch.zeros(4, 1, 2, 2))
+    assert other.variance == likelihood.variance == 1.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Gaussian(0.0), "Gaussian.sigma must be a number > 0; got 0.0"),
+        (lambda: LearnedGaussian(-1.0), "LearnedGaussian.sigma must be a number > 0"),
+        (lambda: OptimalGaussian(decay=1.0), r"decay must be in \[0, 1\); got 1"),
+        (lambda: Laplace(0.0), "Laplace.scale must be a number > 0"),
+        (lambda: LogitLaplace(0.5), r"eps must be in \(0, 0.5\); got 0.5"),
+        (lambda: DiscretizedLogisticMixture(0), "components must be an integer >= 1; got 0"),
+    ],
+)
+def test_wrong_values_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
