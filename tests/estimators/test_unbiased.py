@@ -6,6 +6,7 @@ the noise is integrated over, given each draw.
 """
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ from tests.laws import (
 )
 
 GAPS = [0.0, 8.0, 20.0]
-SIZES = [(2, 1), (2, 3), (3, 1), (3, 2), (3, 3), (10, 1), (10, 2)]
+SIZES = [(codes, latents) for codes in (2, 3, 10) for latents in (1, 2, 3)]
 SCORE = "dvae.estimators.score_function"
 
 
@@ -60,21 +61,68 @@ def test_exact_enumeration_is_the_gradient(codes: int, latents: int, gap: float)
     check(torch.ones(1, dtype=torch.float64), value, gradient, latents, logits)
 
 
+def few_draws() -> list[tuple[Estimator, int, int]]:
+    """Pair estimators with sizes whose draws can be listed; the rest is drawn below."""
+    estimators = [Reinforce("none"), RLOO(2), VIMCO(2), RLOO(3)]
+    return [
+        (estimator, codes, latents)
+        for estimator in estimators
+        for codes, latents in SIZES
+        if codes ** (latents * getattr(estimator, "samples", 1)) < 20_000
+    ]
+
+
 @pytest.mark.parametrize("gap", GAPS)
-@pytest.mark.parametrize(("codes", "latents"), SIZES)
-@pytest.mark.parametrize("estimator", [Reinforce("none"), RLOO(2), VIMCO(2), RLOO(3)], ids=name)
+@pytest.mark.parametrize(("estimator", "codes", "latents"), few_draws(), ids=str)
 def test_score_function_over_all_draws(
     monkeypatch: pytest.MonkeyPatch, estimator: Estimator, codes: int, latents: int, gap: float
 ) -> None:
     samples = getattr(estimator, "samples", 1)
-    if codes ** (latents * samples) > 20_000:
-        samples = 2 if isinstance(estimator, RLOO) else samples
-        estimator = RLOO(2) if isinstance(estimator, RLOO) else estimator
     tuples = all_tuples(codes, latents * samples).unflatten(1, (samples, latents))
     logits = peaked_logits(latents, codes, gap)
     fix(monkeypatch, SCORE, "draw_index", tuples.transpose(0, 1))
     value, gradient = gradients(estimator, network(latents, codes), logits, len(tuples))
     check(probability(logits, tuples).prod(1), value, gradient, latents, logits)
+
+
+def draw_reweighted(
+    logits: Tensor, samples: int, copies: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw indices ``(N, copies, L)``, half the time one of them blindly; return them and p/q."""
+    latents, codes = logits.shape
+    probs = logits.softmax(-1)
+    rows = [row.multinomial(samples * copies, True, generator=generator) for row in probs]
+    index = torch.stack(rows, -1).view(samples, copies * latents)
+    which = torch.randint(copies * latents, (samples, 1), generator=generator)
+    anything = torch.randint(codes, (samples, 1), generator=generator)
+    blind = torch.rand(samples, 1, generator=generator) < 0.5
+    index = torch.where(blind, index.scatter(1, which, anything), index)
+    index = index.view(samples, copies, latents)
+    likely = probs.expand(*index.shape, codes).gather(-1, index.unsqueeze(-1)).flatten(1)
+    return index, 1 / (0.5 + 0.5 * (1 / codes / likely).mean(1))
+
+
+def assert_close_to_enumeration(gradient: Tensor, expected: Tensor) -> None:
+    """Test the mean of samples ``(N, L, K)``, and that there are enough of them to tell."""
+    # Relative to the largest entry: at gap 20 all of them are as small as 1e-9.
+    samples = gradient / expected.abs().max()
+    assert (samples.std(0) / len(samples) ** 0.5).max() < 0.1
+    assert_mean(samples, expected / expected.abs().max())
+
+
+@pytest.mark.parametrize("gap", GAPS)
+@pytest.mark.parametrize(("codes", "latents"), [(3, 3), (10, 2), (10, 3)])
+@pytest.mark.parametrize("estimator", [RLOO(2), VIMCO(2), RLOO(3)], ids=name)
+def test_score_function_reweighted(
+    monkeypatch: pytest.MonkeyPatch, estimator: Estimator, codes: int, latents: int, gap: float
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits, f = peaked_logits(latents, codes, gap), network(latents, codes)
+    index, weight = draw_reweighted(logits, 40_000, estimator.samples, generator)
+    fix(monkeypatch, SCORE, "draw_index", index.transpose(0, 1))
+    value, gradient = gradients(estimator, f, logits, len(index))
+    assert_mean(weight * value, exact_value(f, logits))
+    assert_close_to_enumeration(weight[:, None, None] * gradient, exact_gradient(f, logits))
 
 
 @pytest.mark.parametrize("gap", [-20.0, -8.0, -0.3, 0.0, 0.7, 8.0, 20.0])
@@ -134,7 +182,7 @@ def learned(latents: int, codes: int) -> list[Estimator]:
         rebar.eta.fill_(0.8)
         for estimator in (relax, alone):
             for parameter in estimator.network.parameters():
-                parameter.normal_(0, 0.5)
+                parameter.normal_(0, 0.2)
     return [rebar, relax, alone]
 
 
@@ -171,6 +219,45 @@ def test_control_variates_integrated_over_their_noise(
     expected = exact_gradient(f, logits)
     scale = expected.abs().max()
     torch.testing.assert_close(mean / scale, expected / scale, atol=1e-4, rtol=1e-4)
+
+
+def exponential_reweighted(
+    samples: int, latents: int, codes: int, gap: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw log E ``(N, L, K)``, half the time one of them at any order of magnitude, and p/q.
+
+    What a gradient of order exp(-gap) consists of happens where a loser comes near the winner.
+    """
+    low, high = -gap - 6, 3.0
+    noise = torch.empty(samples, latents * codes, dtype=torch.float64)
+    t = noise.exponential_(generator=generator).log()
+    which = torch.randint(latents * codes, (samples, 1), generator=generator)
+    anywhere = torch.empty(samples, 1, dtype=torch.float64).uniform_(low, high, generator=generator)
+    blind = torch.rand(samples, 1, generator=generator) < 0.5
+    t = torch.where(blind, t.scatter(1, which, anywhere), t)
+    inside = ((t > low) & (t < high)) / (high - low)
+    weight = 1 / (0.5 + 0.5 * (inside / (t - t.exp()).exp()).mean(1))
+    return t.unflatten(1, (latents, codes)), weight
+
+
+@pytest.mark.parametrize("gap", GAPS)
+@pytest.mark.parametrize(("codes", "latents"), SIZES)
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["rebar", "relax", "relax-network"])
+def test_control_variates_reweighted(
+    monkeypatch: pytest.MonkeyPatch, which: int, codes: int, latents: int, gap: float
+) -> None:
+    estimator = learned(latents, codes)[which].double().requires_grad_(False)
+    generator = torch.Generator().manual_seed(5)
+    logits, f = peaked_logits(latents, codes, gap), network(latents, codes)
+    index, weight = draw_reweighted(logits, 150_000, 1, generator)
+    index = index.squeeze(1)
+    log_e, noise_weight = exponential_reweighted(len(index), latents, codes, gap, generator)
+    noise = gumbel_given_max(logits, index, -log_e) - logits.log_softmax(-1)
+    fix(monkeypatch, "dvae.estimators.control_variate", "gumbel_noise_like", noise)
+    value, gradient = gradients(estimator, f, logits, len(index))
+    weight = weight * noise_weight
+    assert_mean(weight * value, exact_value(f, logits))
+    assert_close_to_enumeration(weight[:, None, None] * gradient, exact_gradient(f, logits))
 
 
 @pytest.mark.parametrize("gap", [0.0, 2.0])
