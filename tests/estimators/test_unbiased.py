@@ -6,7 +6,6 @@ the noise is integrated over, given each draw.
 """
 
 import itertools
-import math
 
 import pytest
 import torch
@@ -73,7 +72,7 @@ def few_draws() -> list[tuple[Estimator, int, int]]:
 
 
 @pytest.mark.parametrize("gap", GAPS)
-@pytest.mark.parametrize(("estimator", "codes", "latents"), few_draws(), ids=str)
+@pytest.mark.parametrize(("estimator", "codes", "latents"), few_draws(), ids=name)
 def test_score_function_over_all_draws(
     monkeypatch: pytest.MonkeyPatch, estimator: Estimator, codes: int, latents: int, gap: float
 ) -> None:
