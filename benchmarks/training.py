@@ -36,6 +36,7 @@ from dvae.cli.loggers import default_loggers
 from dvae.data import MNIST
 from dvae.data.mnist import BUNDLED
 from dvae.estimators import GumbelSoftmax
+from dvae.functional import bernoulli_log_prob, categorical_kl
 from dvae.models import CategoricalVAE
 from dvae.schedules import Cosine
 
@@ -105,9 +106,8 @@ def bare(steps: int, folder: Path) -> float:
             logits = model.encoder(image).view(BATCH, 20, 10)
             code = estimator(logits).code
             params = model.decoder(code.flatten(1))
-            log_px = (image * params - F.softplus(params)).sum((1, 2, 3))
-            log_q = logits.log_softmax(-1)
-            kl = (log_q.exp() * (log_q - model.bottleneck.log_prior_probs)).sum((1, 2))
+            log_px = bernoulli_log_prob(params, image).sum((1, 2, 3))
+            kl = categorical_kl(logits, model.bottleneck.log_prior_probs).sum(1)
             loss = -(log_px - kl).mean()
             optimizer.zero_grad()
             loss.backward()

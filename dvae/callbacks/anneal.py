@@ -5,6 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from dvae.models.logging import is_logged
 from dvae.scalars import ScalarRef, annealable_scalars
 from dvae.schedules import Schedule
 
@@ -54,11 +55,12 @@ class Anneal(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Write the value of this step and log it."""
+        """Write the value of this step, and log it where the step is logged."""
         assert self._scalar is not None
         value = self.schedule(trainer.global_step, self._run_steps)
         self._scalar.buffer.fill_(value)
-        pl_module.log(f"anneal/{self.target}", value, prog_bar=self.target == "tau")
+        if is_logged(trainer):
+            pl_module.log(f"anneal/{self.target}", value, prog_bar=self.target == "tau")
 
 
 def find_scalar(module: pl.LightningModule, target: str) -> ScalarRef:

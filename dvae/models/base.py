@@ -17,6 +17,7 @@ from dvae.bottlenecks.base import Bottleneck
 from dvae.likelihoods import LEVELS, Likelihood
 from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
+from dvae.models.logging import is_logged
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.networks.base import Network
 from dvae.schedules import Schedule
@@ -295,12 +296,7 @@ class DiscreteVAE(pl.LightningModule):
             self.hparams.pop(key)
 
     def _log_training(self, out: ObjectiveOutput) -> None:
-        # Lightning takes about 0.2 ms to log a value: a tenth of a small model's step in all, so
-        # only the steps that a logger will see are logged, and some more for the progress bar.
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        stride = max(1, 10 if every % 10 == 0 else every)
-        step = self.trainer.fit_loop.total_batch_idx
-        if step and (step + 1) % stride:
+        if not is_logged(self.trainer):
             return
         with torch.no_grad():
             values = {
