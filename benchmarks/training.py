@@ -24,14 +24,21 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.callbacks import Timer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from benchmarks.measure import ratio, spread, write_csv
 from dvae.bottlenecks import CategoricalBottleneck
-from dvae.callbacks import Anneal, Checkpoints, Curves, RandomState, Reconstructions
+from dvae.callbacks import (
+    Anneal,
+    Checkpoints,
+    Curves,
+    ProgressBar,
+    RandomState,
+    Reconstructions,
+)
 from dvae.cli.loggers import default_loggers
 from dvae.data import MNIST
 from dvae.data.mnist import BUNDLED
@@ -75,7 +82,8 @@ def ours(steps: int, folder: Path) -> float:
             Curves(),
             Reconstructions(),
             Checkpoints(),
-            RichProgressBar(refresh_rate=10),
+            Timer(),
+            ProgressBar(),
             clock,
         ],
         enable_model_summary=False,

@@ -1,10 +1,19 @@
-"""Lightning callbacks: annealing, pictures, curves, checkpoints, random state, gradient probe."""
+"""Lightning callbacks: annealing, pictures, curves, checkpoints, progress, probes."""
 
 from dvae.callbacks.anneal import Anneal
 from dvae.callbacks.checkpoints import Checkpoints
 from dvae.callbacks.curves import Curves
 from dvae.callbacks.gradient_probe import GradientProbe
+from dvae.callbacks.progress import ProgressBar
 from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
 
-__all__ = ["Anneal", "Checkpoints", "Curves", "GradientProbe", "RandomState", "Reconstructions"]
+__all__ = [
+    "Anneal",
+    "Checkpoints",
+    "Curves",
+    "GradientProbe",
+    "ProgressBar",
+    "RandomState",
+    "Reconstructions",
+]

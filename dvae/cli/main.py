@@ -10,14 +10,21 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from jsonargparse import ArgumentError
-from pytorch_lightning.callbacks import Callback, RichProgressBar, Timer
+from pytorch_lightning.callbacks import Callback, Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import dvae.bottlenecks
 import dvae.estimators
 import dvae.networks  # noqa: F401 (short class names resolve to what has been imported)
-from dvae.callbacks import Anneal, Checkpoints, Curves, RandomState, Reconstructions
+from dvae.callbacks import (
+    Anneal,
+    Checkpoints,
+    Curves,
+    ProgressBar,
+    RandomState,
+    Reconstructions,
+)
 from dvae.cli.errors import one_line
 from dvae.cli.loggers import default_loggers, sync_command
 from dvae.data import ImageDataModule
@@ -110,8 +117,7 @@ class DVAECLI(LightningCLI):
         self._timer = Timer()
         own: list[Callback] = [*self._anneals(), RandomState(), Curves(), self._timer]
         if trainer.enable_progress_bar is not False:
-            # Drawing the bar at each step costs 5% of a small model's training.
-            own.append(RichProgressBar(refresh_rate=10))
+            own.append(ProgressBar())
         if trainer.enable_checkpointing is not False:
             own.append(Checkpoints())
         given = trainer.callbacks or []

