@@ -54,9 +54,9 @@ WARM_UP = 20
 class Clock(pl.Callback):
     """Time the training steps after a warm-up."""
 
-    def on_train_batch_start(self, *args: Any) -> None:
-        """Start the clock."""
-        if args[-1] == WARM_UP:
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Start the clock; the batch index would start it again in every epoch."""
+        if trainer.global_step == WARM_UP:
             self.start = time.perf_counter()
 
     def on_train_batch_end(self, *args: Any) -> None:
@@ -194,7 +194,7 @@ def main() -> None:
     """Measure, print and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=220)
+    parser.add_argument("--steps", type=int, default=500)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
