@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dvae.data.batch import Batch
 from dvae.data.binarize import Binarization, binarize_once, draw
+from dvae.data.files import FileLoader, ImageFiles
 from dvae.data.resident import ResidentLoader
 from dvae.data.seeding import seeded_generator
 
@@ -18,6 +19,8 @@ __all__ = ["ImageDataModule", "Images", "Split"]
 
 Split = Literal["train", "test"]
 """A part that the authors of a data set published; validation images come out of `train`."""
+
+Loader = ResidentLoader | FileLoader
 
 log = logging.getLogger("dvae")
 
@@ -94,9 +97,9 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.binarization = binarization
         self.seed = seed
         self.data_dir = data_dir
-        self._train: Images | None = None
-        self._val: Images | None = None
-        self._test: Images | None = None
+        self._train: Images | ImageFiles | None = None
+        self._val: Images | ImageFiles | None = None
+        self._test: Images | ImageFiles | None = None
         # Not to the logger, and plain values only: a checkpoint must load without this class.
         self.save_hyperparameters(logger=False)
 
@@ -111,14 +114,14 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """Number of classes."""
 
     @abstractmethod
-    def load(self, split: Split) -> Images:
+    def load(self, split: Split) -> Images | ImageFiles:
         """Read one published split, in its published order.
 
         Args:
             split: `train` or `test`.
 
         Returns:
-            All its images, on the CPU.
+            All its images, on the CPU, or files to read them from where they are too large.
 
         Raises:
             FileNotFoundError: If a file is missing.
@@ -153,24 +156,27 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         if stage in (None, "fit", "validate") and self._train is None:
             self._split(self._load_checked("train"))
         if stage in (None, "test", "predict") and self._test is None:
-            test = self._load_checked("test")
-            self._test = Images(binarize_once(test.images, self.binarization, "test"), test.labels)
+            self._test = self._binarized_once(self._load_checked("test"), "test")
 
     def train_mean(self) -> Tensor:
         """Average the training images, for instance to start a decoder's bias from.
 
         Returns:
             Mean of every pixel over the training images, shape (C, H, W), float32 in [0, 1].
+
+        Raises:
+            TypeError: If the images stay in their files.
         """
         self.setup("fit")
-        assert self._train is not None
+        if not isinstance(self._train, Images):
+            raise TypeError(f"{self.name} is not held in memory: its mean would read every file")
         total = torch.zeros(self.image_shape, dtype=torch.int64)
         # In chunks, because the sum widens every byte it reads to eight.
         for chunk in torch.split(self._train.images, 8192):
             total += chunk.sum(0, dtype=torch.int64)
         return (total.double() / (255 * len(self._train.images))).float()
 
-    def train_dataloader(self) -> ResidentLoader:
+    def train_dataloader(self) -> Loader:
         """Make the loader of the training images, an endless shuffled stream.
 
         Returns:
@@ -182,7 +188,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         overfit = getattr(self.trainer, "overfit_batches", 0)
         return self._loader(self._train, self.batch_size, shuffle=not overfit)
 
-    def val_dataloader(self) -> ResidentLoader | list[ResidentLoader]:
+    def val_dataloader(self) -> Loader | list[Loader]:
         """Make the loader of the validation images, in order.
 
         Returns:
@@ -193,7 +199,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.setup("validate")
         return self._loader(self._val, self.eval_batch_size, shuffle=False)
 
-    def test_dataloader(self) -> ResidentLoader:
+    def test_dataloader(self) -> Loader:
         """Make the loader of the test images, in order.
 
         Returns:
@@ -202,7 +208,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.setup("test")
         return self._loader(self._test, self.eval_batch_size, shuffle=False)
 
-    def predict_dataloader(self) -> ResidentLoader:
+    def predict_dataloader(self) -> Loader:
         """Make the loader of the images to encode: the test images, in order.
 
         Returns:
@@ -248,8 +254,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             return Batch(draw(image).float(), label)
         return Batch(image.float().mul_(1 / 255), label)
 
-    def _load_checked(self, split: Split) -> Images:
+    def _load_checked(self, split: Split) -> Images | ImageFiles:
         loaded = self.load(split)
+        if isinstance(loaded, ImageFiles):
+            return loaded
         found, count = tuple(loaded.images.shape[1:]), len(loaded.images)
         if found != tuple(self.image_shape) or loaded.images.dtype != torch.uint8:
             raise ValueError(
@@ -263,8 +271,13 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             )
         return loaded
 
-    def _split(self, loaded: Images) -> None:
-        count = len(loaded.images)
+    def _binarized_once(self, loaded: Images | ImageFiles, split: Split) -> Images | ImageFiles:
+        if isinstance(loaded, ImageFiles):
+            return loaded
+        return Images(binarize_once(loaded.images, self.binarization, split), loaded.labels)
+
+    def _split(self, loaded: Images | ImageFiles) -> None:
+        count = len(loaded.labels)
         if self.val_size >= count:
             raise ValueError(
                 f"val_size must be below the {count} training images of {self.name}, "
@@ -274,13 +287,25 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         order = torch.randperm(count, generator=seeded_generator("validation split"))
         val_index, train_index = order[: self.val_size].sort()[0], order[self.val_size :].sort()[0]
         # Drawn before the split, so that an image's pixels do not depend on val_size.
-        once = Images(binarize_once(loaded.images, self.binarization, "train"), loaded.labels)
+        once = self._binarized_once(loaded, "train")
         self._val = once.select(val_index)
         self._train = (loaded if self.binarization == "dynamic" else once).select(train_index)
 
-    def _loader(self, images: Images | None, batch_size: int, *, shuffle: bool) -> ResidentLoader:
+    def _loader(
+        self, images: Images | ImageFiles | None, batch_size: int, *, shuffle: bool
+    ) -> Loader:
         assert images is not None  # setup() has run
         trainer = self.trainer
+        rank, world_size = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        if isinstance(images, ImageFiles):
+            return FileLoader(
+                images,
+                batch_size,
+                shuffle=shuffle,
+                seed=self.seed,
+                rank=rank,
+                world_size=world_size,
+            )
         return ResidentLoader(
             images.images,
             images.labels,
@@ -288,6 +313,6 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             shuffle=shuffle,
             seed=self.seed,
             device="cpu" if trainer is None else trainer.strategy.root_device,
-            rank=0 if trainer is None else trainer.global_rank,
-            world_size=1 if trainer is None else trainer.world_size,
+            rank=rank,
+            world_size=world_size,
         )

@@ -1,17 +1,20 @@
-"""Any folder of images, read once into one tensor of bytes."""
+"""Any folder of images, held in memory where it fits and read by workers where it does not."""
 
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from dvae.data.base import ImageDataModule, Images, Split
 from dvae.data.batch import Batch
+from dvae.data.files import ImageFiles
 
 __all__ = ["ImageFolder"]
 
@@ -20,8 +23,8 @@ log = logging.getLogger("dvae")
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # Of a folder without splits of its own, one file in ten is for the test.
 _TEST_EVERY = 10
-# All pixels are held in memory; beyond this a machine would rather swap than train.
-_LIMIT = 16 * 2**30
+# Of the memory that is free; the training needs some, and swapping would be slower than reading.
+_SHARE_OF_MEMORY = 0.5
 _NAMED = 5
 
 
@@ -31,7 +34,8 @@ class ImageFolder(ImageDataModule):
     Where the folder has `train` and `test` below it, these are the splits; otherwise every tenth
     file, in order of the names, is for the test. A class is a folder directly below a split; files
     in no such folder are class 0. The shorter side is resized to `image_size`, and the middle of
-    the longer one kept. All images become one tensor, whose size is logged.
+    the longer one kept. All images become one tensor of bytes where that takes at most half of the
+    free memory; otherwise worker processes read them again in each epoch. The log says which.
 
     Args:
         data_dir: The folder.
@@ -82,38 +86,43 @@ class ImageFolder(ImageDataModule):
         """Number of folders directly below the training split, at least 1."""
         return max(1, len(self._classes()))
 
-    def load(self, split: Split) -> Images:
-        """Read the images of a split, in order of their names.
+    def load(self, split: Split) -> Images | ImageFiles:
+        """Read the images of a split, in order of their names, or find them.
 
         Args:
             split: `train` or `test`.
 
         Returns:
-            The images with their classes.
+            The images with their classes, or their files where they are too large for memory. Of
+            those only the heads are looked at here, unless broken ones are to be skipped.
 
         Raises:
             FileNotFoundError: If there is no such folder, or no image in it.
-            ValueError: If a file cannot be read, or all of them together are too large for memory.
+            ValueError: If a file cannot be read.
         """
         root, paths = self._files(split)
-        size = 3 * self.image_size**2 * len(paths)
-        if size > _LIMIT:
-            raise ValueError(
-                f"{len(paths)} images of {self.image_size}x{self.image_size} are "
-                f"{size / 2**30:.0f} GiB, above the {_LIMIT / 2**30:.0f} GiB that are held in "
-                "memory: choose a smaller image_size, or a part of the folder."
+        size, free = 3 * self.image_size**2 * len(paths), _free_memory()
+        resident = size <= _SHARE_OF_MEMORY * free
+        log.info(
+            "Data: %d files of %s (%s) are %.2f GiB of pixels, with %.1f GiB of memory free: %s.",
+            len(paths),
+            root,
+            split,
+            size / 2**30,
+            free / 2**30,
+            "held in memory" if resident else "read by worker processes",
+        )
+        if not resident:
+            paths = self._readable(paths)
+            return ImageFiles(
+                paths, self._labels(root, paths), partial(read_square, size=self.image_size)
             )
-        log.info("Data: %d files of %s (%s), %.2f GiB.", len(paths), root, split, size / 2**30)
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             pixels = list(pool.map(self._read, paths))
         self._complain([path for path, x in zip(paths, pixels, strict=True) if x is None])
-        classes = {name: number for number, name in enumerate(self._classes())}
-        labels = [
-            classes.get(path.relative_to(root).parts[0], 0)
-            for path, x in zip(paths, pixels, strict=True)
-            if x is not None
-        ]
-        return Images(torch.stack([x for x in pixels if x is not None]), torch.tensor(labels))
+        kept = [path for path, x in zip(paths, pixels, strict=True) if x is not None]
+        images = torch.stack([x for x in pixels if x is not None])
+        return Images(images, self._labels(root, kept))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn bytes into what a model sees; in training, mirror half of the images.
@@ -151,14 +160,26 @@ class ImageFolder(ImageDataModule):
             )
         return root, paths
 
+    def _labels(self, root: Path, paths: list[Path]) -> Tensor:
+        classes = {name: number for number, name in enumerate(self._classes())}
+        return torch.tensor([classes.get(path.relative_to(root).parts[0], 0) for path in paths])
+
+    def _readable(self, paths: list[Path]) -> list[Path]:
+        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+            # Who wants broken files skipped pays for one look into all of them.
+            look = self._reads if self.skip_unreadable else _has_a_head
+            readable = list(pool.map(look, paths))
+        self._complain([path for path, ok in zip(paths, readable, strict=True) if not ok])
+        return [path for path, ok in zip(paths, readable, strict=True) if ok]
+
     def _read(self, path: Path) -> Tensor | None:
         try:
-            with Image.open(path) as file:
-                square = (self.image_size, self.image_size)
-                image = ImageOps.fit(file.convert("RGB"), square, Image.Resampling.BICUBIC)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            return read_square(path, self.image_size)
+        except ValueError:
             return None
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+    def _reads(self, path: Path) -> bool:
+        return self._read(path) is not None
 
     def _complain(self, unreadable: list[Path]) -> None:
         if not unreadable:
@@ -172,3 +193,36 @@ class ImageFolder(ImageDataModule):
         raise ValueError(
             f"cannot read {names}{more}: replace or delete them, or set skip_unreadable to true."
         )
+
+
+def read_square(path: Path, size: int) -> Tensor:
+    """Read an image in colour, resize its shorter side and keep the middle of the longer one.
+
+    Args:
+        path: The file.
+        size: Height and width of the result.
+
+    Returns:
+        Shape (3, size, size), uint8.
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.fit(file.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot read {path}: replace or delete it.") from error
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _has_a_head(path: Path) -> bool:
+    try:
+        with Image.open(path):
+            return True
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+
+
+def _free_memory() -> int:
+    return int(psutil.virtual_memory().available)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dvae.data.batch import Batch
-from dvae.data.seeding import seeded_generator
+from dvae.data.order import EndlessOrder
 
 __all__ = ["ResidentLoader"]
 
@@ -19,11 +19,8 @@ class ResidentLoader:
     A set such as MNIST (47 MB) fits beside the model, so that a batch costs one `index_select` and
     no worker process, no copy between devices and no Python per image.
 
-    With `shuffle`, the loader is a window on an endless stream: batch \(n\) is a pure function of
-    the seed and \(n\). Epoch \(\lfloor n / \text{len} \rfloor\) has its own permutation, of which
-    the ranks take disjoint strided parts; the images that do not fill a batch are left out, others
-    in each epoch. `iter()` goes on where the stream stands, also after an epoch that was cut short,
-    and the place is all there is to save.
+    With `shuffle`, the loader is a window on an endless stream, `EndlessOrder`: `iter()` goes on
+    where the stream stands, also after an epoch that was cut short.
 
     Without `shuffle`, every image comes once, in order, the last batch being smaller where it must,
     and there is no state.
@@ -72,25 +69,15 @@ class ResidentLoader:
             )
         self.batch_size = batch_size
         self.shuffle = shuffle
-        self.seed = seed
-        self._share = slice(rank, None, world_size)
-        if shuffle:
-            # Every rank draws the same number of batches, or a gradient all-reduce would wait.
-            per_rank = len(images) // world_size
-            self._length = max(1, per_rank // batch_size)
-            self._per_epoch = min(per_rank, self._length * batch_size)
-        else:
-            images, labels = images[self._share], labels[self._share]
-            self._length = -(-len(images) // batch_size)
+        self.order = EndlessOrder(len(images), batch_size, seed, rank, world_size, device)
+        if not shuffle:
+            images, labels = images[rank::world_size], labels[rank::world_size]
         self.images = images.to(device).contiguous()
         self.labels = labels.to(device).contiguous()
-        self._batches = 0
-        self._epoch = -1
-        self._indices: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         """Count the batches of an epoch, on this rank."""
-        return self._length
+        return len(self.order) if self.shuffle else -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the next `len(self)` batches of the stream, or all batches in order.
@@ -106,7 +93,7 @@ class ResidentLoader:
         Returns:
             `{"batches": n}`, the number of batches drawn so far; always 0 without `shuffle`.
         """
-        return {"batches": self._batches}
+        return self.order.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
         """Go to a place in the stream; without `shuffle` there is nowhere to go.
@@ -115,18 +102,11 @@ class ResidentLoader:
             state_dict: What `state_dict` of a loader with the same seed and sizes has reported.
         """
         if self.shuffle:
-            self._batches = state_dict["batches"]
+            self.order.load_state_dict(state_dict)
 
     def _stream(self) -> Iterator[Batch]:
         images, labels = self.images, self.labels
-        for _ in range(self._length):
-            epoch, position = divmod(self._batches, self._length)
-            if epoch != self._epoch:
-                self._shuffle_for(epoch)
-            index = self._indices[position]
-            # Counted before the yield: a checkpoint is taken while this batch is being worked on,
-            # and the run that resumes from it must begin with the next.
-            self._batches += 1
+        for index in self.order:
             yield Batch(images.index_select(0, index), labels.index_select(0, index))
 
     def _in_order(self) -> Iterator[Batch]:
@@ -134,11 +114,3 @@ class ResidentLoader:
         for start in range(0, len(images), self.batch_size):
             stop = start + self.batch_size
             yield Batch(images[start:stop], labels[start:stop])
-
-    def _shuffle_for(self, epoch: int) -> None:
-        # Drawn on the CPU whatever the device, so that the order is the same on all of them.
-        generator = seeded_generator("order of the training images", self.seed, epoch)
-        order = torch.randperm(len(self.images), generator=generator)
-        share = order[self._share][: self._per_epoch].contiguous().to(self.images.device)
-        self._indices = torch.split(share, self.batch_size)
-        self._epoch = epoch

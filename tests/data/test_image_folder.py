@@ -1,6 +1,7 @@
 """The laws of the image folder: which files are which split, what becomes of them, what is said."""
 
 import logging
+import pickle
 
 import numpy as np
 import pytest
@@ -75,8 +76,65 @@ def test_what_is_missing_or_too_large_is_said(tmp_path, folder, monkeypatch):
         ImageFolder(str(tmp_path / "empty")).load("train")
     with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
         ImageFolder(str(folder), image_size=0)
-    monkeypatch.setattr("dvae.data.image_folder._LIMIT", 100)
-    with pytest.raises(ValueError, match="choose a smaller image_size"):
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    monkeypatch.setattr("dvae.data.image_folder._free_memory", lambda: 100)
+
+
+def test_what_memory_does_not_hold_is_read_by_workers(folder, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="dvae")
+    options = {"image_size": 8, "val_size": 3, "batch_size": 4}
+    resident = ImageFolder(str(folder), **options)
+    resident.setup()
+    assert "held in memory" in caplog.text
+    monkeypatch.setattr("dvae.data.image_folder._free_memory", lambda: 100)
+    read = ImageFolder(str(folder), **options)
+    read.setup()
+    assert "read by worker processes" in caplog.text
+    pickle.dumps(read.load("train"))  # some platforms hand it to the workers so
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        ours, theirs = getattr(read, name)(), getattr(resident, name)()
+        assert len(ours) == len(theirs)
+        # Two epochs, with the global generator left alone.
+        torch.manual_seed(0)
+        pairs = [p for _ in range(2) for p in zip(ours, theirs, strict=True)]
+        assert torch.equal(torch.rand(1), torch.manual_seed(0) and torch.rand(1))
+        for a, b in pairs:
+            assert torch.equal(a.image, b.image) and torch.equal(a.label, b.label)
+
+
+def test_a_place_among_files_is_found_again(folder, little_memory):
+    def stream(skipped):
+        data = ImageFolder(str(folder), image_size=8, val_size=2, batch_size=3)
+        loader = data.train_dataloader()
+        loader.load_state_dict({"batches": skipped})
+        batches = [batch.image for _ in range(2) for batch in loader]
+        assert loader.state_dict() == {"batches": skipped + len(batches)}
+        return batches
+
+    whole, rest = stream(0), stream(3)
+    assert all(torch.equal(a, b) for a, b in zip(whole[3:], rest, strict=False))
+
+
+def test_broken_files_that_workers_read_are_named(folder, little_memory, caplog):
+    whole = (folder / "a" / "00.png").read_bytes()
+    (folder / "a" / "00.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "b" / "01.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"cannot read .*01\.png"):
+        ImageFolder(str(folder), image_size=8, val_size=2).load("train")
+    (folder / "b" / "01.png").unlink()
+    with pytest.raises(ValueError, match=r"cannot read .*00\.png"):
+        list(ImageFolder(str(folder), image_size=8, val_size=2).train_dataloader())
+    data = ImageFolder(str(folder), image_size=8, val_size=2, skip_unreadable=True)
+    assert len(data.load("train").paths) == 17 and "00.png cannot be read" in caplog.text
+    assert len(list(data.train_dataloader())) == len(data.train_dataloader())
+
+
+def test_the_mean_of_files_is_refused(folder, little_memory):
+    with pytest.raises(TypeError, match="not held in memory"):
+        ImageFolder(str(folder), image_size=8, val_size=2).train_mean()
         ImageFolder(str(folder)).load("train")
 
 
