@@ -8,6 +8,7 @@ is what this script would write.
 
 import csv
 import re
+import statistics
 from pathlib import Path
 
 from benchmarks.measure import RESULTS
@@ -103,6 +104,44 @@ def speed() -> str:
     return "\n".join(lines)
 
 
+def codebooks() -> str:
+    """Make the table of ways to a code on a grid."""
+    measured = rows("codebooks")
+    lines = [
+        "| way | PSNR, dB | SSIM | perplexity | usage | ELBO, nats | rate, nats | minutes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for way in dict.fromkeys(row["way"] for row in measured):
+        runs = [row for row in measured if row["way"] == way]
+        cells = [
+            _mean(runs, "psnr", 2),
+            _mean(runs, "ssim", 3),
+            _mean(runs, "perplexity", 0),
+            _mean(runs, "usage", 2),
+            _mean(runs, "elbo", 0),
+            _mean(runs, "kl", 0),
+            _mean(runs, "training_seconds", 1, 1 / 60),
+        ]
+        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    row = measured[0]
+    seeds = len({row["seed"] for row in measured})
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{row['steps']} steps of {row['batch_size']} images, {seeds} seed(s), two runs side by "
+            f"side on a CPU: `python -m benchmarks.codebooks --data FOLDER --steps {row['steps']} "
+            f"--jobs 2` ({where(row)}).",
+        ]
+    )
+
+
+def _mean(runs: list[dict[str, str]], key: str, digits: int, factor: float = 1.0) -> str:
+    values = [factor * float(row[key]) for row in runs]
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
 def snake(name: str) -> str:
     """Write a class name as a file name."""
     name = name.replace("ReinMax", "Reinmax").replace("DisARM", "Disarm")
@@ -115,7 +154,7 @@ def rendered(text: str) -> str:
     Args:
         text: The README.
     """
-    for part in (default_run, estimators, speed):
+    for part in (default_run, estimators, speed, codebooks):
         mark = part.__name__
         pattern = rf"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)"
         text, count = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.DOTALL)
