@@ -143,3 +143,15 @@ class Bottleneck(nn.Module, ABC):
     @abstractmethod
     def states(self, start: int, stop: int) -> Tensor:
         """Return the states numbered ``start`` to ``stop - 1``: integers ``(N, ...)``."""
+
+    def take_moved(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the parameters that were written to in training since this was last asked.
+
+        What an optimizer remembers of their gradients belongs to the old values, and has to be
+        forgotten before its next step.
+
+        Returns:
+            Pairs of a parameter and booleans over its first axis: which rows are new. None by
+            default.
+        """
+        return []

@@ -11,7 +11,8 @@ from torch import Generator, Tensor, nn
 
 from dvae.bottlenecks.base import BottleneckOutput, Expectation
 from dvae.bottlenecks.grid import GridBottleneck
-from dvae.bottlenecks.upkeep import Idle, Upkeep
+from dvae.bottlenecks.processes import from_all_processes, from_first_process
+from dvae.bottlenecks.upkeep import POINTS_PER_CODE, Idle, Once, Upkeep
 from dvae.estimators.base import Estimator, PathwiseEstimator, check_count, gumbel_noise_like
 from dvae.estimators.gumbel_softmax import GumbelSoftmax
 from dvae.functional import categorical_kl, categorical_log_prob, gumbel_max
@@ -41,8 +42,6 @@ class CodebookBottleneck(GridBottleneck):
         ValueError: A value outside its range.
     """
 
-    started: Tensor
-
     def __init__(
         self,
         num_codes: int,
@@ -64,8 +63,8 @@ class CodebookBottleneck(GridBottleneck):
             torch.randn(num_codes, code_dim), requires_grad=not upkeep.frozen
         )
         self.prior_logits = nn.Parameter(torch.zeros(num_codes), requires_grad=learned_prior)
-        self.register_buffer("started", torch.tensor(False))
-        self._is_started = False  # the buffer, known without waiting for the device
+        self.start = Once()
+        self._moved: list[tuple[Tensor, Tensor]] = []
 
     @abstractmethod
     def _logits(self, rows: Tensor) -> Tensor:
@@ -73,13 +72,19 @@ class CodebookBottleneck(GridBottleneck):
 
     @abstractmethod
     def _start(self, points: Tensor) -> None:
-        """Start from the first batch's features ``(N, in_features)``; not differentiated."""
+        """Start from features ``(N, in_features)`` of the first batch; not differentiated.
+
+        All processes come here in the same step with the same points.
+        """
 
     @abstractmethod
-    def _revive(self, points: Tensor, dead: Tensor) -> None:
+    def _revive(self, points: Tensor, dead: Tensor) -> list[Tensor]:
         """Move the dead codes ``(K,)`` to where they will be chosen; not differentiated.
 
-        All processes come here in the same step, and leave with the same code book.
+        All processes come here in the same step with the same points.
+
+        Returns:
+            The tables whose rows of dead codes are new; those of the first process are for all.
         """
 
     def _penalty(self, rows: Tensor, logits: Tensor) -> Tensor:
@@ -179,21 +184,37 @@ class CodebookBottleneck(GridBottleneck):
         rows = _rows(features)
         if not self.training:
             return rows, self._logits(rows)
-        with torch.no_grad():
-            points = rows.detach().flatten(0, -2)
-            if not self._is_started:
-                if self.upkeep.kmeans and not self.started:
-                    self._start(points)
-                self.started.fill_(True)
-                self._is_started = True
-            if self.idle.due():
-                dead = self.idle.dead()
-                self._revive(points, dead)
-                self.idle.forgive(dead)
+        self._tend(rows)
         logits = self._logits(rows)
         if self.idle.limit:
             self.idle.count(self.count(logits.detach().argmax(-1)))
         return rows, logits
+
+    @torch.no_grad()
+    def _tend(self, rows: Tensor) -> None:
+        start = self.start.due() and self.upkeep.kmeans > 0
+        revive = self.idle.due()
+        if not start and not revive:
+            return
+        points = from_all_processes(rows.flatten(0, -2), POINTS_PER_CODE * self.num_codes)
+        if start:
+            self._start(points)
+        if revive:
+            dead = self.idle.dead()
+            tables = self._revive(points, dead)
+            if self.prior_logits.requires_grad:
+                # The prior has learned that the code is never chosen, which would undo it.
+                self.prior_logits[dead] = self.prior_logits[~dead].mean()
+                tables.append(self.prior_logits)
+            for table in tables:
+                from_first_process(table.data)
+                self._moved.append((table, dead))
+            self.idle.forgive(dead)
+
+    def take_moved(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the rows of revived codes; see `Bottleneck.take_moved`."""
+        moved, self._moved = self._moved, []
+        return moved
 
     def _mix(self, code: Tensor) -> Tensor:
         """Mix the vectors by codes ``(..., H, W, K)``: ``(..., D, H, W)``."""

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from dvae.bottlenecks.codebook import CodebookBottleneck
-from dvae.bottlenecks.upkeep import Upkeep, data_centers, from_first_process
+from dvae.bottlenecks.processes import from_first_process
+from dvae.bottlenecks.upkeep import Upkeep, data_centers, spread_out
 from dvae.estimators.base import Estimator
 from dvae.functional import squared_distance
 from dvae.scalars import Range
@@ -25,8 +26,7 @@ class DistanceCodebook(CodebookBottleneck):
 
     With a k-means start the code book begins at the centers of the first batch's features, and
     :math:`\sigma^2`, where none is given, at the variance of the features around them. A dead code
-    moves to one of the batch's features. The optimizer's moments of a moved vector stay; with Adam
-    they are forgotten in about ``1 / (1 - beta1)`` steps.
+    moves to one of the batch's features, the rather the farther it is from all codes in use.
 
     Args:
         num_codes: K, at least 2.
@@ -89,7 +89,8 @@ class DistanceCodebook(CodebookBottleneck):
             variance = from_first_process(nearest / self.code_features)
             self.log_variance.copy_(variance.clamp_min(1e-6).log())
 
-    def _revive(self, points: Tensor, dead: Tensor) -> None:
-        chosen = torch.randint(len(points), (int(dead.sum()),), device=points.device)
-        self.codebook[dead] = points[chosen].to(self.codebook.dtype)
-        from_first_process(self.codebook.data)
+    def _revive(self, points: Tensor, dead: Tensor) -> list[Tensor]:
+        points = points.to(self.codebook.dtype)
+        distance = squared_distance(points, self.codebook[~dead]).amin(-1)
+        self.codebook[dead] = points[spread_out(points, distance, int(dead.sum()))]
+        return [self.codebook]

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from dvae.bottlenecks.codebook import CodebookBottleneck
-from dvae.bottlenecks.upkeep import Upkeep, data_centers, from_first_process
+from dvae.bottlenecks.processes import from_first_process
+from dvae.bottlenecks.upkeep import Upkeep, data_centers, spread_out
 from dvae.estimators.base import Estimator, check_count
 from dvae.functional import squared_distance
 
@@ -12,11 +13,9 @@ __all__ = ["ProjectedCodebook"]
 
 # Nats by which a revived code's logit exceeds that of the code it is a copy of, at its point.
 _MARGIN = 2.0
-# Points of a batch that are looked at for revival.
-_POINTS = 2**16
-# How far a revived vector is off the one it is a copy of, as a fraction of the code book's spread:
-# little for the reconstruction, and enough for the gradients of the two to differ.
-_JITTER = 0.1
+# How far a revived vector is off the one it is a copy of, as a fraction of the vectors' size. With
+# less the decoder tells the two apart too late, and the KL makes them equally probable before.
+_OFFSET = 0.5
 
 
 class ProjectedCodebook(CodebookBottleneck):
@@ -24,9 +23,9 @@ class ProjectedCodebook(CodebookBottleneck):
 
     With a k-means start the projection begins as the log-posterior of a mixture of Gaussians
     around the centers of the first batch's features, so that all codes are in use from the first
-    step. A dead code is revived for one feature of the batch: it becomes a copy of the code in use
-    there, slightly off, that is more probable around that feature and less elsewhere. The
-    optimizer's moments of a moved row stay; they are those of a code without a gradient, near zero.
+    step. A dead code is revived for one feature of the batch, the rather the farther that is from
+    the mean of those with the same code: it becomes a copy of the code in use there, slightly off,
+    that is more probable around that feature and less elsewhere.
 
     Args:
         num_codes: K, at least 2.
@@ -78,24 +77,28 @@ class ProjectedCodebook(CodebookBottleneck):
         variance = from_first_process(nearest / self.in_features).clamp_min(1e-6)
         self.projection.weight.copy_(centers / variance)
         self.projection.bias.copy_(-0.5 * centers.square().sum(-1) / variance)
+        # Codes that are near to one another for the encoder are so for the decoder, too.
+        vectors = self._mix_in(centers - centers.mean(0))
+        self.codebook.copy_(from_first_process(vectors / vectors.std().clamp_min(1e-12)))
 
-    def _revive(self, points: Tensor, dead: Tensor) -> None:
+    def _mix_in(self, rows: Tensor) -> Tensor:
+        """Turn ``(N, in_features)`` into ``(N, D)`` by a linear map drawn at random."""
+        return rows @ torch.randn(self.in_features, self.code_features, device=rows.device)
+
+    def _revive(self, points: Tensor, dead: Tensor) -> list[Tensor]:
         weight, bias, codebook = self.projection.weight, self.projection.bias, self.codebook
-        center = points.mean(0)
-        points = points[:_POINTS]
-        code = self._logits(points).argmax(-1)
-        # The more points a code has, the more it needs to be divided.
-        odds = torch.bincount(code, minlength=self.num_codes)[code].to(points.dtype)
-        chosen = torch.multinomial(odds, int(dead.sum()), replacement=True)
-        parent = code[chosen]
-        offset = points[chosen] - center
-        # Above its parent by the margin at a typical point of its own, equal half-way from the
-        # center, below at the others' points.
-        step = offset * (2 * _MARGIN / (points - center).square().sum(-1).mean().clamp_min(1e-12))
-        level = -(step * (center + offset / 2)).sum(-1)
-        noise = _JITTER * codebook.std() * torch.randn_like(codebook[parent])
-        codebook[dead] = codebook[parent] + noise
-        weight[dead] = weight[parent] + step
-        bias[dead] = bias[parent] + level
-        for table in (codebook, weight, bias):
-            from_first_process(table.data)
+        code = self._logits(points).masked_fill(dead, -torch.inf).argmax(-1)
+        count = torch.bincount(code, minlength=self.num_codes).clamp_min(1).unsqueeze(1)
+        mean = torch.zeros_like(weight).index_add_(0, code, points) / count
+        distance = (points - mean[code]).square().sum(-1)
+        chosen = spread_out(points, distance, int(dead.sum()))
+        parent, point = code[chosen], points[chosen]
+        # Adds s/2 (|z - mean|^2 - |z - point|^2) to the parent's logit, which is linear in z: of a
+        # parent and all its copies the one nearest to z is the most probable.
+        scale = 2 * _MARGIN / distance[chosen].mean().clamp_min(1e-12)
+        offset = self._mix_in(point - mean[parent])
+        offset *= _OFFSET * codebook.square().mean().sqrt() / offset.std().clamp_min(1e-12)
+        codebook[dead] = codebook[parent] + offset
+        weight[dead] = weight[parent] + scale * (point - mean[parent])
+        bias[dead] = bias[parent] + scale / 2 * (mean[parent].square() - point.square()).sum(-1)
+        return [codebook, weight, bias]

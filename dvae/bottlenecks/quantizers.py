@@ -7,34 +7,28 @@ import torch
 import vector_quantize_pytorch as vq
 from torch import Tensor
 
+from dvae.bottlenecks.averaged import AveragedQuantizer, check_averages
 from dvae.bottlenecks.quantizer import Quantizer
+from dvae.bottlenecks.upkeep import Upkeep
 from dvae.estimators.base import check_count
 from dvae.scalars import Range
 
 __all__ = ["FSQ", "LFQ", "VQ", "ResidualVQ", "RotationVQ", "SimVQ"]
 
 
-def _check(name: str, decay: float, commitment: float, revive_below: float) -> None:
-    if not 0 < decay < 1:
-        raise ValueError(f"{name}.decay must be in (0, 1); got {decay:g}")
-    Range(0.0).check(f"{name}.commitment", commitment)
-    Range(0.0).check(f"{name}.revive_below", revive_below)
-
-
-class VQ(Quantizer):
+class VQ(AveragedQuantizer):
     r"""The nearest of K vectors that follow the features by moving averages.
 
     The gradient of the code is copied to the feature (straight-through); the auxiliary loss is
-    :math:`c\,\|z - \mathrm{sg}(e)\|^2` summed over positions and channels. With several processes
-    all have the averages of the first one.
+    :math:`c\,\|z - \mathrm{sg}(e)\|^2` summed over positions and channels.
 
     Args:
         num_codes: K, at least 2.
         code_dim: D, at least 1.
         decay: Of the moving averages at each step, in (0, 1); the paper's is 0.99.
         commitment: Weight c, at least 0; the paper's is 0.25.
-        revive_below: A code whose average count in a step is below this moves to a feature of the
-            batch, its averages with it; 0 for never, which is the paper's.
+        upkeep: How the vectors are started and kept in use; the paper's is
+            ``Upkeep(kmeans=0, revive_after=0)``.
 
     Raises:
         ValueError: A value outside its range.
@@ -51,18 +45,18 @@ class VQ(Quantizer):
         code_dim: int = 64,
         decay: float = 0.99,
         commitment: float = 0.25,
-        revive_below: float = 0.0,
+        upkeep: Upkeep = Upkeep(),  # noqa: B008 (frozen)
     ) -> None:
-        _check(type(self).__name__, decay, commitment, revive_below)
+        check_averages(type(self).__name__, decay, commitment)
         quantizer = vq.VectorQuantize(
             dim=code_dim,
             codebook_size=num_codes,
             decay=decay,
             commitment_weight=commitment,
-            threshold_ema_dead_code=revive_below,
             rotation_trick=self._rotation,
+            sync_codebook=False,
         )
-        super().__init__(quantizer, num_codes, code_dim)
+        super().__init__(quantizer, num_codes, code_dim, 1, upkeep)
 
     def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         code, index, loss = self.quantizer(rows)
@@ -81,7 +75,7 @@ class RotationVQ(VQ):
         code_dim: D, at least 2.
         decay: Of the moving averages at each step, in (0, 1).
         commitment: Weight of the auxiliary loss, at least 0.
-        revive_below: As in `VQ`.
+        upkeep: As in `VQ`.
 
     Raises:
         ValueError: A value outside its range.
@@ -201,7 +195,7 @@ class LFQ(Quantizer):
         return codes
 
 
-class ResidualVQ(Quantizer):
+class ResidualVQ(AveragedQuantizer):
     """Several of `VQ`, each for what those before it have left over; their vectors are added.
 
     The grid of integers has an axis for them, ``(H, W, depth)``.
@@ -212,7 +206,7 @@ class ResidualVQ(Quantizer):
         depth: How many, at least 2.
         decay: Of the moving averages at each step, in (0, 1).
         commitment: Weight of the auxiliary losses, at least 0.
-        revive_below: As in `VQ`.
+        upkeep: As in `VQ`.
 
     Raises:
         ValueError: A value outside its range.
@@ -228,20 +222,20 @@ class ResidualVQ(Quantizer):
         depth: int = 4,
         decay: float = 0.99,
         commitment: float = 0.25,
-        revive_below: float = 0.0,
+        upkeep: Upkeep = Upkeep(),  # noqa: B008 (frozen)
     ) -> None:
         check_count("ResidualVQ.depth", depth, 2)
-        _check("ResidualVQ", decay, commitment, revive_below)
+        check_averages("ResidualVQ", decay, commitment)
         quantizer = vq.ResidualVQ(
             dim=code_dim,
             num_quantizers=depth,
             codebook_size=num_codes,
             decay=decay,
             commitment_weight=commitment,
-            threshold_ema_dead_code=revive_below,
             rotation_trick=False,
+            sync_codebook=False,
         )
-        super().__init__(quantizer, num_codes, code_dim, depth)
+        super().__init__(quantizer, num_codes, code_dim, depth, upkeep)
 
     def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         code, index, losses = self.quantizer(rows)

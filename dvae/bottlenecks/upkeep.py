@@ -1,17 +1,20 @@
 """How a code book is started from data and kept in use, the same on all processes."""
 
+import math
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from dvae.functional import kmeans
+from dvae.bottlenecks.processes import from_first_process, sum_over_processes
+from dvae.functional import kmeans, squared_distance
 
-__all__ = ["Idle", "Upkeep", "data_centers", "from_first_process"]
+__all__ = ["Idle", "Once", "Upkeep", "data_centers", "spread_out"]
 
-# Points that k-means looks at, for each center: more do not move the centers by much.
-_POINTS_PER_CENTER = 64
+# Points that are looked at for each code: more do not move the centers by much.
+POINTS_PER_CODE = 64
+# Rounds in which points are drawn far from those before: one a point up to this many points.
+_ROUNDS = 32
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,9 @@ class Upkeep:
 
     Args:
         kmeans: Iterations of k-means on the first training batch's features; 0 starts at random.
-        revive_after: Training steps in a row in which no position of any process chose a code,
-            after which it is moved to where it will be chosen; 0 for never.
-        frozen: Whether the code book stays as it is after its start: no gradient, no revival.
+        revive_after: Training steps in a row in which a code was the most probable at no position
+            of any process, after which it is moved to where it will be; 0 for never.
+        frozen: Whether the code book stays as it is after its start: no training, no revival.
 
     Raises:
         ValueError: A number below 0.
@@ -37,6 +40,26 @@ class Upkeep:
         for name in ("kmeans", "revive_after"):
             if getattr(self, name) < 0:
                 raise ValueError(f"upkeep.{name} must be >= 0; got {getattr(self, name)}")
+
+
+class Once(nn.Module):
+    """Whether the start is behind; part of every checkpoint."""
+
+    done: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("done", torch.tensor(False))
+        self._is_done = False  # the buffer, known without waiting for the device
+
+    def due(self) -> bool:
+        """Return whether this is the first call of a run that was not loaded."""
+        if self._is_done:
+            return False
+        due = not bool(self.done)
+        self.done.fill_(True)
+        self._is_done = True
+        return due
 
 
 class Idle(nn.Module):
@@ -85,28 +108,50 @@ class Idle(nn.Module):
         """Take in a step.
 
         Args:
-            counts: How often each code was chosen by this process, integers ``(K,)``.
+            counts: How often each code was chosen by this process, integers ``(K,)``; those of
+                all processes are added to it in place.
         """
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(counts)
-        self.steps.add_(1).masked_fill_(counts > 0, 0)
+        if self.limit:
+            sum_over_processes(counts)
+            self.steps.add_(1).masked_fill_(counts > 0, 0)
 
 
-def from_first_process(tensor: Tensor) -> Tensor:
-    """Give all processes the values of the first one.
+@torch.no_grad()
+def spread_out(points: Tensor, distance: Tensor, count: int) -> Tensor:
+    """Draw points one after another, each the more probable the farther from all before.
+
+    Many are drawn in rounds of several. Where there are too few points they are drawn again, a
+    little off.
 
     Args:
-        tensor: Of the same shape on all; written to in place.
+        points: ``(N, D)``, N at least 1.
+        distance: Squared distance of each point to the nearest code there is, ``(N,)``; all ones
+            where there is none.
+        count: How many to draw, at least 1.
+
+    Returns:
+        Which points were drawn, ``(count,)``.
+
+    References:
+        D. Arthur, S. Vassilvitskii, 2007, *k-means++*; B. Bahmani et al., 2012, arXiv 1203.6402.
     """
-    if dist.is_available() and dist.is_initialized():
-        tensor = tensor.contiguous()
-        dist.broadcast(tensor, 0)
-    return tensor
+    chosen: list[Tensor] = []
+    left, share = count, min(math.ceil(count / _ROUNDS), len(points))
+    while left:
+        # The arg-max of Gumbel noise on the logarithm is a draw; the largest n are n draws
+        # without putting back. What was drawn has no distance left, and comes last.
+        noise = -torch.empty_like(distance).exponential_().clamp_min(1e-30).log()
+        new = (distance.log() + noise).topk(min(share, left)).indices
+        distance = torch.minimum(distance, squared_distance(points, points[new]).amin(-1))
+        distance[new] = 0
+        chosen.append(new)
+        left -= len(new)
+    return torch.cat(chosen)
 
 
 @torch.no_grad()
 def data_centers(points: Tensor, num_centers: int, iterations: int) -> Tensor:
-    """Find centers of points by k-means that starts at points drawn at random.
+    """Find centers of points by k-means that starts at points far from one another.
 
     Args:
         points: ``(N, D)``. Where N is below ``num_centers``, centers share points, a little apart.
@@ -116,10 +161,7 @@ def data_centers(points: Tensor, num_centers: int, iterations: int) -> Tensor:
     Returns:
         ``(K, D)``, the same on all processes: those of the first one.
     """
-    limit = num_centers * _POINTS_PER_CENTER
-    order = torch.randperm(len(points), device=points.device)[:limit]
-    points = points.detach().float()[order]
-    start = points[torch.arange(num_centers, device=points.device) % len(points)]
+    start = points[spread_out(points, torch.ones_like(points[:, 0]), num_centers)]
     if len(points) < num_centers:
         start = start + 0.01 * points.std() * torch.randn_like(start)
     return from_first_process(kmeans(points, start, iterations))

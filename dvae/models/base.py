@@ -18,6 +18,7 @@ from dvae.likelihoods import LEVELS, Likelihood
 from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
 from dvae.models.logging import is_logged
+from dvae.models.moments import forget
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.networks.base import Network
 from dvae.schedules import Schedule
@@ -77,6 +78,10 @@ class DiscreteVAE(pl.LightningModule):
         out = self.objective(lambda z: self.log_px(z, image), features, self.bottleneck)
         self._log_training(out)
         return out.loss  # type: ignore[no-any-return]
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Forget the gradients of codes that were revived: they would undo it."""
+        forget(optimizer, self.bottleneck.take_moved())
 
     def log_px(self, code: Tensor, image: Tensor) -> Tensor:
         """Log-likelihood of images given codes.

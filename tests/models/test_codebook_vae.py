@@ -27,7 +27,7 @@ SMALL = {"num_codes": 6, "code_dim": 4}
 BOTTLENECKS = {
     "projected": lambda: ProjectedCodebook(**SMALL, in_features=4),
     "vq": lambda: VQ(**SMALL, decay=0.8),
-    "rotation": lambda: RotationVQ(**SMALL, decay=0.8, revive_below=1.0),
+    "rotation": lambda: RotationVQ(**SMALL, decay=0.8, upkeep=Upkeep(kmeans=0, revive_after=4)),
     "simvq": lambda: SimVQ(**SMALL),
     "fsq": lambda: FSQ([3, 3], 4),
     "lfq": lambda: LFQ(8, 4),

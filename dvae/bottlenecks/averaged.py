@@ -1,0 +1,124 @@
+"""Vector quantizers whose vectors follow the features by moving averages, started and revived."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dvae.bottlenecks.processes import (
+    from_all_processes,
+    from_first_process,
+    sum_over_processes,
+)
+from dvae.bottlenecks.quantizer import Quantizer
+from dvae.bottlenecks.upkeep import (
+    POINTS_PER_CODE,
+    Idle,
+    Once,
+    Upkeep,
+    data_centers,
+    spread_out,
+)
+from dvae.functional import squared_distance
+from dvae.scalars import Range
+
+__all__ = ["AveragedQuantizer", "check_averages"]
+
+
+def check_averages(name: str, decay: float, commitment: float) -> None:
+    """Refuse values outside their ranges.
+
+    Args:
+        name: Of the class, for the message.
+        decay: Of the moving averages.
+        commitment: Weight of the auxiliary loss.
+
+    Raises:
+        ValueError: A value outside its range.
+    """
+    if not 0 < decay < 1:
+        raise ValueError(f"{name}.decay must be in (0, 1); got {decay:g}")
+    Range(0.0).check(f"{name}.commitment", commitment)
+
+
+class AveragedQuantizer(Quantizer):
+    r"""One code book, or several of which each quantizes what those before it have left over.
+
+    The vectors are :math:`e_k = m_k / N_k` with the averages :math:`N_k` of how many features a
+    code has in a step and :math:`m_k` of their sum. Features of all processes count. A code that is
+    started from data or revived begins as at construction, with :math:`N_k = 1`.
+
+    Args:
+        quantizer: The module.
+        num_codes: K of each code book, at least 2.
+        code_dim: D, at least 1.
+        depth: How many code books, at least 1.
+        upkeep: How the vectors are started and kept in use.
+
+    Raises:
+        ValueError: A value outside its range.
+    """
+
+    def __init__(
+        self,
+        quantizer: nn.Module,
+        num_codes: int,
+        code_dim: int,
+        depth: int,
+        upkeep: Upkeep,
+    ) -> None:
+        super().__init__(quantizer, num_codes, code_dim, depth)
+        self.upkeep = upkeep
+        self.start = Once()
+        limit = 0 if upkeep.frozen else upkeep.revive_after
+        self.idle = nn.ModuleList(Idle(num_codes, limit) for _ in range(depth))
+        for book in self._books():
+            # The library settles at construction whether it is one of several processes, which
+            # is before there are any.
+            book.all_reduce_fn = sum_over_processes
+            book.ema_update = not upkeep.frozen
+
+    def _books(self) -> list[Any]:
+        return [layer._codebook for layer in getattr(self.quantizer, "layers", [self.quantizer])]
+
+    def _idle(self) -> list[Idle]:
+        return [idle for idle in self.idle if isinstance(idle, Idle)]
+
+    def _run(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if not self.quantizer.training:
+            return super()._run(features)
+        self._tend(features)
+        code, index, loss = super()._run(features)
+        counts = self.count(index).view(self.depth, self.num_codes)
+        for idle, count in zip(self._idle(), counts, strict=True):
+            idle.count(count)
+        return code, index, loss
+
+    @torch.no_grad()
+    def _tend(self, features: Tensor) -> None:
+        start = self.start.due() and self.upkeep.kmeans > 0
+        revive = [idle.due() for idle in self._idle()]
+        if not start and not any(revive):
+            return
+        points = features.detach().flatten(2).mT.flatten(0, 1)
+        points = from_all_processes(points, POINTS_PER_CODE * self.num_codes)
+        for book, idle, due in zip(self._books(), self._idle(), revive, strict=True):
+            vectors = book.embed[0]
+            if start:
+                centers = data_centers(points, self.num_codes, self.upkeep.kmeans)
+                _place(book, centers, torch.ones_like(idle.dead()))
+            elif due:
+                dead = idle.dead()
+                distance = squared_distance(points, vectors[~dead]).amin(-1)
+                new = points[spread_out(points, distance, int(dead.sum()))]
+                _place(book, from_first_process(new), dead)
+                idle.forgive(dead)
+            # What is left over for the next one.
+            points = points - vectors[squared_distance(points, vectors).argmin(-1)]
+
+
+def _place(book: Any, vectors: Tensor, codes: Tensor) -> None:
+    """Put codes, booleans ``(K,)``, at vectors, their averages with them."""
+    book.embed[0, codes] = vectors
+    book.embed_avg[0, codes] = vectors
+    book.cluster_size[0, codes] = 1

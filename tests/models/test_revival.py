@@ -1,0 +1,108 @@
+"""A code book that starts badly, or is spoiled, recovers in a short run of default settings."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from dvae.bottlenecks import VQ, DistanceCodebook, ProjectedCodebook
+from dvae.data import ImageDataModule, Images
+from dvae.models import CodebookVAE
+from dvae.networks import ResNet
+from tests.toy import toy_trainer
+
+CODES = 32
+KINDS = {
+    "projected": lambda: ProjectedCodebook(CODES, 16, 16),
+    "distance": lambda: DistanceCodebook(CODES, 16),
+    "vq": lambda: VQ(CODES, 16),
+}
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+class Tiles(ImageDataModule):
+    """Tiles of any colour: each position of the grid has many more modes than there are codes."""
+
+    name = "tiles"
+    image_shape = (3, 8, 8)
+    num_classes = 1
+
+    def load(self, split):
+        generator = torch.Generator().manual_seed(1 if split == "train" else 2)
+        tiles = torch.randint(0, 256, (500, 3, 4, 4), generator=generator, dtype=torch.uint8)
+        images = tiles.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return Images(images, torch.zeros(500, dtype=torch.int64))
+
+
+def make(kind):
+    torch.manual_seed(0)
+    network = ResNet((3, 8, 8), width=8, halvings=1, blocks=1)
+    return CodebookVAE(network=network, bottleneck=KINDS[kind]())
+
+
+def tables_of(bottleneck):
+    """Return everything that has a row for each code."""
+    if isinstance(bottleneck, VQ):
+        (book,) = bottleneck._books()
+        return [book.embed[0], book.embed_avg[0]]
+    if isinstance(bottleneck, DistanceCodebook):
+        return [bottleneck.codebook]
+    return [bottleneck.codebook, bottleneck.projection.weight, bottleneck.projection.bias]
+
+
+@torch.no_grad()
+def spoil(bottleneck, how):
+    for table in tables_of(bottleneck):
+        if how == "equal":
+            table.copy_(table[:1].clone().expand_as(table))
+        else:
+            table.mul_(0.01).add_(100)
+
+
+def usage(model):
+    trainer = toy_trainer(None)
+    return trainer.validate(model, datamodule=data(), verbose=False)[0]["val/usage"]
+
+
+def data():
+    return Tiles(batch_size=16, val_size=100)
+
+
+class Spoil(pl.Callback):
+    """Makes most codes useless in the middle of the run, whatever the start has done."""
+
+    def __init__(self, step):
+        self.step = step
+
+    @torch.no_grad()
+    def on_train_batch_start(self, trainer, model, batch, batch_idx):
+        if trainer.global_step == self.step:
+            bottleneck = model.bottleneck
+            if isinstance(bottleneck, ProjectedCodebook):
+                bottleneck.projection.bias[2:] -= 1e4
+            else:
+                spoil(bottleneck, "far")
+
+
+@kinds
+@pytest.mark.parametrize("how", ["equal", "far"])
+def test_a_bad_start_is_recovered_from(tmp_path, kind, how):
+    model = make(kind)
+    spoil(model.bottleneck, how)
+    assert usage(model) < 0.3
+    toy_trainer(tmp_path, max_steps=400, limit_val_batches=0).fit(model, datamodule=data())
+    assert usage(model) > 0.9
+
+
+@kinds
+def test_codes_that_die_during_the_run_are_revived_and_stay(tmp_path, kind):
+    model = make(kind)
+    settings = {"max_steps": 160, "limit_val_batches": 0, "callbacks": [Spoil(150)]}
+    spoiled = toy_trainer(tmp_path, **settings)
+    spoiled.fit(model, datamodule=data())
+    assert usage(model) < 0.3
+    spoiled.save_checkpoint(tmp_path / "spoiled.ckpt")
+    toy_trainer(tmp_path, max_steps=480, limit_val_batches=0).fit(
+        model, datamodule=data(), ckpt_path=tmp_path / "spoiled.ckpt"
+    )
+    # They were moved at step 250, and most are still in use more than twice the limit later.
+    assert usage(model) > 0.9
