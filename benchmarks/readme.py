@@ -129,9 +129,9 @@ def codebooks() -> str:
         [
             *lines,
             "",
-            f"{row['steps']} steps of {row['batch_size']} images, {seeds} seed(s), two runs side by "
-            f"side on a CPU: `python -m benchmarks.codebooks --data FOLDER --steps {row['steps']} "
-            f"--jobs 2` ({where(row)}).",
+            f"{row['steps']} steps of {row['batch_size']} images, {seeds} seed(s), two runs side "
+            "by side on a CPU: `python -m benchmarks.codebooks --data FOLDER --steps "
+            f"{row['steps']} --jobs 2` ({where(row)}).",
         ]
     )
 
@@ -154,7 +154,7 @@ def rendered(text: str) -> str:
     Args:
         text: The README.
     """
-    for part in (default_run, estimators, speed, codebooks):
+    for part in (default_run, estimators, speed):
         mark = part.__name__
         pattern = rf"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)"
         text, count = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.DOTALL)
