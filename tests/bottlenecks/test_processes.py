@@ -10,7 +10,8 @@ import torch.multiprocessing as mp
 from dvae.bottlenecks import VQ, DistanceCodebook, ProjectedCodebook, ResidualVQ, Upkeep
 from dvae.metrics import CodebookUsage
 
-TIMEOUT = 40
+# Seconds; nearly all of the time goes to importing torch twice.
+TIMEOUT = 120
 ASLEEP = Upkeep(kmeans=0, revive_after=0)
 
 
