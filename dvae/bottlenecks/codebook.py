@@ -64,7 +64,7 @@ class CodebookBottleneck(GridBottleneck):
         )
         self.prior_logits = nn.Parameter(torch.zeros(num_codes), requires_grad=learned_prior)
         self.start = Once()
-        self._moved: list[tuple[Tensor, Tensor]] = []
+        self._moved: dict[int, tuple[Tensor, Tensor]] = {}
 
     @abstractmethod
     def _logits(self, rows: Tensor) -> Tensor:
@@ -208,12 +208,13 @@ class CodebookBottleneck(GridBottleneck):
                 tables.append(self.prior_logits)
             for table in tables:
                 from_first_process(table.data)
-                self._moved.append((table, dead))
+                before = self._moved.get(id(table), (table, torch.zeros_like(dead)))[1]
+                self._moved[id(table)] = (table, dead | before)
             self.idle.forgive(dead)
 
     def take_moved(self) -> list[tuple[Tensor, Tensor]]:
         """Return the rows of revived codes; see `Bottleneck.take_moved`."""
-        moved, self._moved = self._moved, []
+        moved, self._moved = list(self._moved.values()), {}
         return moved
 
     def _mix(self, code: Tensor) -> Tensor:

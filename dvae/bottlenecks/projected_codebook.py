@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from dvae.bottlenecks.codebook import CodebookBottleneck
 from dvae.bottlenecks.processes import from_first_process
-from dvae.bottlenecks.upkeep import Upkeep, data_centers, spread_out
+from dvae.bottlenecks.upkeep import Upkeep, data_centers, draw_far, round_size
 from dvae.estimators.base import Estimator, check_count
 from dvae.functional import squared_distance
 
@@ -87,18 +87,27 @@ class ProjectedCodebook(CodebookBottleneck):
 
     def _revive(self, points: Tensor, dead: Tensor) -> list[Tensor]:
         weight, bias, codebook = self.projection.weight, self.projection.bias, self.codebook
-        code = self._logits(points).masked_fill(dead, -torch.inf).argmax(-1)
-        count = torch.bincount(code, minlength=self.num_codes).clamp_min(1).unsqueeze(1)
-        mean = torch.zeros_like(weight).index_add_(0, code, points) / count
-        distance = (points - mean[code]).square().sum(-1)
-        chosen = spread_out(points, distance, int(dead.sum()))
-        parent, point = code[chosen], points[chosen]
-        # Adds s/2 (|z - mean|^2 - |z - point|^2) to the parent's logit, which is linear in z: of a
-        # parent and all its copies the one nearest to z is the most probable.
-        scale = 2 * _MARGIN / distance[chosen].mean().clamp_min(1e-12)
-        offset = self._mix_in(point - mean[parent])
-        offset *= _OFFSET * codebook.square().mean().sqrt() / offset.std().clamp_min(1e-12)
-        codebook[dead] = codebook[parent] + offset
-        weight[dead] = weight[parent] + scale * (point - mean[parent])
-        bias[dead] = bias[parent] + scale / 2 * (mean[parent].square() - point.square()).sum(-1)
+        best, code = self._logits(points).masked_fill(dead, -torch.inf).max(-1)
+        codes = dead.nonzero().squeeze(1)
+        scale: Tensor | None = None
+        for new in codes.split(round_size(len(codes), len(points))):
+            count = torch.bincount(code, minlength=self.num_codes).clamp_min(1).unsqueeze(1)
+            mean = torch.zeros_like(weight).index_add_(0, code, points) / count
+            distance = (points - mean[code]).square().sum(-1)
+            chosen = draw_far(distance, len(new))
+            parent, point = code[chosen], points[chosen]
+            mean = mean[parent]
+            # Adds s/2 (|z - mean|^2 - |z - point|^2) to the parent's logit, which is linear in z:
+            # of a parent and its copies the one nearest to z is the most probable.
+            if scale is None:
+                scale = 2 * _MARGIN / distance[chosen].mean().clamp_min(1e-12)
+            weight[new] = weight[parent] + scale * (point - mean)
+            bias[new] = bias[parent] + scale / 2 * (mean.square() - point.square()).sum(-1)
+            offset = self._mix_in(point - mean)
+            offset *= _OFFSET * codebook.square().mean().sqrt() / offset.std().clamp_min(1e-12)
+            codebook[new] = codebook[parent] + offset
+            # The next are placed where these have left a code with much.
+            value, which = (points @ weight[new].mT + bias[new]).max(-1)
+            code = torch.where(value > best, new[which], code)
+            best = torch.maximum(value, best)
         return [codebook, weight, bias]

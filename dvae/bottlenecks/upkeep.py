@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dvae.bottlenecks.processes import from_first_process, sum_over_processes
 from dvae.functional import kmeans, squared_distance
 
-__all__ = ["Idle", "Once", "Upkeep", "data_centers", "spread_out"]
+__all__ = ["Idle", "Once", "Upkeep", "data_centers", "draw_far", "round_size", "spread_out"]
 
 # Points that are looked at for each code: more do not move the centers by much.
 POINTS_PER_CODE = 64
@@ -116,6 +116,26 @@ class Idle(nn.Module):
             self.steps.add_(1).masked_fill_(counts > 0, 0)
 
 
+def round_size(count: int, num_points: int) -> int:
+    """Return how many of ``count`` codes are placed at once, at ``num_points`` points."""
+    return min(math.ceil(count / _ROUNDS), num_points)
+
+
+def draw_far(distance: Tensor, count: int) -> Tensor:
+    """Draw points without putting back, with probabilities in proportion to ``distance (N,)``.
+
+    Args:
+        distance: At least 0.
+        count: At most N.
+
+    Returns:
+        Which, ``(count,)``.
+    """
+    # The arg-max of Gumbel noise on the logarithm is a draw; the largest n are n draws.
+    noise = -torch.empty_like(distance).exponential_().clamp_min(1e-30).log()
+    return (distance.log() + noise).topk(count).indices
+
+
 @torch.no_grad()
 def spread_out(points: Tensor, distance: Tensor, count: int) -> Tensor:
     """Draw points one after another, each the more probable the farther from all before.
@@ -136,12 +156,10 @@ def spread_out(points: Tensor, distance: Tensor, count: int) -> Tensor:
         D. Arthur, S. Vassilvitskii, 2007, *k-means++*; B. Bahmani et al., 2012, arXiv 1203.6402.
     """
     chosen: list[Tensor] = []
-    left, share = count, min(math.ceil(count / _ROUNDS), len(points))
+    left, share = count, round_size(count, len(points))
     while left:
-        # The arg-max of Gumbel noise on the logarithm is a draw; the largest n are n draws
-        # without putting back. What was drawn has no distance left, and comes last.
-        noise = -torch.empty_like(distance).exponential_().clamp_min(1e-30).log()
-        new = (distance.log() + noise).topk(min(share, left)).indices
+        # What was drawn has no distance left, and comes last.
+        new = draw_far(distance, min(share, left))
         distance = torch.minimum(distance, squared_distance(points, points[new]).amin(-1))
         distance[new] = 0
         chosen.append(new)

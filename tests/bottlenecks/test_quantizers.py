@@ -124,15 +124,64 @@ def test_counts_and_prior(name):
         assert_chi_square(row, uniform)
 
 
-def test_dead_codes_of_vq_are_revived_with_their_averages():
+def test_the_averages_are_those_of_the_paper():
+    # A. van den Oord et al., 2017, appendix A.1: N_i <- g N_i + (1 - g) n_i,
+    # m_i <- g m_i + (1 - g) sum of the z nearest to e_i, e_i <- m_i / N_i.
+    decay = 0.9
+    bottleneck = VQ(3, 2, decay=decay, upkeep=ASLEEP).train()
+    vectors = torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 40.0]])
+    (book,) = bottleneck._books()
+    book.embed[0], book.embed_avg[0] = vectors, vectors
+    first = torch.tensor([[1.0, 0.0], [0.0, 1.0], [5.0, 1.0], [1.0, 1.0]])
+    second = torch.tensor([[3.0, -1.0], [-1.0, 0.0], [5.0, 2.0], [6.0, 0.0]])
+    sizes, sums = torch.ones(3), vectors.clone()
+    for rows, nearest in ((first, [0, 0, 1, 0]), (second, [1, 0, 1, 1])):
+        out = bottleneck(rows.T.reshape(1, 2, 2, 2))
+        assert out.index.flatten().tolist() == nearest
+        for k in range(3):
+            mine = [row for row, i in zip(rows, nearest, strict=True) if i == k]
+            sizes[k] = decay * sizes[k] + (1 - decay) * len(mine)
+            sums[k] = decay * sums[k] + (1 - decay) * sum(mine, torch.zeros(2))
+        torch.testing.assert_close(book.cluster_size[0], sizes)
+        torch.testing.assert_close(book.embed_avg[0], sums)
+        # The library keeps N_i from 0 by 1e-5 of a feature.
+        expected = sums / sizes.unsqueeze(1)
+        torch.testing.assert_close(book.embed[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["VQ", "ResidualVQ"])
+def test_dead_codes_are_revived_with_their_averages_and_stay(kind):
     torch.manual_seed(0)
-    bottleneck = VQ(16, 4, decay=0.8, upkeep=Upkeep(kmeans=0, revive_after=5)).train()
-    bottleneck.quantizer.codebook = torch.full((16, 4), 50.0)
+    upkeep = Upkeep(kmeans=0, revive_after=5)
+    bottleneck = VQ(16, 4, upkeep=upkeep) if kind == "VQ" else ResidualVQ(16, 4, 2, upkeep=upkeep)
+    bottleneck.train()
+    for book in bottleneck._books():
+        book.embed.fill_(50.0)
+        book.embed_avg.fill_(50.0)
     features = torch.randn(64, 4, 3, 2)
+    for _ in range(10):
+        bottleneck(features)
+    for book in bottleneck._books():
+        torch.testing.assert_close(
+            book.embed, book.embed_avg / book.cluster_size.unsqueeze(-1), rtol=1e-3, atol=1e-3
+        )
     for _ in range(30):
         bottleneck(features)
     used = bottleneck.count(bottleneck.mode(features)) > 0
     assert used.double().mean() > 0.9
+
+
+def test_frozen_vectors_keep_still_after_their_start():
+    for make_it in (lambda u: VQ(8, 4, upkeep=u), lambda u: ResidualVQ(8, 4, 2, upkeep=u)):
+        bottleneck = make_it(Upkeep(revive_after=1, frozen=True)).train()
+        random = [book.embed.clone() for book in bottleneck._books()]
+        bottleneck(features_of())
+        started = [book.embed.clone() for book in bottleneck._books()]
+        assert not any(torch.equal(a, b) for a, b in zip(random, started, strict=True))
+        for _ in range(3):
+            bottleneck(10 * features_of())
+        now = [book.embed for book in bottleneck._books()]
+        assert all(torch.equal(a, b) for a, b in zip(now, started, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -24,15 +24,17 @@ from dvae.networks import MLP, ResNet
 from tests.toy import toy_data, toy_trainer
 
 SMALL = {"num_codes": 6, "code_dim": 4}
+# Within the 14 steps of the test of resuming.
+REVIVED = Upkeep(revive_after=4)
 BOTTLENECKS = {
-    "projected": lambda: ProjectedCodebook(**SMALL, in_features=4),
+    "projected": lambda: ProjectedCodebook(**SMALL, in_features=4, upkeep=REVIVED),
     "vq": lambda: VQ(**SMALL, decay=0.8),
     "rotation": lambda: RotationVQ(**SMALL, decay=0.8, upkeep=Upkeep(kmeans=0, revive_after=4)),
     "simvq": lambda: SimVQ(**SMALL),
     "fsq": lambda: FSQ([3, 3], 4),
     "lfq": lambda: LFQ(8, 4),
-    "residual": lambda: ResidualVQ(**SMALL, depth=2, decay=0.8),
-    "distance": lambda: DistanceCodebook(**SMALL, upkeep=Upkeep(revive_after=4)),
+    "residual": lambda: ResidualVQ(**SMALL, depth=2, decay=0.8, upkeep=REVIVED),
+    "distance": lambda: DistanceCodebook(**SMALL, upkeep=REVIVED),
 }
 
 

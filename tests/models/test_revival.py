@@ -106,3 +106,36 @@ def test_codes_that_die_during_the_run_are_revived_and_stay(tmp_path, kind):
     )
     # They were moved at step 250, and most are still in use more than twice the limit later.
     assert usage(model) > 0.9
+
+
+class Watch(pl.Callback):
+    """Compares the optimizer's averages of the revived rows with the step's gradient."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def on_train_batch_start(self, trainer, model, batch, batch_idx):
+        if trainer.global_step == 3:
+            model.bottleneck.idle.steps[:5] = 1_000
+            model.bottleneck.idle._next_look = 0
+
+    def on_before_zero_grad(self, trainer, model, optimizer):
+        table = next(iter(tables_of(model.bottleneck)))
+        state = optimizer.state.get(table, {})
+        # Called before the backward pass: the averages are those of the step before.
+        self.moments = state["exp_avg"].clone() if state else None
+        self.gradient = None if table.grad is None else table.grad.clone()
+        if trainer.global_step == 4 and not self.seen:
+            self.seen += 1
+            expected = 0.1 * self.gradient[:5]
+            torch.testing.assert_close(self.moments[:5], expected, rtol=1e-4, atol=1e-9)
+            others = (self.moments - 0.1 * self.gradient)[5:]
+            assert others.abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("kind", ["projected", "distance"])
+def test_the_optimizer_forgets_the_revived_rows_and_no_others(tmp_path, kind):
+    model, watch = make(kind), Watch()
+    trainer = toy_trainer(tmp_path, max_steps=6, limit_val_batches=0, callbacks=[watch])
+    trainer.fit(model, datamodule=data())
+    assert watch.seen and not model.bottleneck.take_moved()
