@@ -14,7 +14,7 @@ LAYERS = (
     {"kernels", "schedules", "likelihoods", "metrics", "estimators"},
     {"bottlenecks", "networks"},
     {"models", "data"},
-    {"callbacks", "lab"},
+    {"callbacks", "lab", "compare"},
     {"cli"},
 )
 LIGHTNING = {"models", "callbacks", "data", "cli", "lab"}

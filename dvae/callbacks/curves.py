@@ -1,4 +1,4 @@
-"""One picture of the whole run: temperature, KL weight, bounds and code use over steps."""
+"""One picture of the whole run: what was annealed, bounds and code use over steps."""
 
 from collections import defaultdict
 from typing import Any
@@ -14,9 +14,9 @@ __all__ = ["PANELS", "Curves"]
 
 # Title, unit and metrics of each panel; the scalars come from the model itself.
 PANELS = (
-    ("temperature", "tau", ("anneal/tau",)),
-    ("KL weight", "beta", ("anneal/beta",)),
+    ("annealing: τ, β and learning rate", "τ, β", ("anneal/tau", "anneal/beta")),
     ("ELBO", "nats per example", ("train/elbo", "val/elbo_relaxed", "val/elbo")),
+    ("relaxation gap", "nats per example", ("val/relaxation_gap",)),
     ("KL", "nats per example", ("train/kl", "val/kl")),
     ("reconstruction", "nats per example", ("train/reconstruction", "val/reconstruction")),
     ("perplexity", "codes", ("val/perplexity",)),
@@ -56,6 +56,7 @@ class Curves(Callback):
             name = f"anneal/{path.rsplit('.', 1)[-1]}"
             self._points[name].append((trainer.global_step, scalar.buffer.item()))
         self._collect(trainer, "train/")
+        self._collect(trainer, "anneal/lr")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Collect the validation values."""
@@ -91,17 +92,30 @@ def draw_curves(points: dict[str, list[tuple[int, float]]], path: Any) -> None:
         figure = Figure(figsize=(12, 6), layout="constrained")
         FigureCanvasAgg(figure)
         for axes, (title, unit, names) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
-            for name in names:
-                if points.get(name):
-                    xs, ys = zip(*points[name], strict=True)
-                    marker = "." if len(xs) < 30 else None
-                    axes.plot(xs, ys, label=name, linewidth=1.3, marker=marker)
+            lines = [_line(axes, points, name) for name in names if points.get(name)]
             axes.set(title=title, xlabel="step", ylabel=unit)
-            if axes.lines:
-                axes.legend(frameon=False)
+            if "anneal/tau" in names and points.get("anneal/lr"):
+                lines.append(_learning_rate(axes.twinx(), points))
+            if lines:
+                axes.legend(handles=lines, frameon=False)
                 if title in ("ELBO", "reconstruction"):
                     _cut_the_start(axes, points, names)
         figure.savefig(path, dpi=120)
+
+
+def _line(axes: Any, points: dict[str, list[tuple[int, float]]], name: str, **look: Any) -> Any:
+    xs, ys = zip(*points[name], strict=True)
+    marker = "." if len(xs) < 30 else None
+    return axes.plot(xs, ys, label=name, linewidth=1.3, marker=marker, **look)[0]
+
+
+def _learning_rate(axes: Any, points: dict[str, list[tuple[int, float]]]) -> Any:
+    """Draw the learning rate on a scale of its own: it is a hundredth of the temperature."""
+    line = _line(axes, points, "anneal/lr", color="C2", linestyle="--")
+    axes.spines["right"].set_visible(True)
+    axes.set_ylabel("learning rate")
+    axes.set_ylim(bottom=0)
+    return line
 
 
 def _cut_the_start(

@@ -311,6 +311,8 @@ class DiscreteVAE(pl.LightningModule):
             }
             self.log_dict(values)
             self.log("train/elbo", out.bound.mean(), prog_bar=True)
+        # That of the step about to be taken, beside the temperature it is taken at.
+        self.log("anneal/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def _log_means(self, values: Mapping[str, Tensor], progress_bar: str = "") -> None:
         for name, value in values.items():

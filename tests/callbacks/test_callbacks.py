@@ -1,3 +1,5 @@
+import csv
+
 import pytest
 import torch
 from PIL import Image
@@ -115,3 +117,20 @@ def test_without_validation_the_best_is_the_last(tmp_path):
 def test_wrong_values_are_refused(kwargs):
     with pytest.raises(ValueError, match=f"reconstructions.{next(iter(kwargs))} must be >= "):
         Reconstructions(**kwargs)
+
+
+def test_the_learning_rate_is_logged_and_drawn_at_the_step_that_takes_it(tmp_path):
+    schedule = Linear(1.0, 0.2)
+    torch.manual_seed(0)
+    curves = Curves()
+    trainer = toy_trainer(
+        tmp_path, max_epochs=2, callbacks=[curves], logger=CSVLogger(tmp_path, name="x")
+    )
+    trainer.fit(toy_model(lr_schedule=schedule), datamodule=toy_data())
+    wanted = [2e-3 * schedule(step, 22) for step in range(22)]
+    with (tmp_path / "x" / "version_0" / "metrics.csv").open() as file:
+        logged = [float(r["anneal/lr"]) for r in csv.DictReader(file) if r["anneal/lr"]]
+    assert logged == pytest.approx(wanted)
+    assert [value for _, value in curves.state_dict()["points"]["anneal/lr"]] == pytest.approx(
+        wanted
+    )

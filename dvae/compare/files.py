@@ -1,0 +1,62 @@
+"""A comparison's files, all of them or none."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import matplotlib
+
+from dvae.compare.curves import DRAWING, draw
+from dvae.compare.page import page
+from dvae.compare.table import Comparison
+
+__all__ = ["check_folder", "write_comparison"]
+
+_DPI = 130
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that could not be written, before anything is drawn.
+
+    Args:
+        folder: It need not exist.
+
+    Raises:
+        OSError: It is a file, or lies where nothing may be written.
+    """
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise NotADirectoryError(f"--out {folder}: {existing} is a file; name a folder")
+    if not os.access(existing, os.W_OK):
+        raise PermissionError(f"--out {folder}: nothing may be written to {existing}")
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write ``comparison.html`` and ``curves.png``; a file appears complete or not at all.
+
+    Args:
+        comparison: Of the runs.
+        folder: Made if it is not there.
+
+    Returns:
+        The files.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    with matplotlib.rc_context(DRAWING):
+        curves = draw(comparison)
+        html = page(comparison, curves)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Beside their place, and so on the same disk: the move at the end cannot stop half-way.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as beside:
+            work = Path(beside)
+            (work / "comparison.html").write_text(html, encoding="utf-8")
+            curves.savefig(work / "curves.png", dpi=_DPI, facecolor="white")
+            written = []
+            for path in sorted(work.iterdir()):
+                path.replace(folder / path.name)
+                written.append(folder / path.name)
+    return written

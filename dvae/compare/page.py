@@ -1,0 +1,170 @@
+"""One page that needs nothing else: the table and the curves, on light and on dark screens."""
+
+import io
+import re
+from collections.abc import Iterable
+from html import escape
+from string import Template
+
+from matplotlib.figure import Figure
+
+from dvae.compare.curves import COLOURS, looks
+from dvae.compare.results import Result
+from dvae.compare.table import Comparison, figure_text
+
+__all__ = ["page"]
+
+# COLOURS, lightened for a dark screen, in their order.
+_ON_DARK = ("#4aa8e8", "#ff8b4a", "#2fc79c", "#e6a3c8", "#a6dcff", "#ffc14d")
+
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>$title</title>
+<style>
+:root { color-scheme: light dark; --ground: #fff; --text: #1a1a1a; --faint: #666; --rule: #ddd;
+  --best: #e8f3ea; $light }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #15171a; --text: #e8e8e8; --faint: #a0a0a0; --rule: #3a3d42;
+    --best: #1f3a29; $dark }
+}
+body { background: var(--ground); color: var(--text); font: 15px/1.45 system-ui, sans-serif;
+  margin: 1.5rem auto; max-width: 84rem; padding: 0 1rem; }
+h1 { font-size: 1.35rem; }
+h2 { font-size: 1.1rem; margin-top: 2rem; }
+p, caption { color: var(--faint); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 0.87rem; }
+th, td { border-bottom: 1px solid var(--rule); padding: 0.3rem 0.8rem; text-align: right;
+  vertical-align: bottom; }
+td { font-variant-numeric: tabular-nums; overflow-wrap: break-word; max-width: 14rem; }
+thead th { overflow-wrap: break-word; min-width: 6.5rem; max-width: 14rem; }
+thead th:first-child { min-width: 13rem; }
+tbody th { font-weight: normal; text-align: left; white-space: nowrap; position: sticky; left: 0;
+  background: var(--ground); }
+td.best { background: var(--best); font-weight: bold; }
+.section th { font-weight: bold; padding-top: 1rem; }
+.mark { color: var(--faint); }
+.swatch { display: block; margin: 0 0 0.3rem auto; width: 3rem; height: 0.5rem; }
+figure { margin: 0; }
+figure svg { width: 100%; height: auto; min-width: 56rem; fill: currentColor; }
+</style>
+</head>
+<body>
+<h1>$title</h1>
+<div class="wide"><table>
+<thead><tr><th></th>$heads</tr></thead>
+<tbody>
+<tr class="section"><th colspan="$columns">$differ</th></tr>
+$settings
+<tr class="section"><th colspan="$columns">What they reached</th></tr>
+$results
+</tbody>
+</table></div>
+<p>Nats per example, unless the name says otherwise. $marks</p>
+<h2>Curves</h2>
+<figure class="wide">$curves</figure>
+</body>
+</html>
+""")
+
+_MARKS = (
+    "↑ higher is better, ↓ lower is better, →0 nearer to zero is better; the best is bold. "
+    "—: not there."
+)
+
+
+def page(comparison: Comparison, curves: Figure) -> str:
+    """Write the page.
+
+    Args:
+        comparison: Of the runs.
+        curves: As `draw` made them, within the same drawing settings.
+
+    Returns:
+        HTML that loads nothing; all that came from the runs is escaped.
+    """
+    count = len(comparison.runs)
+    settings = (
+        _row(escape(key), ((_breakable(value), "") for value in values))
+        for key, values in comparison.differing.items()
+    )
+    folders = _row("folder", ((_breakable(str(run.folder)), "") for run in comparison.runs))
+    return _PAGE.substitute(
+        title=f"{count} runs side by side" if count > 1 else "One run",
+        light=_variables(COLOURS),
+        dark=_variables(_ON_DARK),
+        columns=count + 1,
+        heads="".join(_heads(comparison)),
+        differ="Where their settings differ" if comparison.differing else "No settings differ",
+        settings="\n".join([*settings, folders]),
+        results="\n".join(map(_result_row, comparison.results)),
+        marks=_MARKS if count > 1 else "",
+        curves=_svg(curves),
+    )
+
+
+def _heads(comparison: Comparison) -> Iterable[str]:
+    for label, look in zip(comparison.labels, looks(len(comparison.runs)), strict=True):
+        dash = "" if look.dash == "-" else ' stroke-dasharray="{}"'.format(" ".join(_dash(look)))
+        yield (
+            '<th scope="col"><svg class="swatch" viewBox="0 0 48 8" aria-hidden="true">'
+            f'<line x1="0" y1="4" x2="48" y2="4" stroke-width="4"{dash} '
+            f'style="stroke: {_variable(look.colour)}"/></svg>{escape(label)}</th>'
+        )
+
+
+def _dash(look: object) -> list[str]:
+    return [f"{2 * length:g}" for length in look.dash[1]]  # type: ignore[attr-defined]
+
+
+def _row(head: str, cells: Iterable[tuple[str, str]]) -> str:
+    row = "".join(
+        f'<td class="{kind}">{text}</td>' if kind else f"<td>{text}</td>" for text, kind in cells
+    )
+    return f'<tr><th scope="row">{head}</th>{row}</tr>'
+
+
+def _result_row(result: Result) -> str:
+    mark = " ".join(part for part in (result.note, result.better.value) if part)
+    return _row(
+        f'{escape(result.name)} <span class="mark">{mark}</span>',
+        (
+            (figure_text(value), "best" if best else "")
+            for value, best in zip(result.values, result.best, strict=True)
+        ),
+    )
+
+
+def _breakable(text: str) -> str:
+    """Escape a text, and let a path go on in the next line after a slash."""
+    return escape(text).replace("/", "/<wbr>")
+
+
+def _variable(colour: str) -> str:
+    return f"var(--run-{COLOURS.index(colour)})"
+
+
+def _variables(colours: Iterable[str]) -> str:
+    return " ".join(f"--run-{number}: {colour};" for number, colour in enumerate(colours))
+
+
+def _svg(figure: Figure) -> str:
+    """Return the figure as SVG whose colours are the page's."""
+    file = io.StringIO()
+    nobody = {"Creator": None, "Date": None, "Format": None, "Type": None}
+    figure.savefig(file, format="svg", transparent=True, metadata=nobody)
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    # Clip paths are named after their place in memory: number them, so that the same runs give the
+    # same page.
+    for number, name in enumerate(dict.fromkeys(re.findall(r'id="(p[0-9a-f]{10})"', text))):
+        text = text.replace(f'id="{name}"', f'id="clip{number}"')
+        text = text.replace(f"url(#{name})", f"url(#clip{number})")
+    text = text.replace("#000000", "currentColor")
+    for colour in COLOURS:
+        text = re.sub(rf"{colour}\b(?=[;\" ])", _variable(colour), text)
+    return text
