@@ -159,11 +159,6 @@ def _svg(figure: Figure) -> str:
     figure.savefig(file, format="svg", transparent=True, metadata=nobody)
     text = file.getvalue()
     text = text[text.index("<svg") :]
-    # Clip paths are named after their place in memory: number them, so that the same runs give the
-    # same page.
-    for number, name in enumerate(dict.fromkeys(re.findall(r'id="(p[0-9a-f]{10})"', text))):
-        text = text.replace(f'id="{name}"', f'id="clip{number}"')
-        text = text.replace(f"url(#{name})", f"url(#clip{number})")
     text = text.replace("#000000", "currentColor")
     for colour in COLOURS:
         text = re.sub(rf"{colour}\b(?=[;\" ])", _variable(colour), text)
