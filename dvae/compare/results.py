@@ -21,7 +21,7 @@ class Better(Enum):
 # relaxed ELBO is neither: it is no bound.
 _BETTER = {
     **dict.fromkeys(("elbo", "iwae", "log_px", "perplexity", "usage", "psnr", "ssim"), "HIGHER"),
-    **dict.fromkeys(("bits_per_dim", "dead_codes", "reconstruction", "mse"), "LOWER"),
+    **dict.fromkeys(("bits_per_dim", "dead_codes", "reconstruction", "mse", "fid"), "LOWER"),
     "relaxation_gap": "NEAR_ZERO",
 }
 

@@ -116,6 +116,15 @@ def test_curves_that_all_share_are_drawn_once(make_run):
     assert len(drawn(compare(runs[:1]))["learning rate"]) == 1
 
 
+def test_a_run_that_diverged_is_shown_as_it_is(make_run, tmp_path):
+    nan, inf = math.nan, math.inf
+    a = make_run("a", elbos=(-110.0, nan, nan), test=nan)
+    page = compared(tmp_path, a, make_run("b"), make_run("c", elbos=(-inf,) * 25, test=-inf))
+    assert page.row("test/elbo ↑") == ["nan", "-102.75", "-inf"]
+    assert page.row("val/elbo best ↑") == ["-110.00", "-101.25", "-inf"]
+    assert page.best_of("test/elbo ↑") == page.best_of("val/elbo best ↑") == {1}
+
+
 def test_a_run_against_itself_has_no_differing_settings(make_run, tmp_path):
     a = make_run("a")
     page = compared(tmp_path, a, a, tmp_path / "a" / ".." / "a")
@@ -195,7 +204,7 @@ def test_a_figure_that_is_better_is_marked_and_only_then():
 
     nan = math.nan
     assert best("test/elbo", -3, -1, -2) == [1]
-    assert best("test/bits_per_dim", 3, 1, 2) == [1]
+    assert best("test/bits_per_dim", 3, 1, 2) == best("test/fid", 3, 1, 2) == [1]
     assert best("val/relaxation_gap", -1, 0.5, 2) == [1]
     assert best("test/kl", 3, 1, 2) == best("val/elbo_relaxed", 3, 1, 2) == []
     assert best("test/iwae", -1, -1, -2) == [0, 1]
