@@ -4,6 +4,7 @@ from dvae.callbacks.anneal import Anneal
 from dvae.callbacks.checkpoints import Checkpoints
 from dvae.callbacks.curves import Curves
 from dvae.callbacks.gradient_probe import GradientProbe
+from dvae.callbacks.latents import LatentInspector
 from dvae.callbacks.progress import ProgressBar
 from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
@@ -13,6 +14,7 @@ __all__ = [
     "Checkpoints",
     "Curves",
     "GradientProbe",
+    "LatentInspector",
     "ProgressBar",
     "RandomState",
     "Reconstructions",
