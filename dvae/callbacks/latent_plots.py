@@ -1,7 +1,7 @@
 """Plots of how a code is used: a map of the counts, entropies, the code book on a plane."""
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib
 import numpy as np
@@ -17,12 +17,16 @@ from dvae.lab.style import FONT, new_figure, place_labels
 
 __all__ = ["plot_codebook", "plot_counts", "plot_entropy", "plot_use", "principal_plane"]
 
+_Array: TypeAlias = np.ndarray[Any, Any]
+
 _DEAD = "#D55E00"
 _ALIVE = "#0072B2"
 # Nats that a latent has to tell about the image to be called alive.
 _INFORMATION = 0.01
 # Positions or latents up to which each has a tick of its own.
 _TICKS = 32
+# Codes whose number is written beside them, as far as there is room.
+_NUMBERED = 24
 # Code books of a residual quantizer that are drawn.
 _BOOKS = 4
 
@@ -56,32 +60,28 @@ def plot_use(counts: Tensor, images: int) -> Image.Image:
         images: How many there are.
     """
     codes = counts.shape[1]
-    drawn_books = counts[:_BOOKS]
+    shares = _shares(counts[:_BOOKS])
     width = math.ceil(math.sqrt(codes))
     with matplotlib.rc_context(FONT):
-        panels = len(drawn_books) + 1
+        panels = len(shares) + 1
         figure = _figure(3.6 * panels, 3.8, _title("code", counts, images))
+        figure.set_layout_engine("constrained", wspace=0.08)
         *maps, curve = figure.subplots(1, panels)
-        for book, (axes, count) in enumerate(zip(maps, drawn_books, strict=True)):
-            share = count.double() / count.sum().clamp_min(1)
+        norm, label = _log_norm(shares), "fraction of positions"
+        for book, (axes, share) in enumerate(zip(maps, shares, strict=True)):
             # Below the map's end there are no codes; dead ones are orange.
-            cells = np.full((math.ceil(codes / width), width), 1.0)
-            cells.flat[:codes] = share.numpy()
-            there = np.arange(cells.size).reshape(cells.shape) < codes
-            shown = np.where(there & (cells > 0), cells, np.nan)
-            low, high = share[share > 0].min().item(), share.max().item()
-            norm = LogNorm(low, max(high, low * 1.01))
-            drawn = axes.imshow(shown, cmap=_map(), norm=norm, interpolation="nearest")
-            axes.imshow(np.where(there, np.nan, 1.0), cmap="gray", vmin=0, vmax=1)
+            cells = np.full((math.ceil(codes / width), width), np.inf)
+            cells.flat[:codes] = share
+            cells = np.ma.masked_equal(cells, 0)
+            drawn = axes.imshow(cells, cmap=_map(), norm=norm, interpolation="nearest")
             name = f"code book {book}: " if len(counts) > 1 else ""
-            axes.set_title(f"{name}{int((count == 0).sum())} dead (orange)", fontsize=9)
+            axes.set_title(f"{name}{(share == 0).sum()} dead (orange)", fontsize=9)
             axes.set(xlabel=f"code, {width} in a row", ylabel="row")
             _integer_ticks(axes, *reversed(cells.shape))
-            bar = figure.colorbar(drawn, label="fraction of positions", shrink=0.75)
-            bar.minorticks_off()
-            ordered = share.sort(descending=True).values
-            alive = int((ordered > 0).sum())
-            curve.plot(range(1, alive + 1), ordered[:alive], label=f"code book {book}", marker=".")
+            ordered = np.sort(share[share > 0])[::-1]
+            places = range(1, len(ordered) + 1)
+            curve.plot(places, ordered, label=f"code book {book}", marker=".")
+        figure.colorbar(drawn, ax=maps, label=label, shrink=0.75).minorticks_off()
         curve.axhline(1 / codes, color="gray", linewidth=0.8, linestyle="--")
         curve.annotate(
             "uniform",
@@ -95,7 +95,7 @@ def plot_use(counts: Tensor, images: int) -> Image.Image:
         curve.set(xlabel="code, by use", ylabel="fraction of positions", yscale="log")
         curve.set_xlim(0, codes + 1)
         curve.set_title("sorted; dead codes are left out", fontsize=9)
-        if len(drawn_books) > 1:
+        if len(shares) > 1:
             curve.legend(frameon=False)
         return _picture(figure)
 
@@ -107,14 +107,14 @@ def plot_entropy(posterior: Posterior, codes: int) -> Image.Image:
         posterior: Of latents ``(L,)`` or positions ``(H, W)``.
         codes: K, whose logarithm is the most that either can be.
     """
-    entropy, information = posterior.entropy, posterior.information
+    entropy, information = posterior.entropy.numpy(), posterior.information.numpy()
     alive = int((information > _INFORMATION).sum())
     title = (
-        f"mean posterior entropy {entropy.mean():.3f} nats; {alive} of {entropy.numel()} "
-        f"{'latents' if entropy.dim() == 1 else 'positions'} tell more than {_INFORMATION} nats"
+        f"mean posterior entropy {entropy.mean():.3f} nats; {alive} of {entropy.size} "
+        f"{'latents' if entropy.ndim == 1 else 'positions'} tell more than {_INFORMATION} nats"
     )
     with matplotlib.rc_context(FONT):
-        if entropy.dim() == 1:
+        if entropy.ndim == 1:
             return _picture(_bars(entropy, information, codes, title))
         figure = _figure(8.6, 4.2, title)
         panels = (("entropy of q(z|x)", entropy), ("information about the image", information))
@@ -127,7 +127,7 @@ def plot_entropy(posterior: Posterior, codes: int) -> Image.Image:
         return _picture(figure)
 
 
-def _bars(entropy: Tensor, information: Tensor, codes: int, title: str) -> Figure:
+def _bars(entropy: _Array, information: _Array, codes: int, title: str) -> Figure:
     figure = _figure(max(6.5, min(14, 2 + 0.3 * len(entropy))), 3.8, title)
     axes = figure.add_subplot()
     place = np.arange(len(entropy))
@@ -176,49 +176,51 @@ def plot_codebook(vectors: Tensor, counts: Tensor) -> Image.Image:
     """
     books = vectors[:_BOOKS]
     plane, variance = principal_plane(books.flatten(0, 1))
-    points = plane.view(len(books), -1, 2)
+    points = plane.view(len(books), -1, 2).numpy()
+    share = _shares(counts[:_BOOKS])
     with matplotlib.rc_context(FONT):
         title = "code book on its first two principal axes; the most used codes are numbered"
-        figure = new_figure(1.2 + 5 * len(books), 4.8, title)
-        figure.subplots_adjust(0.6 / (1 + len(books)) / 2 + 0.03, 0.12, 0.9, 0.87, wspace=0.3)
-        share = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
-        low = share[share > 0].min().item()
-        norm = LogNorm(low, max(share.max().item(), low * 1.01))
-        drawn: Any = None
-        all_axes = figure.subplots(1, len(books), squeeze=False)[0]
-        for book, axes in enumerate(all_axes):
-            used, (x, y) = counts[book] > 0, points[book].T
-            size = 12 + 160 * (share[book] / share.max()).sqrt()
-            axes.scatter(x[~used], y[~used], s=16, marker="x", linewidths=0.8, color=_DEAD)
-            drawn = axes.scatter(
-                x[used],
-                y[used],
-                s=size[used],
-                c=share[book][used],
-                norm=norm,
-                cmap="viridis",
-                alpha=0.85,
-                linewidths=0,
-            )
-            top = counts[book].argsort(descending=True, stable=True)[:24].tolist()
-            order = [*top, *(k for k in range(len(x)) if k not in set(top))]
-            words = [str(k) if k in top and used[k] else "" for k in order]
-            place_labels(
-                axes,
-                [
-                    (x[k].item(), y[k].item(), word, "black")
-                    for k, word in zip(order, words, strict=True)
-                ],
-            )
+        figure = _figure(1.6 + 5 * len(books), 4.8, title)
+        panels = list(figure.subplots(1, len(books), squeeze=False)[0])
+        colours = {"norm": _log_norm(share), "cmap": "viridis"}
+        for book, (axes, use, (x, y)) in enumerate(
+            zip(panels, share, points.swapaxes(1, 2), strict=True)
+        ):
+            # The small ones on top of the large ones, and the dead on top of all.
+            order = np.argsort(-use, kind="stable")
+            order, dead = order[use[order] > 0], use == 0
+            size = 12 + 160 * np.sqrt(use[order] / share.max())
+            look = {"alpha": 0.85, "linewidths": 0}
+            drawn = axes.scatter(x[order], y[order], s=size, c=use[order], **colours, **look)
+            axes.scatter(x[dead], y[dead], s=16, marker="x", linewidths=0.8, color=_DEAD)
+            axes.margins(0.12)  # so that the words at the edge do not cross it
+            axes.spines["right"].set_visible(False)
             name = f"code book {book}: " if len(books) > 1 else ""
-            axes.set_title(f"{name}{int((~used).sum())} dead (orange crosses)", fontsize=9)
-            axes.set(
-                xlabel=f"first axis ({variance[0]:.0%} of the variance)",
-                ylabel=f"second axis ({variance[1]:.0%})",
-            )
-        bar = figure.colorbar(drawn, ax=list(all_axes), label="fraction of positions", pad=0.02)
+            axes.set_title(f"{name}{dead.sum()} dead (orange crosses)", fontsize=9)
+            axes.set_xlabel(f"first axis ({variance[0]:.0%} of the variance)")
+            axes.set_ylabel(f"second axis ({variance[1]:.0%} of the variance)")
+        bar = figure.colorbar(drawn, ax=panels, label="fraction of positions", pad=0.02)
         bar.minorticks_off()
+        # Words are placed by what is where on the paper, so the layout has to be final.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for axes, use, at in zip(panels, share, points, strict=True):
+            order = np.argsort(-use, kind="stable")
+            words = [str(k) if n < _NUMBERED and use[k] > 0 else "" for n, k in enumerate(order)]
+            labels = zip(*at[order].T.tolist(), words, strict=True)
+            place_labels(axes, [(x, y, word, "black") for x, y, word in labels])
         return _picture(figure)
+
+
+def _shares(counts: Tensor) -> _Array:
+    """Divide counts ``(books, K)`` by their sum in each book."""
+    shares: _Array = (counts.double() / counts.sum(1, keepdim=True).clamp_min(1)).numpy()
+    return shares
+
+
+def _log_norm(share: _Array) -> LogNorm:
+    low = share[share > 0].min()
+    return LogNorm(low, max(share.max(), 1.01 * low))
 
 
 def _title(what: str, counts: Tensor, images: int) -> str:
@@ -233,7 +235,7 @@ def _figure(width: float, height: float, title: str) -> Figure:
 
 
 def _map() -> Any:
-    return matplotlib.colormaps["viridis"].with_extremes(bad=_DEAD)
+    return matplotlib.colormaps["viridis"].with_extremes(bad=_DEAD, over="white")
 
 
 def _ticks(axes: Any, columns: int, rows: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -80,23 +80,24 @@ def labelled_grid(
     zoom = max(1, -(-height // images.shape[-2]))
     pictures = [x.resize((x.width * zoom, x.height * zoom), 0) for x in to_picture(images)]
     per_row = -(-len(pictures) // len(rows))
+    font, small = ImageFont.load_default(13), ImageFont.load_default(11)
     draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    left = 12 + int(max(draw.textlength(name) for name in rows))
-    wide = max(pictures[0].width, int(max(draw.textlength(word) for word in labels))) + 8
+    left = 12 + int(max(draw.textlength(name, font) for name in rows))
+    wide = max(pictures[0].width, int(max(draw.textlength(word, small) for word in labels))) + 8
     high = pictures[0].height + 20
-    width = max(left + per_row * wide + 4, int(draw.textlength(title)) + 16)
+    width = max(left + per_row * wide + 4, int(draw.textlength(title, font)) + 16)
     picture = Image.new("RGB", (width, 24 + len(rows) * high + 4), "white")
     draw = ImageDraw.Draw(picture)
-    draw.text((6, 12), title, fill="black", anchor="lm")
+    draw.text((6, 12), title, fill="black", anchor="lm", font=font)
     for n, (cell, word) in enumerate(zip(pictures, labels, strict=True)):
         x, y = left + n % per_row * wide + 4, 24 + n // per_row * high
         frame = (x - 2, y + 12, x + cell.width + 1, y + cell.height + 15)
         draw.rectangle(frame, fill=_FRAME if n in marked else "#cccccc")
         picture.paste(cell, (x, y + 14))
-        draw.text((x + cell.width / 2, y + 6), word, fill="#333333", anchor="mm")
+        draw.text((x + cell.width / 2, y + 6), word, fill="#333333", anchor="mm", font=small)
     for n, name in enumerate(rows):
         middle = 24 + n * high + 14 + pictures[0].height / 2
-        draw.text((6, middle), name, fill="black", anchor="lm")
+        draw.text((6, middle), name, fill="black", anchor="lm", font=font)
     return picture
 
 
