@@ -50,11 +50,14 @@ class Bottleneck(nn.Module, ABC):
         in_features: Features (or channels of a grid) that it wants from the encoder.
         code_features: Features (or channels of a grid) that it gives to the decoder.
         counts_shape: Shape of the usage counts, ``(L, K)`` or ``(K,)``.
+        has_posterior: Whether q gives probability to more than one code. Where it does not, its
+            entropy and log q(z | x) say nothing.
     """
 
     in_features: int
     code_features: int
     counts_shape: tuple[int, ...]
+    has_posterior: bool = True
 
     @abstractmethod
     def forward(self, features: Tensor) -> BottleneckOutput:

@@ -42,6 +42,14 @@ class GridBottleneck(Bottleneck):
     def log_prior_probs(self) -> Tensor:
         """Log-probability of each code, ``(K,)``, the same at every position."""
 
+    def vectors(self) -> Tensor:
+        """Return the vector of each code that the decoder sees, ``(books, K, D)``.
+
+        There is one code book, or one for each integer of a position.
+        """
+        codes = torch.arange(self.num_codes, device=self.log_prior_probs.device)
+        return self.embed(codes.view(-1, 1, 1)).flatten(1).unsqueeze(0)
+
     def log_prior(self, index: Tensor) -> Tensor:
         """Sum log p over the positions; see `Bottleneck.log_prior`."""
         return self.log_prior_probs[index].flatten(1).sum(1)

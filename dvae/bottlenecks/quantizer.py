@@ -33,6 +33,7 @@ class Quantizer(GridBottleneck):
         ValueError: A value outside its range.
     """
 
+    has_posterior = False
     uniform: Tensor
 
     def __init__(self, quantizer: nn.Module, num_codes: int, code_dim: int, depth: int = 1) -> None:

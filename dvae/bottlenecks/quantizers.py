@@ -244,3 +244,8 @@ class ResidualVQ(AveragedQuantizer):
     def _look_up(self, index: Tensor) -> Tensor:
         codes: Tensor = self.quantizer.get_output_from_indices(index)  # type: ignore[operator]
         return codes
+
+    def vectors(self) -> Tensor:
+        """Return the vectors of each of the code books, ``(depth, K, D)``."""
+        books: Tensor = self.quantizer.codebooks  # type: ignore[assignment]
+        return books

@@ -5,6 +5,7 @@ from dvae.callbacks.checkpoints import Checkpoints
 from dvae.callbacks.curves import Curves
 from dvae.callbacks.frechet import FrechetDistance
 from dvae.callbacks.gradient_probe import GradientProbe
+from dvae.callbacks.latents import LatentInspector
 from dvae.callbacks.progress import ProgressBar
 from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
@@ -15,6 +16,7 @@ __all__ = [
     "Curves",
     "FrechetDistance",
     "GradientProbe",
+    "LatentInspector",
     "ProgressBar",
     "RandomState",
     "Reconstructions",

@@ -21,6 +21,7 @@ from dvae.callbacks import (
     Anneal,
     Checkpoints,
     Curves,
+    LatentInspector,
     ProgressBar,
     RandomState,
     Reconstructions,
@@ -45,7 +46,7 @@ class DVAECLI(LightningCLI):
     """Lightning's command line with the defaults of a discrete VAE.
 
     On top of Lightning's own keys: `experiment`, `anneal.tau`, `anneal.beta`, `reconstructions`,
-    `init_from` and `allow_mismatch`.
+    `latents`, `init_from` and `allow_mismatch`.
     """
 
     trainer: pl.Trainer
@@ -102,6 +103,7 @@ class DVAECLI(LightningCLI):
         for name in ANNEALED:
             parser.add_subclass_arguments(Schedule, f"anneal.{name}", required=False)
         parser.add_lightning_class_args(Reconstructions, "reconstructions")
+        parser.add_lightning_class_args(LatentInspector, "latents")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add the loggers and callbacks that every run has."""

@@ -1,0 +1,115 @@
+"""A table of images with their codes, reconstructions, probabilities and labels."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+
+from dvae.callbacks.pictures import labelled_grid, run_folder, to_picture
+from dvae.models.base import DiscreteVAE
+
+__all__ = ["latent_table", "show_table", "table_picture"]
+
+# Integers of a code up to which each has a column of its own, to group the rows by.
+_COLUMNS = 32
+_PER_ROW = 16
+
+
+@torch.no_grad()
+def latent_table(
+    model: DiscreteVAE, image: Tensor, index: Tensor, label: Tensor | None
+) -> list[dict[str, Any]]:
+    """Describe images by their most probable codes.
+
+    Likelihoods are those of the arg-max code, hence ``_mode``: in nats per image, summed over
+    pixels or positions. They are no bound; `val/elbo` is.
+
+    Args:
+        model: Decodes.
+        image: Pixels in [0, 1], ``(N, C, H, W)``.
+        index: Their codes, integers ``(N, *positions)``.
+        label: Their classes ``(N,)``, if there are any.
+
+    Returns:
+        A row for each image, with pictures as PIL images.
+    """
+    image, index = image.to(model.device), index.to(model.device)
+    noise = Generator(model.device).manual_seed(model.evaluation.seed)
+    with model._evaluating():
+        target = model.likelihood.dequantize(image, noise)
+        columns = {"log_px_mode": model.log_px(model.bottleneck.embed(index)[None], target)[0]}
+        if model.bottleneck.has_posterior:
+            features = model.encoder(image)
+            log_q = model.bottleneck.log_posterior(features, index[None])[0]
+            columns = {"log_q_mode": log_q, **columns}
+    values = {name: column.tolist() for name, column in columns.items()}
+    pictures = zip(to_picture(image), to_picture(model.decode(index)), strict=True)
+    rows = []
+    for n, (original, decoded) in enumerate(pictures):
+        code = index[n].flatten().tolist()
+        row: dict[str, Any] = {"image": original, "reconstruction": decoded}
+        if label is not None:
+            row["label"] = int(label[n])
+        row |= {name: round(column[n], 3) for name, column in values.items()}
+        row["code"] = " ".join(map(str, code))
+        if len(code) <= _COLUMNS:
+            row |= {f"z{place}": integer for place, integer in enumerate(code)}
+        rows.append(row)
+    return rows
+
+
+def table_picture(image: Tensor, reconstruction: Tensor, label: Tensor | None) -> Image.Image:
+    """Draw the images of a table, each above its reconstruction, with its row and label.
+
+    Args:
+        image: Pixels in [0, 1], ``(N, C, H, W)``.
+        reconstruction: The same.
+        label: Classes ``(N,)``, if there are any.
+    """
+    pairs = torch.cat([image.cpu(), reconstruction.cpu()], -2)
+    rows = range(len(image))
+    words = [str(n) if label is None else f"{n}: {int(label[n])}" for n in rows]
+    what = "row" if label is None else "row: label"
+    title = f"{what}; the image above the reconstruction from its most probable code"
+    return labelled_grid(title, pairs, [""] * -(-len(image) // _PER_ROW), words, height=80)
+
+
+def show_table(trainer: pl.Trainer, name: str, rows: list[dict[str, Any]]) -> None:
+    """Write a table as CSV to ``media/`` in the run's folder and to every logger with `log_table`.
+
+    The CSV has the numbers of the rows; `table_picture` has the images.
+
+    Args:
+        trainer: Of the run; only its first process writes.
+        name: Of the table; the file has the step as well.
+        rows: With the same keys each, at least one.
+    """
+    if not trainer.is_global_zero:
+        return
+    path: Path = run_folder(trainer) / "media" / name / f"step_{trainer.global_step:07d}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = [
+        {"row": n, **{k: v for k, v in row.items() if not isinstance(v, Image.Image)}}
+        for n, row in enumerate(rows)
+    ]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, plain[0])
+        writer.writeheader()
+        writer.writerows(plain)
+    for logger in trainer.loggers:
+        log_table = getattr(logger, "log_table", None)
+        if log_table is not None:
+            data = [[n, *map(_for_wandb, row.values())] for n, row in enumerate(rows)]
+            log_table(key=f"media/{name}", columns=["row", *rows[0]], data=data)
+
+
+def _for_wandb(value: Any) -> Any:
+    if not isinstance(value, Image.Image):
+        return value
+    import wandb  # only where it is the logger
+
+    return wandb.Image(value)
