@@ -7,6 +7,7 @@ from dvae.callbacks.gradient_probe import GradientProbe
 from dvae.callbacks.progress import ProgressBar
 from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
+from dvae.callbacks.tokens import TokenWriter
 
 __all__ = [
     "Anneal",
@@ -16,4 +17,5 @@ __all__ = [
     "ProgressBar",
     "RandomState",
     "Reconstructions",
+    "TokenWriter",
 ]

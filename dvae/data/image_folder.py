@@ -10,8 +10,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from dvae.data.base import ImageDataModule, Images, Split
+from dvae.data.base import ImageDataModule
 from dvae.data.batch import Batch
+from dvae.data.images import Images, Split
 
 __all__ = ["ImageFolder"]
 
@@ -67,6 +68,7 @@ class ImageFolder(ImageDataModule):
         self.flip = flip
         self.skip_unreadable = skip_unreadable
         self.folder = Path(data_dir).expanduser()
+        self._names: dict[Split, list[str]] = {}
         self.name = f"image folder {self.folder.name}"
         # As many pixels in a batch of evaluation as 500 images of 32 by 32 have, or one image.
         per_batch = 500 * 32 * 32 // image_size**2
@@ -81,6 +83,15 @@ class ImageFolder(ImageDataModule):
     def num_classes(self) -> int:
         """Number of folders directly below the training split, at least 1."""
         return max(1, len(self._classes()))
+
+    @property
+    def labelled(self) -> bool:  # type: ignore[override]
+        """Whether there are folders directly below the training split."""
+        return bool(self._classes())
+
+    def file_names(self, split: Split) -> list[str] | None:
+        """Name the files of a loaded split, relative to the folder."""
+        return self._names[split]
 
     def load(self, split: Split) -> Images:
         """Read the images of a split, in order of their names.
@@ -108,11 +119,11 @@ class ImageFolder(ImageDataModule):
             pixels = list(pool.map(self._read, paths))
         self._complain([path for path, x in zip(paths, pixels, strict=True) if x is None])
         classes = {name: number for number, name in enumerate(self._classes())}
-        labels = [
-            classes.get(path.relative_to(root).parts[0], 0)
-            for path, x in zip(paths, pixels, strict=True)
-            if x is not None
-        ]
+        read = [path for path, x in zip(paths, pixels, strict=True) if x is not None]
+        labels = [classes.get(path.relative_to(root).parts[0], 0) for path in read]
+        if not read:
+            raise FileNotFoundError(f"none of the {len(paths)} images of {root} can be read")
+        self._names[split] = [path.relative_to(self.folder).as_posix() for path in read]
         return Images(torch.stack([x for x in pixels if x is not None]), torch.tensor(labels))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -1,6 +1,6 @@
 """A loader whose images live on the device, and whose order can be resumed to the batch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import final
 
 import torch
@@ -84,13 +84,34 @@ class ResidentLoader:
             self._length = -(-len(images) // batch_size)
         self.images = images.to(device).contiguous()
         self.labels = labels.to(device).contiguous()
+        self._chosen: Sequence[int] = range(self._length)
         self._batches = 0
         self._epoch = -1
         self._indices: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         """Count the batches of an epoch, on this rank."""
-        return self._length
+        return len(self._chosen)
+
+    def only(self, batches: Sequence[int]) -> "ResidentLoader":
+        """Go through some of the batches only, each as it is when all are; without `shuffle`.
+
+        Args:
+            batches: Their numbers, ascending.
+
+        Returns:
+            The loader itself.
+
+        Raises:
+            ValueError: If the loader shuffles, or has no such batch.
+        """
+        if self.shuffle or not all(0 <= batch < self._length for batch in batches):
+            raise ValueError(
+                f"batches must be among 0..{self._length - 1} of a loader that does not shuffle, "
+                f"got {list(batches)}."
+            )
+        self._chosen = batches
+        return self
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the next `len(self)` batches of the stream, or all batches in order.
@@ -131,8 +152,8 @@ class ResidentLoader:
 
     def _in_order(self) -> Iterator[Batch]:
         images, labels = self.images, self.labels
-        for start in range(0, len(images), self.batch_size):
-            stop = start + self.batch_size
+        for batch in self._chosen:
+            start, stop = batch * self.batch_size, (batch + 1) * self.batch_size
             yield Batch(images[start:stop], labels[start:stop])
 
     def _shuffle_for(self, epoch: int) -> None:
