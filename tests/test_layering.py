@@ -10,14 +10,14 @@ import dvae
 ROOT = Path(dvae.__file__).parent
 # A layer may import itself and every layer before it.
 LAYERS = (
-    {"functional", "scalars"},
+    {"functional", "scalars", "extras"},
     {"kernels", "schedules", "likelihoods", "metrics", "estimators"},
     {"bottlenecks", "networks"},
     {"models", "data"},
-    {"callbacks", "lab", "compare"},
+    {"callbacks", "lab", "compare", "sharing"},
     {"cli"},
 )
-LIGHTNING = {"models", "callbacks", "data", "cli", "lab"}
+LIGHTNING = {"models", "callbacks", "data", "cli", "lab", "sharing"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 

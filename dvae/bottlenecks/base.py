@@ -140,6 +140,11 @@ class Bottleneck(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def index_shape(self) -> tuple[int, ...]:
+        """Shape of the integers of one image."""
+
+    @property
+    @abstractmethod
     def num_states(self) -> int | None:
         """Number of codes of a whole image, or ``None`` where it depends on the image size."""
 

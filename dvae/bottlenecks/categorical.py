@@ -141,6 +141,11 @@ class CategoricalBottleneck(Bottleneck):
         return torch.bincount(flat, minlength=self.code_features).view(self.counts_shape)
 
     @property
+    def index_shape(self) -> tuple[int, ...]:
+        """One integer for each latent, ``(L,)``."""
+        return (self.num_latents,)
+
+    @property
     def num_states(self) -> int:
         """K to the power of L."""
         return int(self.num_codes**self.num_latents)

@@ -9,6 +9,7 @@ from dvae.callbacks.latents import LatentInspector
 from dvae.callbacks.progress import ProgressBar
 from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
+from dvae.callbacks.tokens import TokenWriter
 
 __all__ = [
     "Anneal",
@@ -20,4 +21,5 @@ __all__ = [
     "ProgressBar",
     "RandomState",
     "Reconstructions",
+    "TokenWriter",
 ]

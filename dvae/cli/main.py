@@ -25,10 +25,12 @@ from dvae.callbacks import (
     ProgressBar,
     RandomState,
     Reconstructions,
+    TokenWriter,
 )
 from dvae.cli.errors import one_line
 from dvae.cli.loggers import default_loggers, sync_command
 from dvae.data import ImageDataModule
+from dvae.extras import MissingExtra
 from dvae.models import DiscreteVAE
 from dvae.models.weights import check_weights, load_weights, read_checkpoint
 from dvae.scalars import annealable_scalars
@@ -46,7 +48,7 @@ class DVAECLI(LightningCLI):
     """Lightning's command line with the defaults of a discrete VAE.
 
     On top of Lightning's own keys: `experiment`, `anneal.tau`, `anneal.beta`, `reconstructions`,
-    `latents`, `init_from` and `allow_mismatch`.
+    `latents`, `tokens`, `init_from` and `allow_mismatch`.
     """
 
     trainer: pl.Trainer
@@ -73,6 +75,7 @@ class DVAECLI(LightningCLI):
             "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"},
             "validate": data,
             "test": data,
+            "predict": data,
         }
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -104,6 +107,7 @@ class DVAECLI(LightningCLI):
             parser.add_subclass_arguments(Schedule, f"anneal.{name}", required=False)
         parser.add_lightning_class_args(Reconstructions, "reconstructions")
         parser.add_lightning_class_args(LatentInspector, "latents")
+        parser.add_lightning_class_args(TokenWriter, "tokens")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add the loggers and callbacks that every run has."""
@@ -112,6 +116,8 @@ class DVAECLI(LightningCLI):
             self.save_config_callback = None
             if self._get(self.config_init, "trainer.logger") is None:
                 kwargs["logger"] = False
+            if self.subcommand == "predict" and self._get(self.config, "trainer.devices") == "auto":
+                kwargs["devices"] = 1  # shards are written in order
             return super().instantiate_trainer(**kwargs)
         trainer = self._get(self.config_init, "trainer")
         if trainer.logger is None:
@@ -152,6 +158,21 @@ class DVAECLI(LightningCLI):
     def before_test(self) -> None:
         """Refuse what cannot work."""
         self._check_inputs("test")
+
+    def before_predict(self) -> None:
+        """Refuse what cannot work."""
+        if not self._get(self.config, "ckpt_path"):
+            raise ValueError("predict needs --ckpt_path: codes of untrained weights mean nothing")
+        writer = self._get(self.config_init, "tokens")
+        writer.checkpoint = self._get(self.config, "ckpt_path")
+        self.datamodule.predict_split = writer.split
+        self._check_inputs("predict")
+        # Lightning would keep all codes in memory besides.
+        self.config_init["predict"]["return_predictions"] = False
+
+    def after_predict(self) -> None:
+        """Say where the codes are."""
+        print(_table(self._get(self.config_init, "tokens").summary()))
 
     def after_fit(self) -> None:
         """Test the best checkpoint and say where everything is."""
@@ -218,8 +239,12 @@ class DVAECLI(LightningCLI):
         sync = sync_command(run)
         if sync:
             lines["wandb"] = f"offline; upload it with: {sync}"
-        width = max(len(name) for name in lines)
-        return "\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
+        return _table(lines)
+
+
+def _table(lines: dict[str, str]) -> str:
+    width = max(len(name) for name in lines)
+    return "\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
 
 
 def main(args: list[str] | None = None) -> int:
@@ -244,7 +269,7 @@ def main(args: list[str] | None = None) -> int:
     torch.set_flush_denormal(True)
     try:
         DVAECLI(args)
-    except (ArgumentError, MisconfigurationException, ValueError, OSError) as error:
+    except (ArgumentError, MisconfigurationException, ValueError, OSError, MissingExtra) as error:
         if os.environ.get("DVAE_TRACEBACK"):
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Image data sets as Lightning data modules, resident on the device that trains."""
 
-from dvae.data.base import ImageDataModule, Images, Split
+from dvae.data.base import ImageDataModule
 from dvae.data.batch import Batch
 from dvae.data.binarize import Binarization
 from dvae.data.cifar10 import CIFAR10
@@ -8,10 +8,12 @@ from dvae.data.cifar100 import CIFAR100
 from dvae.data.fashion_mnist import FashionMNIST
 from dvae.data.idx import read_idx
 from dvae.data.image_folder import ImageFolder
+from dvae.data.images import Images, Part, Rows, Split
 from dvae.data.kmnist import KMNIST
 from dvae.data.mnist import MNIST
 from dvae.data.resident import ResidentLoader
 from dvae.data.svhn import SVHN
+from dvae.data.tokens import Token, Tokens
 
 __all__ = [
     "CIFAR10",
@@ -25,7 +27,11 @@ __all__ = [
     "ImageDataModule",
     "ImageFolder",
     "Images",
+    "Part",
     "ResidentLoader",
+    "Rows",
     "Split",
+    "Token",
+    "Tokens",
     "read_idx",
 ]

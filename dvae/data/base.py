@@ -2,8 +2,8 @@
 
 import logging
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import ClassVar, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -12,41 +12,15 @@ from torch import Tensor
 from dvae.data.batch import Batch
 from dvae.data.binarize import Binarization, binarize_once, draw
 from dvae.data.files import FileLoader, ImageFiles
+from dvae.data.images import Images, Part, Rows, Split
 from dvae.data.resident import ResidentLoader
 from dvae.data.seeding import seeded_generator
 
-__all__ = ["ImageDataModule", "Images", "Split"]
-
-Split = Literal["train", "test"]
-"""A part that the authors of a data set published; validation images come out of `train`."""
+__all__ = ["ImageDataModule"]
 
 Loader = ResidentLoader | FileLoader
 
 log = logging.getLogger("dvae")
-
-
-@dataclass(frozen=True)
-class Images:
-    """A set of images with their labels.
-
-    Attributes:
-        images: Shape (N, C, H, W), uint8 in 0..255.
-        labels: Classes, shape (N,), int64.
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def select(self, index: Tensor) -> "Images":
-        """Take some of the images.
-
-        Args:
-            index: Which ones, shape (M,), int64.
-
-        Returns:
-            Those M images with their labels.
-        """
-        return Images(self.images.index_select(0, index), self.labels.index_select(0, index))
 
 
 class ImageDataModule(pl.LightningDataModule, ABC):
@@ -74,6 +48,15 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     eval_batch_size: ClassVar[int] = 500
     """Images in a batch of validation, test and prediction; no result depends on it."""
 
+    labelled: bool = True
+    """Whether the labels mean anything."""
+
+    predict_split: Part = "test"
+    """Which part prediction goes through."""
+
+    predict_batches: Callable[[], Sequence[int]] | None = None
+    """Says, when prediction starts, which of its batches of `eval_batch_size`; all if None."""
+
     def __init__(
         self,
         batch_size: int = 200,
@@ -100,6 +83,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self._train: Images | ImageFiles | None = None
         self._val: Images | ImageFiles | None = None
         self._test: Images | ImageFiles | None = None
+        self._positions: dict[Part, Tensor] = {}
         # Not to the logger, and plain values only: a checkpoint must load without this class.
         self.save_hyperparameters(logger=False)
 
@@ -153,9 +137,11 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """
         if self._train is None and self._test is None:
             log.info("Data: %s.", self.protocol)
+        if stage == "predict":
+            stage = "test" if self.predict_split == "test" else "fit"
         if stage in (None, "fit", "validate") and self._train is None:
             self._split(self._load_checked("train"))
-        if stage in (None, "test", "predict") and self._test is None:
+        if stage in (None, "test") and self._test is None:
             self._test = self._binarized_once(self._load_checked("test"), "test")
 
     def train_mean(self) -> Tensor:
@@ -209,12 +195,56 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         return self._loader(self._test, self.eval_batch_size, shuffle=False)
 
     def predict_dataloader(self) -> Loader:
-        """Make the loader of the images to encode: the test images, in order.
+        """Make the loader of the images to encode: those of `predict_split`, in order.
 
         Returns:
-            The loader.
+            The loader, which goes through `predict_batches` only.
         """
-        return self.test_dataloader()
+        rows = self.rows(self.predict_split)
+        loader = self._loader(rows.images, self.eval_batch_size, shuffle=False)
+        return loader if self.predict_batches is None else loader.only(self.predict_batches())
+
+    def rows(self, part: Part) -> Rows:
+        """Collect the images of a part as they are encoded.
+
+        Args:
+            part: `train`, `val` or `test`.
+
+        Returns:
+            Its images in the order of the data set.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If there is no such part, a file is damaged, or no image is in the part.
+        """
+        if part not in get_args(Part):
+            raise ValueError(f"the split must be one of {', '.join(get_args(Part))}, got {part!r}.")
+        self.setup("test" if part == "test" else "fit")
+        if part == "val" and self.val_size == 0:
+            raise ValueError(f"{self.name} has no validation images: val_size is 0.")
+        images = {"train": self._train, "val": self._val, "test": self._test}[part]
+        assert images is not None
+        published: Split = "test" if part == "test" else "train"
+        names = self.file_names(published)
+        if part == "test":
+            return Rows(images, torch.arange(len(images.labels)), names)
+        index = self._positions[part]
+        if part == "train" and self.binarization == "dynamic":
+            # Kept in grey for training, which draws them anew at every visit.
+            once = self._binarized_once(self._load_checked("train"), "train")
+            images = once.select(index)
+        return Rows(images, index, None if names is None else [names[i] for i in index.tolist()])
+
+    def file_names(self, split: Split) -> list[str] | None:
+        """Name the file of each image of a published split that has been loaded.
+
+        Args:
+            split: `train` or `test`.
+
+        Returns:
+            The names in the order of the images, or None where images have no files of their own.
+        """
+        return None
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -290,6 +320,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         once = self._binarized_once(loaded, "train")
         self._val = once.select(val_index)
         self._train = (loaded if self.binarization == "dynamic" else once).select(train_index)
+        self._positions = {"train": train_index, "val": val_index}
 
     def _loader(
         self, images: Images | ImageFiles | None, batch_size: int, *, shuffle: bool

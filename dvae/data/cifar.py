@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from dvae.data.base import Images, Split
 from dvae.data.download import download, download_root
+from dvae.data.images import Images, Split
 
 __all__ = ["cifar_root", "load_cifar"]
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from torchvision import datasets
 
-from dvae.data.base import ImageDataModule, Images, Split
+from dvae.data.base import ImageDataModule
 from dvae.data.cifar import cifar_root, load_cifar
+from dvae.data.images import Images, Split
 
 __all__ = ["CIFAR100"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dvae.data.batch import Batch
-from dvae.data.order import EndlessOrder
+from dvae.data.order import EndlessOrder, chosen_batches
 from dvae.data.seeding import seeded_generator
 
 __all__ = ["FileLoader", "ImageFiles"]
@@ -82,15 +82,21 @@ class FileLoader:
         self.order = EndlessOrder(len(files), batch_size, seed, rank, world_size)
         share = torch.arange(rank, len(files), world_size)
         self._once = [part.tolist() for part in share.split(batch_size)]
+        self._chosen: Sequence[int] = range(len(self._once))
 
     def __len__(self) -> int:
         """Count the batches of an epoch, on this rank."""
-        return len(self.order) if self.shuffle else len(self._once)
+        return len(self.order) if self.shuffle else len(self._chosen)
+
+    def only(self, batches: Sequence[int]) -> "FileLoader":
+        """Go through some of the batches only, as `ResidentLoader.only`."""
+        self._chosen = chosen_batches(self, batches)
+        return self
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches on the CPU, images uint8."""
         if not self.shuffle:
-            yield from self._read(self._once)
+            yield from self._read([self._once[number] for number in self._chosen])
             return
         start = self.order.batches
         ahead = [self.order.batch(start + i).tolist() for i in range(len(self.order))]

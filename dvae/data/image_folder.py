@@ -12,9 +12,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from dvae.data.base import ImageDataModule, Images, Split
+from dvae.data.base import ImageDataModule
 from dvae.data.batch import Batch
 from dvae.data.files import ImageFiles
+from dvae.data.images import Images, Split
 
 __all__ = ["ImageFolder"]
 
@@ -71,6 +72,7 @@ class ImageFolder(ImageDataModule):
         self.flip = flip
         self.skip_unreadable = skip_unreadable
         self.folder = Path(data_dir).expanduser()
+        self._names: dict[Split, list[str]] = {}
         self.name = f"image folder {self.folder.name}"
         # As many pixels in a batch of evaluation as 500 images of 32 by 32 have, or one image.
         per_batch = 500 * 32 * 32 // image_size**2
@@ -85,6 +87,15 @@ class ImageFolder(ImageDataModule):
     def num_classes(self) -> int:
         """Number of folders directly below the training split, at least 1."""
         return max(1, len(self._classes()))
+
+    @property
+    def labelled(self) -> bool:  # type: ignore[override]
+        """Whether there are folders directly below the training split."""
+        return bool(self._classes())
+
+    def file_names(self, split: Split) -> list[str] | None:
+        """Name the files of a loaded split, relative to the folder."""
+        return self._names[split]
 
     def load(self, split: Split) -> Images | ImageFiles:
         """Read the images of a split, in order of their names, or find them.
@@ -114,15 +125,14 @@ class ImageFolder(ImageDataModule):
         )
         if not resident:
             paths = self._readable(paths)
-            return ImageFiles(
-                paths, self._labels(root, paths), partial(read_square, size=self.image_size)
-            )
+            labels = self._describe(root, paths, split)
+            return ImageFiles(paths, labels, partial(read_square, size=self.image_size))
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             pixels = list(pool.map(self._read, paths))
         self._complain([path for path, x in zip(paths, pixels, strict=True) if x is None])
         kept = [path for path, x in zip(paths, pixels, strict=True) if x is not None]
-        images = torch.stack([x for x in pixels if x is not None])
-        return Images(images, self._labels(root, kept))
+        labels = self._describe(root, kept, split)
+        return Images(torch.stack([x for x in pixels if x is not None]), labels)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn bytes into what a model sees; in training, mirror half of the images.
@@ -160,7 +170,11 @@ class ImageFolder(ImageDataModule):
             )
         return root, paths
 
-    def _labels(self, root: Path, paths: list[Path]) -> Tensor:
+    def _describe(self, root: Path, paths: list[Path], split: Split) -> Tensor:
+        """Note the names of the files that can be read, and return their classes."""
+        if not paths:
+            raise FileNotFoundError(f"none of the images of {root} can be read")
+        self._names[split] = [path.relative_to(self.folder).as_posix() for path in paths]
         classes = {name: number for number, name in enumerate(self._classes())}
         return torch.tensor([classes.get(path.relative_to(root).parts[0], 0) for path in paths])
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from torchvision import datasets
 
-from dvae.data.base import ImageDataModule, Images, Split
+from dvae.data.base import ImageDataModule
 from dvae.data.download import download, download_root
+from dvae.data.images import Images, Split
 from dvae.data.mnist_layout import find_layout, layout_folders, load_layout
 
 __all__ = ["KMNIST"]

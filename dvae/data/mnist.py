@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from dvae.data.base import ImageDataModule, Images, Split
+from dvae.data.base import ImageDataModule
+from dvae.data.images import Images, Split
 from dvae.data.mnist_layout import find_layout, layout_folders, load_layout
 
 __all__ = ["BUNDLED", "MNIST"]

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from dvae.data.base import Images, Split
 from dvae.data.idx import read_idx
+from dvae.data.images import Images, Split
 
 __all__ = ["find_layout", "layout_folders", "load_layout"]
 

@@ -1,13 +1,13 @@
 """A loader whose images live on the device, and whose order can be resumed to the batch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import final
 
 import torch
 from torch import Tensor
 
 from dvae.data.batch import Batch
-from dvae.data.order import EndlessOrder
+from dvae.data.order import EndlessOrder, chosen_batches
 
 __all__ = ["ResidentLoader"]
 
@@ -74,10 +74,26 @@ class ResidentLoader:
             images, labels = images[rank::world_size], labels[rank::world_size]
         self.images = images.to(device).contiguous()
         self.labels = labels.to(device).contiguous()
+        self._chosen: Sequence[int] = range(-(-len(self.images) // batch_size))
 
     def __len__(self) -> int:
         """Count the batches of an epoch, on this rank."""
-        return len(self.order) if self.shuffle else -(-len(self.images) // self.batch_size)
+        return len(self.order) if self.shuffle else len(self._chosen)
+
+    def only(self, batches: Sequence[int]) -> "ResidentLoader":
+        """Go through some of the batches only, each as it is when all are; without `shuffle`.
+
+        Args:
+            batches: Their numbers, ascending.
+
+        Returns:
+            The loader itself.
+
+        Raises:
+            ValueError: If the loader shuffles, or has no such batch.
+        """
+        self._chosen = chosen_batches(self, batches)
+        return self
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the next `len(self)` batches of the stream, or all batches in order.
@@ -111,6 +127,6 @@ class ResidentLoader:
 
     def _in_order(self) -> Iterator[Batch]:
         images, labels = self.images, self.labels
-        for start in range(0, len(images), self.batch_size):
-            stop = start + self.batch_size
+        for batch in self._chosen:
+            start, stop = batch * self.batch_size, (batch + 1) * self.batch_size
             yield Batch(images[start:stop], labels[start:stop])

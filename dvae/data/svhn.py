@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torchvision import datasets
 
-from dvae.data.base import ImageDataModule, Images, Split
+from dvae.data.base import ImageDataModule
 from dvae.data.download import download, download_root
+from dvae.data.images import Images, Split
 
 __all__ = ["SVHN"]
 

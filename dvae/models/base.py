@@ -3,19 +3,18 @@
 import inspect
 import math
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import OptimizerCallable
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from dvae.bottlenecks.base import Bottleneck
 from dvae.likelihoods import LEVELS, Likelihood
 from dvae.metrics import CodebookUsage, ImageQuality
+from dvae.models.codec import Codec
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
 from dvae.models.logging import is_logged
 from dvae.models.moments import forget
@@ -26,7 +25,7 @@ from dvae.schedules import Schedule
 __all__ = ["DiscreteVAE"]
 
 
-class DiscreteVAE(pl.LightningModule):
+class DiscreteVAE(Codec):
     """A VAE with a discrete code, trained through a pluggable estimator of the gradient.
 
     Everything is in nats per example, summed over pixels and positions and averaged over the
@@ -217,77 +216,6 @@ class DiscreteVAE(pl.LightningModule):
         """Reduce the counts of the whole epoch."""
         self._log_usage("test")
 
-    # Use
-
-    @torch.no_grad()
-    def encode(self, image: Tensor) -> Tensor:
-        """Return the most probable code.
-
-        Args:
-            image: Pixels in [0, 1], ``(B, C, H, W)``.
-
-        Returns:
-            Integers ``(B, ...)``.
-
-        Raises:
-            ValueError: The images are of another shape than the network's.
-        """
-        if tuple(image.shape[1:]) != tuple(self.image_shape):
-            raise ValueError(
-                f"images must be (B, {', '.join(map(str, self.image_shape))}); "
-                f"got {tuple(image.shape)}"
-            )
-        with self._evaluating():
-            return self.bottleneck.mode(self.encoder(image))
-
-    @torch.no_grad()
-    def decode(self, index: Tensor) -> Tensor:
-        """Return the expected image of a code.
-
-        Args:
-            index: Integers ``(B, ...)`` in [0, K).
-
-        Returns:
-            Pixels in [0, 1], ``(B, C, H, W)``.
-
-        Raises:
-            ValueError: An integer out of range.
-        """
-        num_codes = self.bottleneck.counts_shape[-1]
-        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < num_codes:
-            raise ValueError(
-                f"a code's integers must be in [0, {num_codes}); got "
-                f"{int(index.min())} to {int(index.max())}"
-            )
-        with self._evaluating():
-            return self.likelihood.mean(self.decoder(self.bottleneck.embed(index)))
-
-    def reconstruct(self, image: Tensor) -> Tensor:
-        """Return the expected image of the most probable code; shapes as in `encode`."""
-        return self.decode(self.encode(image))
-
-    @torch.no_grad()
-    def reconstruct_relaxed(self, image: Tensor, generator: Generator | None = None) -> Tensor:
-        """Return the expected image of the code that the estimator sends forward in training.
-
-        Args:
-            image: Pixels in [0, 1], ``(B, C, H, W)``.
-            generator: Where the noise comes from; the global one by default.
-        """
-        means: list[Tensor] = []
-
-        def decode(code: Tensor) -> Tensor:
-            means.append(self.likelihood.mean(self.decoder(code[0])))
-            return code.flatten(2).sum(-1)
-
-        with self._evaluating():
-            self.bottleneck.expectation(decode, self.encoder(image), generator)
-        return means[0]
-
-    def sample(self, count: int, generator: Generator | None = None) -> Tensor:
-        """Draw codes from the prior and return their expected images, ``(count, C, H, W)``."""
-        return self.decode(self.bottleneck.sample_prior(count, generator))
-
     # Details
 
     def _remember_settings(self) -> None:
@@ -358,16 +286,6 @@ class DiscreteVAE(pl.LightningModule):
         self.code_usage.reset()
         if self.image_quality is not None:
             self.image_quality.reset()
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        training: dict[nn.Module, bool] = {m: m.training for m in self.modules()}
-        self.eval()
-        try:
-            yield
-        finally:
-            for module, mode in training.items():
-                module.training = mode
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -53,16 +53,16 @@ class CodebookVAE(DiscreteVAE):
         lr_schedule: Schedule | None = None,
         evaluation: Evaluation | None = None,
     ) -> None:
-        network = ResNet() if network is None else network
-        if not network.grid:
+        # Under names of their own: the arguments as they were given are the settings remembered.
+        net = ResNet() if network is None else network
+        if not net.grid:
             raise ValueError(
-                f"CodebookVAE needs a network with a grid, such as ResNet; got "
-                f"{type(network).__name__}"
+                f"CodebookVAE needs a network with a grid, such as ResNet; got {type(net).__name__}"
             )
-        bottleneck = ProjectedCodebook() if bottleneck is None else bottleneck
+        code = ProjectedCodebook() if bottleneck is None else bottleneck
         super().__init__(
-            network=network,
-            bottleneck=bottleneck,
+            network=net,
+            bottleneck=code,
             likelihood=OptimalGaussian() if likelihood is None else likelihood,
             objective=objective,
             optimizer=optimizer,
@@ -71,6 +71,6 @@ class CodebookVAE(DiscreteVAE):
                 Evaluation(iwae_samples=1, chunk=512) if evaluation is None else evaluation
             ),
         )
-        bottleneck.grid = network.grid
+        code.grid = net.grid
         self.image_quality = ImageQuality()
         self._remember_settings()

@@ -1,0 +1,163 @@
+"""What a trained model is used for: images to codes and back, and codes changed on the way."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Generator, Tensor, nn
+
+from dvae.bottlenecks.base import Bottleneck
+from dvae.likelihoods import Likelihood
+
+__all__ = ["Codec"]
+
+
+class Codec(pl.LightningModule):
+    """An encoder, a bottleneck and a decoder in use: always in evaluation mode, whatever theirs is.
+
+    Attributes:
+        image_shape: Channels, height and width.
+        encoder: Images to features.
+        bottleneck: Features to codes.
+        decoder: Codes to the likelihood's parameters.
+        likelihood: Distribution of the image given the decoder's output.
+    """
+
+    image_shape: tuple[int, int, int]
+    encoder: nn.Module
+    bottleneck: Bottleneck
+    decoder: nn.Module
+    likelihood: Likelihood
+
+    @property
+    def index_shape(self) -> tuple[int, ...]:
+        """Shape of the integers of one image: ``(L,)``, or that of the grid."""
+        return self.bottleneck.index_shape
+
+    @property
+    def num_codes(self) -> int:
+        """Categories K of each integer."""
+        return self.bottleneck.counts_shape[-1]
+
+    @torch.no_grad()
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the most probable code.
+
+        Args:
+            image: Pixels in [0, 1], ``(B, C, H, W)``.
+
+        Returns:
+            Integers ``(B, ...)``.
+
+        Raises:
+            ValueError: The images are of another shape than the network's.
+        """
+        if tuple(image.shape[1:]) != tuple(self.image_shape):
+            raise ValueError(
+                f"images must be (B, {', '.join(map(str, self.image_shape))}); "
+                f"got {tuple(image.shape)}"
+            )
+        with self._evaluating():
+            return self.bottleneck.mode(self.encoder(image))
+
+    @torch.no_grad()
+    def decode(self, index: Tensor) -> Tensor:
+        """Return the expected image of a code.
+
+        Args:
+            index: Integers ``(B, ...)`` in [0, K).
+
+        Returns:
+            Pixels in [0, 1], ``(B, C, H, W)``.
+
+        Raises:
+            ValueError: An integer out of range.
+        """
+        num_codes = self.num_codes
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < num_codes:
+            raise ValueError(
+                f"a code's integers must be in [0, {num_codes}); got "
+                f"{int(index.min())} to {int(index.max())}"
+            )
+        with self._evaluating():
+            return self.likelihood.mean(self.decoder(self.bottleneck.embed(index)))
+
+    def reconstruct(self, image: Tensor) -> Tensor:
+        """Return the expected image of the most probable code; shapes as in `encode`."""
+        return self.decode(self.encode(image))
+
+    @torch.no_grad()
+    def reconstruct_relaxed(self, image: Tensor, generator: Generator | None = None) -> Tensor:
+        """Return the expected image of the code that the estimator sends forward in training.
+
+        Args:
+            image: Pixels in [0, 1], ``(B, C, H, W)``.
+            generator: Where the noise comes from; the global one by default.
+        """
+        means: list[Tensor] = []
+
+        def decode(code: Tensor) -> Tensor:
+            means.append(self.likelihood.mean(self.decoder(code[0])))
+            return code.flatten(2).sum(-1)
+
+        with self._evaluating():
+            self.bottleneck.expectation(decode, self.encoder(image), generator)
+        return means[0]
+
+    def sample(self, count: int, generator: Generator | None = None) -> Tensor:
+        """Draw codes from the prior and return their expected images, ``(count, C, H, W)``."""
+        return self.decode(self.bottleneck.sample_prior(count, generator))
+
+    def traverse(
+        self,
+        image: Tensor,
+        latent: int | Sequence[int],
+        categories: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Decode the code of an image with one of its integers set to one category after another.
+
+        Args:
+            image: Pixels in [0, 1], ``(B, C, H, W)``.
+            latent: Which integer: its number in [0, L), or its place in a grid, such as
+                ``(row, column)``.
+            categories: What to set it to, N integers in [0, K); all K by default.
+
+        Returns:
+            Pixels in [0, 1], ``(B, N, C, H, W)``.
+
+        Raises:
+            ValueError: The images are of another shape than the network's, there is no such
+                integer, or no such category.
+        """
+        shape, count = self.index_shape, self.num_codes
+        place: tuple[int, ...] = (latent,) if isinstance(latent, int) else tuple(latent)
+        if len(place) != len(shape) or not all(
+            0 <= p < s for p, s in zip(place, shape, strict=True)
+        ):
+            raise ValueError(
+                f"latent must be a place in a code of shape {shape}, counted from 0; got {latent!r}"
+            )
+        values = range(count) if categories is None else categories
+        if not values or not all(0 <= value < count for value in values):
+            raise ValueError(f"categories must be integers in [0, {count}); got {list(values)}")
+        index = self.encode(image).unsqueeze(1).repeat(1, len(values), *[1] * len(shape))
+        at: tuple[int | slice, ...] = (slice(None), slice(None), *place)
+        index[at] = torch.tensor(list(values), device=index.device)
+        pictures: Tensor = self.decode(index.flatten(0, 1)).unflatten(0, index.shape[:2])
+        return pictures
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the most probable codes of a batch, integers ``(B, ...)``."""
+        return self.encode(batch.image)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training: dict[nn.Module, bool] = {m: m.training for m in self.modules()}
+        self.eval()
+        try:
+            yield
+        finally:
+            for module, mode in training.items():
+                module.training = mode

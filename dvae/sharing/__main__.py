@@ -1,0 +1,88 @@
+"""Sharing on the command line: python -m dvae.sharing save runs/.../best.ckpt --out folder."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from dvae.extras import MissingExtra
+from dvae.sharing.onnx import export_onnx
+from dvae.sharing.pretrained import from_pretrained, push_to_hub, save_pretrained
+from dvae.sharing.source import Source, load_checkpoint
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: Arguments; those of the process by default.
+
+    Returns:
+        The exit code: 0, or 2 where the input was bad. ``DVAE_TRACEBACK=1`` raises instead.
+    """
+    try:
+        _main(_parser().parse_args(args))
+    except (ValueError, OSError, MissingExtra) as error:
+        if os.environ.get("DVAE_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m dvae.sharing", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in (
+        ("save", "write config.json, model.safetensors and a model card"),
+        ("onnx", "write encoder.onnx and decoder.onnx"),
+        ("push", "upload to the Hugging Face Hub"),
+    ):
+        command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+        command.add_argument("source", metavar="CKPT", help="checkpoint, or folder of `save`")
+        if name == "push":
+            command.add_argument("--repo", required=True, help="user/name on the Hub")
+            command.add_argument("--private", action="store_true", help="if it is a new one")
+        else:
+            command.add_argument("--out", type=Path, required=True, help="new folder")
+    return parser
+
+
+def _main(args: argparse.Namespace) -> None:
+    source = _load(args.source)
+    if args.command == "push":
+        private = True if args.private else None
+        print(push_to_hub(source.model, args.repo, source.figures, source.data, private=private))
+    elif args.command == "save":
+        for path in save_pretrained(source.model, args.out, source.figures, source.data):
+            print(f"{path}  {_size(path.stat().st_size)}")
+    else:
+        for file in export_onnx(source.model, args.out):
+            print(
+                f"{file.path}  {_size(file.size)}  largest difference from the model "
+                f"{file.difference:.1e}"
+            )
+
+
+def _load(source: str) -> Source:
+    # Not a name on the Hub: what is exported or uploaded is one's own.
+    if Path(source).is_dir():
+        return Source(from_pretrained(source), {}, "")
+    return load_checkpoint(source)
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**20:.2f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""The Hugging Face side of a shared model; imported only where the extra is installed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from dvae.models import DiscreteVAE
+from dvae.models.weights import check_weights
+from dvae.sharing.config import build_model
+
+__all__ = ["SharedModel"]
+
+WEIGHTS = "model.safetensors"
+
+
+class SharedModel(ModelHubMixin, library_name="dvae"):
+    """A model as the Hub's mixin wants it: weights in safetensors, settings in ``config.json``.
+
+    Attributes:
+        model: The model.
+        card: Its card.
+    """
+
+    model: DiscreteVAE
+    card: str
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        # Cloned: safetensors refuses tensors that share memory.
+        state = {n: t.detach().cpu().contiguous().clone() for n, t in self._state()}
+        save_file(state, save_directory / WEIGHTS, metadata={"format": "pt"})
+        # safetensors makes it readable to its owner alone.
+        (save_directory / WEIGHTS).chmod(0o644)
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]
+        cls, *, model_id: str, config: Mapping[str, Any] | None = None, **where: Any
+    ) -> "SharedModel":
+        if config is None:
+            raise ValueError(f"{model_id} is no shared model: it has no config.json")
+        shared = cls()
+        shared.model = build_model(config)
+        path = Path(model_id) / WEIGHTS
+        if not Path(model_id).is_dir():
+            path = Path(hf_hub_download(model_id, WEIGHTS, **where))
+        if not path.is_file():
+            raise FileNotFoundError(f"{model_id} has no {WEIGHTS}")
+        try:
+            state = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is cut short or damaged: get it anew") from error
+        report = check_weights(shared.model, state)
+        if not report.matches:
+            raise ValueError(f"{path} is of another model: {report.problem()}")
+        shared.model.load_state_dict(state)
+        return shared
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """Return our card instead of the mixin's template."""
+        return ModelCard(self.card)
+
+    def _state(self) -> list[tuple[str, Any]]:
+        return list(self.model.state_dict().items())

@@ -1,0 +1,129 @@
+"""Saving a model to be shared, loading a shared one, and uploading it to the Hugging Face Hub."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dvae.extras import require
+from dvae.models import DiscreteVAE
+from dvae.sharing.card import model_card
+from dvae.sharing.config import check_config, config_of
+from dvae.sharing.folder import check_new, new_folder
+
+__all__ = ["from_pretrained", "push_to_hub", "save_pretrained"]
+
+
+def save_pretrained(
+    model: DiscreteVAE,
+    folder: str | Path,
+    figures: Mapping[str, float] | None = None,
+    data: str = "",
+    config: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Write ``config.json``, ``model.safetensors`` and the model card ``README.md``.
+
+    Args:
+        model: Built by the command line, loaded, or made in Python; its optimizer is left out.
+        folder: Where to; it must be empty or not be there, and is complete once it is.
+        figures: What was measured, for the card, such as ``{"test/elbo": ...}``.
+        data: What it was measured on, for the card.
+        config: Class and settings, for a model that was made of parts in Python: ``class_path`` and
+            ``init_args``, as in a YAML file.
+
+    Returns:
+        The files.
+
+    Raises:
+        MissingExtra: huggingface_hub or safetensors is not installed.
+        ValueError: The folder is not empty, or the settings of the model are not known.
+    """
+    folder = Path(folder)
+    check_new(folder)
+    shared, settings = _shared(model, folder.name, figures or {}, data, config)
+    with new_folder(folder) as beside:
+        shared.save_pretrained(beside, config=settings)
+    return sorted(folder.iterdir())
+
+
+def push_to_hub(
+    model: DiscreteVAE,
+    name: str,
+    figures: Mapping[str, float] | None = None,
+    data: str = "",
+    config: Mapping[str, Any] | None = None,
+    private: bool | None = None,
+) -> str:
+    """Upload a model to the Hugging Face Hub, with the credentials of ``hf auth login``.
+
+    Args:
+        model: As in `save_pretrained`.
+        name: ``user/name`` of the repository, which is made where there is none.
+        figures: As in `save_pretrained`.
+        data: As in `save_pretrained`.
+        config: As in `save_pretrained`.
+        private: Whether a new repository is private; the account's default if None.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        MissingExtra: huggingface_hub or safetensors is not installed.
+        ValueError: The settings of the model are not known, or the name is none of a repository.
+    """
+    shared, settings = _shared(model, name, figures or {}, data, config)
+    return str(shared.push_to_hub(name, config=settings, private=private))
+
+
+def from_pretrained(name: str | Path, **where: Any) -> DiscreteVAE:
+    """Load a shared model; only classes of dvae are built, and no code of the source is executed.
+
+    Args:
+        name: A folder, which needs no network, or ``user/name`` on the Hub.
+        where: For the Hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only``,
+            ``force_download``.
+
+    Returns:
+        The model on the CPU.
+
+    Raises:
+        MissingExtra: huggingface_hub or safetensors is not installed.
+        FileNotFoundError: There is no such folder, or a file in it is missing.
+        ValueError: A file is damaged, a class is not of dvae, or weights and settings disagree.
+    """
+    text = str(name)
+    if not Path(text).is_dir() and (
+        text.count("/") != 1 or text[0] in "./~" or isinstance(name, Path)
+    ):
+        raise FileNotFoundError(f"there is no folder {text}")
+    try:
+        model: DiscreteVAE = _mixin().from_pretrained(text, **where).model
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"config.json of {text} is cut short or damaged: {error}") from error
+    except AttributeError as error:  # the mixin takes any JSON for settings by name
+        raise ValueError(f"config.json of {text} describes no model: {error}") from error
+    return model
+
+
+def _shared(
+    model: DiscreteVAE,
+    name: str,
+    figures: Mapping[str, float],
+    data: str,
+    config: Mapping[str, Any] | None,
+) -> tuple[Any, dict[str, Any]]:
+    mixin = _mixin()
+    settings = config_of(model) if config is None else dict(config)
+    check_config(settings, model)
+    shared = mixin()
+    shared.model = model
+    shared.card = model_card(name, model, settings, figures, data)
+    return shared, settings
+
+
+def _mixin() -> Any:
+    require("huggingface_hub", "share")
+    require("safetensors", "share")
+    from dvae.sharing.hub import SharedModel
+
+    return SharedModel

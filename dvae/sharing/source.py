@@ -1,0 +1,89 @@
+"""A trained model with what its run measured, from a checkpoint or a shared folder."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvae.models import DiscreteVAE
+from dvae.models.weights import check_weights, read_checkpoint
+from dvae.sharing.config import build_model
+
+__all__ = ["Source", "load_checkpoint"]
+
+_BEST = "best.ckpt"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A model and what is known of it.
+
+    Attributes:
+        model: On the CPU.
+        figures: What its run measured at these weights, by the run's names; may be empty.
+        data: The data set and how its pixels are treated, or ``""`` where it is not known.
+    """
+
+    model: DiscreteVAE
+    figures: Mapping[str, float]
+    data: str
+
+
+def load_checkpoint(path: str | Path) -> Source:
+    """Load a checkpoint of the command line; no code in it is executed, no foreign class built.
+
+    Figures are taken from the run's ``metrics.csv`` where they belong to these weights: validation
+    at the checkpoint's step, and the test, which a run makes of its best checkpoint.
+
+    Args:
+        path: The checkpoint.
+
+    Returns:
+        Model and figures.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, is of another model than it says, or was made in Python.
+    """
+    path = Path(path)
+    content = read_checkpoint(path)
+    values = dict(content.get("hyper_parameters") or {})
+    class_path = values.pop("_class_path", None)
+    if class_path is None:
+        raise ValueError(
+            f"{path} does not say how its model is built: it was made in Python; load it there and "
+            "use dvae.sharing.save_pretrained"
+        )
+    shared = {n: v for n, v in values.items() if n not in ("_instantiator", "optimizer")}
+    model = build_model({"class_path": class_path, "init_args": shared})
+    report = check_weights(model, content["state_dict"])
+    if not report.matches:
+        raise ValueError(f"{path} is not of the model that it names: {report.problem()}")
+    model.load_state_dict(content["state_dict"])
+    return Source(model, _figures(path, content), _data(content))
+
+
+def _figures(path: Path, content: Mapping[str, Any]) -> dict[str, float]:
+    log = path.parent.parent / "metrics.csv"
+    figures: dict[str, float] = {}
+    if path.parent.name == "checkpoints" and log.is_file():
+        with log.open(newline="") as file:
+            for row in csv.DictReader(file):
+                # Lightning counts a step from 0 in the log, and the steps taken in a checkpoint.
+                if row.get("val/elbo") and int(row["step"]) == content["global_step"] - 1:
+                    figures |= _numbers(row, "val/")
+                if row.get("test/elbo") and path.name == _BEST:
+                    figures |= _numbers(row, "test/")
+    return figures
+
+
+def _numbers(row: Mapping[str, str], prefix: str) -> dict[str, float]:
+    return {name: float(v) for name, v in row.items() if name.startswith(prefix) and v}
+
+
+def _data(content: Mapping[str, Any]) -> str:
+    values = content.get("datamodule_hyper_parameters") or {}
+    name = str(values.get("_class_path", "")).rpartition(".")[2]
+    binarization = values.get("binarization")
+    return f"{name}, binarization {binarization}" if name and binarization else name
