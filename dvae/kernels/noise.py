@@ -77,10 +77,7 @@ def row_keys(seed: int | Tensor, rows: Tensor) -> Tensor:
 
 
 def gumbel_block(keys: Tensor, columns: Tensor) -> Tensor:
-    r"""Compute the noise of a block, :math:`G = -\log(-\log(1 - v))` with v uniform.
-
-    :math:`v = (i + \frac12) 2^{-31}` for an integer i of 31 bits; small v, which give the large G
-    that win an arg-max, keep all their digits.
+    """Compute the noise of a block.
 
     Args:
         keys: Of the rows, ``(2, n, 1)``, by `row_keys`.
@@ -93,8 +90,7 @@ def gumbel_block(keys: Tensor, columns: Tensor) -> Tensor:
     spare = torch.empty_like(bits)
     _hash(bits, spare)
     _hash(bits.bitwise_xor_(keys[1]), spare)
-    uniform = bits.bitwise_and_(0x7FFFFFFF).float().add_(0.5).mul_(2.0**-31)
-    return uniform.clamp_max_(_BELOW_ONE).neg_().log1p_().neg_().log_().neg_()
+    return _gumbel_from_bits(bits)
 
 
 def gumbel_noise(seed: int | Tensor, rows: int, columns: int) -> Tensor:
@@ -111,6 +107,16 @@ def gumbel_noise(seed: int | Tensor, rows: int, columns: int) -> Tensor:
     device = seed.device if isinstance(seed, Tensor) else None
     keys = row_keys(seed, torch.arange(rows, device=device))
     return gumbel_block(keys, torch.arange(columns, dtype=torch.int32, device=device))
+
+
+def _gumbel_from_bits(bits: Tensor) -> Tensor:
+    r"""Turn 31 random bits into :math:`-\log(-\log(1 - v))`, v uniform; overwrites the bits.
+
+    :math:`v = (i + \frac12) 2^{-31}`: small v, which give the large numbers that win an arg-max,
+    keep all their digits, so that ties are as rare as they should be among 100,000 codes.
+    """
+    uniform = bits.bitwise_and_(0x7FFFFFFF).float().add_(0.5).mul_(2.0**-31)
+    return uniform.clamp_max_(_BELOW_ONE).neg_().log1p_().neg_().log_().neg_()
 
 
 def _hash(x: Tensor, spare: Tensor) -> None:
