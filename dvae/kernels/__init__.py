@@ -1,6 +1,12 @@
 """Fused versions of what `dvae.functional` defines: the same results in less memory."""
 
-from dvae.kernels.codebook import Backend, gumbel_codebook, straight_through_codebook, sweep
+from dvae.kernels.codebook import (
+    Backend,
+    gumbel_codebook,
+    straight_through_codebook,
+    sweep,
+    triton_refusal,
+)
 from dvae.kernels.noise import draw_seed, gumbel_noise
 from dvae.kernels.sweep import Book, Relaxation, Sweep
 
@@ -14,4 +20,5 @@ __all__ = [
     "gumbel_noise",
     "straight_through_codebook",
     "sweep",
+    "triton_refusal",
 ]

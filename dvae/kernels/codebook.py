@@ -11,7 +11,7 @@ from dvae.kernels.blocked import blocked_sweep
 from dvae.kernels.reference import reference_sweep
 from dvae.kernels.sweep import Book, Relaxation, Sweep
 
-__all__ = ["Backend", "gumbel_codebook", "straight_through_codebook", "sweep"]
+__all__ = ["Backend", "gumbel_codebook", "straight_through_codebook", "sweep", "triton_refusal"]
 
 Backend = Literal["auto", "reference", "blocked", "triton"]
 
@@ -144,7 +144,7 @@ def sweep(
         return run(h, book, relaxation, seed)
 
 
-def triton_or_reason(device: torch.device, features: int, dim: int, dtype: torch.dtype) -> str:
+def triton_refusal(device: torch.device, features: int, dim: int, dtype: torch.dtype) -> str:
     """Say why the Triton version cannot run, or nothing where it can.
 
     Args:
@@ -167,7 +167,7 @@ def _pick(backend: Backend, h: Tensor, book: Book) -> Callable[..., Sweep]:
         return reference_sweep
     if backend == "blocked" or (backend == "auto" and h.device.type != "cuda"):
         return blocked_sweep
-    reason = triton_or_reason(h.device, h.shape[1], book.codebook.shape[1], h.dtype)
+    reason = triton_refusal(h.device, h.shape[1], book.codebook.shape[1], h.dtype)
     if not reason:
         from dvae.kernels.triton_sweep import triton_sweep
 
