@@ -50,10 +50,19 @@ def neighbours(kind, lag):
 @pytest.mark.parametrize("lag", [1, 2, 16, 255, 256])
 @pytest.mark.parametrize("kind", ["rows", "columns", "seeds"])
 def test_rows_columns_and_seeds_are_independent(kind, lag):
-    first, second = (x.flatten().double() for x in neighbours(kind, lag))
-    # Of sixteen equally probable stretches, all pairs are equally frequent; and so are those of
-    # the last four bits that a float32 near 1 has, where a poor generator shows itself.
-    cdf = [(-(-x).exp()).exp() for x in (first, second)]
+    assert_independent(*neighbours(kind, lag))
+
+
+@pytest.mark.parametrize("difference", [1, 2**16, 2**31 - 1])
+def test_rows_that_share_a_key_are_independent(difference):
+    # It happens to one pair of rows among 65,536.
+    keys = torch.tensor([[[123], [123]], [[456], [456 ^ difference]]], dtype=torch.int32)
+    assert_independent(*gumbel_block(keys, torch.arange(200_000, dtype=torch.int32)))
+
+
+def assert_independent(first, second):
+    """Test that all pairs are equally frequent: of sixteen stretches, and of four late bits."""
+    cdf = [(-(-x.flatten().double()).exp()).exp() for x in (first, second)]
     for cells in ([(u * 16).long() for u in cdf], [(u * 2**20).long() % 16 for u in cdf]):
         pairs = cells[0].clamp(0, 15) * 16 + cells[1].clamp(0, 15)
         assert_chi_square(pairs.bincount(minlength=256), torch.ones(256))
