@@ -17,7 +17,7 @@ from dvae.estimators.base import Estimator, PathwiseEstimator, check_count, gumb
 from dvae.estimators.gumbel_softmax import GumbelSoftmax
 from dvae.functional import categorical_kl, categorical_log_prob, gumbel_max
 
-__all__ = ["CodebookBottleneck"]
+__all__ = ["CodebookBottleneck", "rows_of"]
 
 # Numbers of noise drawn at once; a grid of 32x32 positions of 8,192 codes has half as many.
 _NOISE = 2**24
@@ -139,7 +139,7 @@ class CodebookBottleneck(GridBottleneck):
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits ``(B, H, W, K)`` of features ``(B, in_features, H, W)``."""
-        return self._logits(_rows(features))
+        return self._logits(rows_of(features))
 
     def kl(self, features: Tensor) -> Tensor:
         """Sum the exact KL over the positions; see `Bottleneck.kl`."""
@@ -181,7 +181,7 @@ class CodebookBottleneck(GridBottleneck):
 
     def _observe(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Compute rows and logits; in training, start, revive and count as well."""
-        rows = _rows(features)
+        rows = rows_of(features)
         if not self.training:
             return rows, self._logits(rows)
         self._tend(rows)
@@ -225,7 +225,14 @@ class CodebookBottleneck(GridBottleneck):
         return categorical_kl(logits, self.log_prior_probs).flatten(1).sum(1)
 
 
-def _rows(features: Tensor) -> Tensor:
-    """Put the channels last, at least in float32: distances and draws need its digits."""
+def rows_of(features: Tensor) -> Tensor:
+    """Put the channels last, at least in float32: distances and draws need its digits.
+
+    Args:
+        features: ``(B, in_features, H, W)``.
+
+    Returns:
+        ``(B, H, W, in_features)``.
+    """
     rows = rearrange(features, "b c h w -> b h w c")
     return rows if rows.dtype == torch.float64 else rows.float()

@@ -1,13 +1,19 @@
 """A code book whose logits are a linear function of the features, as in DALL-E."""
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable
 
-from dvae.bottlenecks.codebook import CodebookBottleneck
+import torch
+from einops import rearrange
+from torch import Generator, Tensor, nn
+
+from dvae.bottlenecks.base import Expectation
+from dvae.bottlenecks.codebook import CodebookBottleneck, rows_of
+from dvae.bottlenecks.fused import Kernel, KernelChoice, fused_draw
 from dvae.bottlenecks.processes import from_first_process
 from dvae.bottlenecks.upkeep import Upkeep, data_centers, draw_far, round_size
 from dvae.estimators.base import Estimator, check_count
 from dvae.functional import squared_distance
+from dvae.kernels import Book
 
 __all__ = ["ProjectedCodebook"]
 
@@ -35,6 +41,10 @@ class ProjectedCodebook(CodebookBottleneck):
             temperature 1 by default.
         learned_prior: Whether the prior over codes is learned; else it is uniform.
         upkeep: How the code book is started and kept alive.
+        kernel: How `expectation` draws. ``plain`` has matrices of logits, positions by codes, and
+            serves all estimators; ``blocked`` and ``triton`` (on CUDA) go over the codes block by
+            block and serve Gumbel-softmax and straight-through; ``auto`` chooses by device and
+            size. The noise of a seed is another with and without matrices, the same without.
 
     Raises:
         ValueError: A value outside its range.
@@ -58,11 +68,41 @@ class ProjectedCodebook(CodebookBottleneck):
         estimator: Estimator | None = None,
         learned_prior: bool = False,
         upkeep: Upkeep = Upkeep(),  # noqa: B008 (frozen)
+        kernel: Kernel = "auto",
     ) -> None:
         super().__init__(num_codes, code_dim, estimator, learned_prior, upkeep)
         check_count("in_features", in_features, 1)
         self.in_features = in_features
         self.projection = nn.Linear(in_features, num_codes)
+        self.kernel = KernelChoice(kernel, self.estimator)
+
+    def expectation(
+        self,
+        f: Callable[[Tensor], Tensor],
+        features: Tensor,
+        generator: Generator | None = None,
+    ) -> Expectation:
+        """Evaluate f at one draw, by the chosen kernel; see `Bottleneck.expectation`."""
+        grid = rows_of(features)
+        rows = grid.flatten(0, -2)
+        backend = self.kernel(rows, self.num_codes, self.code_features)
+        if backend is None:
+            return super().expectation(f, features, generator)
+        if self.training:
+            self._tend(grid)
+        found = fused_draw(rows, self._book(rows.dtype), self.estimator, backend, generator)
+        if self.training and self.idle.limit:
+            self.idle.count(self.count(found.mode))
+        batch, height, width, _ = grid.shape
+        code = rearrange(found.code, "(b h w) d -> 1 b d h w", h=height, w=width)
+        kl = found.kl.view(batch, height * width).sum(1)
+        return Expectation(f(code).squeeze(0), kl, torch.zeros_like(kl))
+
+    def _book(self, dtype: torch.dtype) -> Book:
+        learned = self.prior_logits.requires_grad
+        weight, bias = self.projection.weight.to(dtype), self.projection.bias.to(dtype)
+        prior = self.log_prior_probs if learned else None
+        return Book(weight, bias, self.codebook.to(dtype), prior)
 
     def _logits(self, rows: Tensor) -> Tensor:
         # Not under autocast: logits of a large code book need the digits of float32.

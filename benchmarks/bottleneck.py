@@ -1,0 +1,272 @@
+"""Time and memory of a code book over its size: the fused layer beside what people write.
+
+Forward and backward pass from features to vectors and KL, gradients for all parameters. In each
+round every way takes one step, and what is reported is the median of the ratios to the fused layer
+in the same round, with their 20th and 80th percentile:
+
+- fused: `dvae.kernels.gumbel_codebook`, in Triton on a GPU, block by block on a CPU;
+- plain: this package's estimator on a matrix of logits, the code book behind it;
+- eager: `F.gumbel_softmax` on the logits, an einsum with the code book, the softmax again for
+  the KL;
+- VectorQuantize: of vector-quantize-pytorch, which draws nothing and has no KL;
+- products: the seven matrix products alone that a pass without matrices of logits needs, which
+  nothing that keeps its memory small can beat.
+
+    python -m benchmarks.bottleneck --threads 2
+    python -m benchmarks.bottleneck --device cuda --dtype bfloat16 --dtype float32
+    python -m benchmarks.bottleneck --crossover      # for the constant in dvae/bottlenecks/fused.py
+"""
+
+import argparse
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from vector_quantize_pytorch import VectorQuantize
+
+from benchmarks.bottleneck_plot import draw
+from benchmarks.layer import peak_bytes, seconds
+from benchmarks.measure import RESULTS, ratio, spread, write_csv
+from dvae.bottlenecks import ProjectedCodebook, Upkeep
+from dvae.estimators import GumbelSoftmax
+from dvae.functional import categorical_kl
+from dvae.kernels import draw_seed, gumbel_codebook
+
+__all__ = ["main"]
+
+CODES = (512, 2048, 8192, 32768, 131_072)
+DIM = 64  # of features and of vectors
+TAU = 0.7
+# Rows of each device, and the largest matrix of logits that others are asked to hold.
+ROWS = {"cpu": (256, 4096), "cuda": (4096, 32_768)}
+LARGEST = {"cpu": 2**25, "cuda": 2**32}
+# Numbers of a block of the products alone: near a CPU's cache, or worth a GPU's launches.
+BLOCK = {"cpu": 2**17, "cuda": 2**26}
+MIB = 2**20
+
+Step = Callable[[], None]
+
+
+class Problem:
+    """Features, parameters and upstream gradients of one size."""
+
+    def __init__(self, rows: int, codes: int, device: torch.device, dtype: torch.dtype) -> None:
+        def made(*shape: int, scale: float = 1.0) -> Tensor:
+            return (scale * torch.randn(shape, device=device)).to(dtype)
+
+        self.h = made(rows, DIM).requires_grad_()
+        self.weight = made(codes, DIM, scale=DIM**-0.5).requires_grad_()
+        self.bias = made(codes).requires_grad_()
+        self.codebook = made(codes, DIM).requires_grad_()
+        self.of_code = made(rows, DIM)
+        self.of_kl = torch.ones(rows, device=device)
+        self.log_prior = torch.full((codes,), -math.log(codes), device=device)
+
+    def logits(self) -> Tensor:
+        """Return the matrix of logits."""
+        return F.linear(self.h, self.weight, self.bias)
+
+    def back(self, code: Tensor, kl: Tensor) -> None:
+        """Pass gradients back to all leaves, and forget them."""
+        leaves = (self.h, self.weight, self.bias, self.codebook)
+        torch.autograd.grad([code, kl], leaves, [self.of_code, self.of_kl.to(kl.dtype)])
+
+
+def fused(problem: Problem) -> Step:
+    """Build a step of the fused layer."""
+    p = problem
+    tau = torch.tensor(TAU, device=p.h.device)
+
+    def step() -> None:
+        seed = draw_seed(device=p.h.device)
+        code, _, kl = gumbel_codebook(p.h, p.weight, p.bias, p.codebook, tau, seed)
+        p.back(code, kl)
+
+    return step
+
+
+def plain(problem: Problem) -> Step:
+    """Build a step of the estimator on a matrix of logits."""
+    estimator = GumbelSoftmax(TAU).to(problem.h.device)
+
+    def step() -> None:
+        logits = problem.logits()
+        code = estimator.sample(logits).code @ problem.codebook
+        problem.back(code, categorical_kl(logits.float(), problem.log_prior))
+
+    return step
+
+
+def eager(problem: Problem) -> Step:
+    """Build a step of what tutorials write."""
+
+    def step() -> None:
+        logits = problem.logits()
+        soft = F.gumbel_softmax(logits, tau=TAU, dim=-1)
+        code = torch.einsum("nk,kd->nd", soft, problem.codebook)
+        q = F.softmax(logits, -1)
+        kl = (q * (torch.log(q + 1e-10) - problem.log_prior[0].to(q.dtype))).sum(-1)
+        problem.back(code, kl)
+
+    return step
+
+
+def vector_quantize(problem: Problem) -> Step:
+    """Build a training step of a vector quantizer with moving averages."""
+    codes = len(problem.weight)
+    layer: nn.Module = VectorQuantize(dim=DIM, codebook_size=codes).to(problem.h.device).train()
+    h, grad = problem.h.unsqueeze(0), problem.of_code.unsqueeze(0)
+
+    def step() -> None:
+        code, _, loss = layer(h)
+        torch.autograd.grad([code, loss.sum()], problem.h, [grad.to(code.dtype), None])
+
+    return step
+
+
+def products(problem: Problem) -> Step:
+    """Build the products alone, in blocks, so that no matrix of logits is written to memory."""
+    p = problem
+    rows = min(len(p.h), 512)
+    codes = BLOCK[p.h.device.type] // rows
+
+    @torch.no_grad()
+    def step() -> None:
+        of_weight, of_codebook = torch.zeros_like(p.weight), torch.zeros_like(p.codebook)
+        books = [x.split(codes) for x in (p.weight, p.codebook, of_weight, of_codebook)]
+        for h, grad in zip(p.h.split(rows), p.of_code.split(rows), strict=True):
+            code, of_h = torch.zeros_like(grad), torch.zeros_like(h)
+            for weight, codebook, of_w, of_e in zip(*books, strict=True):
+                code.addmm_(h @ weight.t(), codebook)
+                of_e.addmm_((h @ weight.t()).t(), grad)
+                of_logits = grad @ codebook.t()
+                of_h.addmm_(of_logits, weight)
+                of_w.addmm_(of_logits.t(), h)
+
+    return step
+
+
+WAYS: dict[str, Callable[[Problem], Step]] = {
+    "fused": fused,
+    "plain": plain,
+    "eager": eager,
+    "VectorQuantize": vector_quantize,
+    "products": products,
+}
+
+
+def compare(
+    rows: int, codes: int, rounds: int, device: torch.device, dtype: torch.dtype
+) -> list[dict[str, object]]:
+    """Time all ways of one size in turn and measure the memory of each."""
+    torch.manual_seed(0)
+    problem = Problem(rows, codes, device, dtype)
+    steps: dict[str, Step] = {}
+    for name, build in WAYS.items():
+        try:
+            step = build(problem)
+            for _ in range(2):
+                step()
+            steps[name] = step
+        except torch.OutOfMemoryError:
+            print(f"{name} runs out of memory at {rows} rows, {codes} codes", flush=True)
+    peaks = {name: peak_bytes(step, problem.h, device) for name, step in steps.items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            times[name].append(seconds(step, device))
+    result: list[dict[str, object]] = []
+    for name, column in times.items():
+        median, low, high = ratio(column, times["fused"])
+        result.append(
+            {
+                "rows": rows,
+                "codes": codes,
+                "dim": DIM,
+                "dtype": str(dtype).removeprefix("torch."),
+                "way": name,
+                "ms": round(1e3 * spread(column)[0], 2),
+                "over_fused_median": round(median, 2),
+                "over_fused_p20": round(low, 2),
+                "over_fused_p80": round(high, 2),
+                "peak_mib": round(peaks[name] / MIB, 1),
+                "rounds": rounds,
+            }
+        )
+        print("  ".join(f"{value!s:>14}" for value in result[-1].values()), flush=True)
+    return result
+
+
+def crossover(rounds: int) -> None:
+    """Compare both paths of the bottleneck around the size where it changes over, on a CPU."""
+    for features, dim in ((64, 64), (256, 128)):
+        for power in range(19, 25):
+            for codes in (128, 512, 2048, 8192):
+                rows = 2**power // codes // 64 * 64
+                if not rows:
+                    continue
+                steps = [
+                    bottleneck_step(k, rows, codes, features, dim) for k in ("plain", "blocked")
+                ]
+                for step in steps * 2:
+                    step()
+                device = torch.device("cpu")
+                times = [[seconds(step, device) for step in steps] for _ in range(rounds)]
+                median, low, high = spread([a / b for a, b in times])
+                print(
+                    f"C={features:4} D={dim:4} N={rows:6} K={codes:5} N*K=2^{power}: "
+                    f"plain / blocked {median:.2f} ({low:.2f} to {high:.2f})",
+                    flush=True,
+                )
+
+
+def bottleneck_step(kernel: str, rows: int, codes: int, features: int, dim: int) -> Step:
+    """Build a training step of the bottleneck on a grid of 8x8, its usage counts with it."""
+    bottleneck = ProjectedCodebook(
+        codes,
+        dim,
+        features,
+        GumbelSoftmax(TAU),
+        upkeep=Upkeep(kmeans=0),
+        kernel=kernel,  # type: ignore[arg-type]
+    ).train()
+    grid = torch.randn(rows // 64, features, 8, 8, requires_grad=True)
+
+    def step() -> None:
+        out = bottleneck.expectation(lambda code: code.flatten(2).square().sum(-1), grid)
+        (out.value - out.kl).mean().backward()
+
+    return step
+
+
+def main() -> None:
+    """Run the comparison, print it, write it down and draw it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch on CPU")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds of each size")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--dtype", action="append", choices=["float32", "bfloat16"])
+    parser.add_argument("--largest", type=int, help="rows times codes, at most")
+    parser.add_argument("--crossover", action="store_true", help="of the bottleneck's two paths")
+    parser.add_argument("--dry", action="store_true", help="write no files")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.crossover:
+        return crossover(args.rounds)
+    device = torch.device(args.device)
+    largest = args.largest or LARGEST[args.device]
+    found = []
+    for dtype in args.dtype or ["float32"]:
+        for rows in ROWS[args.device]:
+            for codes in CODES:
+                if rows * codes <= largest:
+                    found += compare(rows, codes, args.rounds, device, getattr(torch, dtype))
+    if not args.dry:
+        print(f"wrote {write_csv('bottleneck', found)}")
+        draw(found, RESULTS / "bottleneck.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""When a code book draws through `dvae.kernels` and when through matrices of logits."""
+
+import logging
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+from torch import Generator, Tensor
+
+from dvae.estimators.base import Estimator, check_top
+from dvae.estimators.gumbel_softmax import GumbelSoftmax
+from dvae.estimators.straight_through import StraightThrough
+from dvae.kernels import Backend, Book, Relaxation, Sweep, draw_seed, sweep, triton_refusal
+
+__all__ = ["Kernel", "KernelChoice", "fused_draw"]
+
+log = logging.getLogger("dvae")
+
+Kernel = Literal["auto", "plain", "blocked", "triton"]
+
+# Numbers in the matrix of logits (32 MiB) from which the blocked version is faster on a CPU:
+# a step took 1.2 to 2.0 times as long with matrices at 2^23, for K of 128 to 8,192 and (C, D) of
+# (64, 64) and (256, 128); 0.9 to 1.4 times at 2^22. Medians of 9 pairs by
+# `python -m benchmarks.bottleneck --crossover`: torch 2.15, one thread of a Xeon shared with other
+# work, 2026-11-24. Memory is a reason besides: some six such matrices are not there.
+_CROSSOVER = 2**23
+
+
+class KernelChoice:
+    """Which version a code book uses, said once for each that it comes to.
+
+    Args:
+        kernel: What was asked for.
+        estimator: How the gradient crosses the draw.
+
+    Raises:
+        ValueError: There is no such version, or not for this estimator, or not installed.
+    """
+
+    def __init__(self, kernel: Kernel, estimator: Estimator) -> None:
+        if kernel not in get_args(Kernel):
+            raise ValueError(f"kernel must be one of {', '.join(get_args(Kernel))}; got {kernel!r}")
+        # Not their subclasses, which draw in another way.
+        self.supported = type(estimator) in (GumbelSoftmax, StraightThrough)
+        if kernel in ("blocked", "triton") and not self.supported:
+            raise ValueError(
+                f"kernel={kernel!r} needs the estimator GumbelSoftmax or StraightThrough; got "
+                f"{type(estimator).__name__} (allowed with it: auto, plain)"
+            )
+        if kernel == "triton" and find_spec("triton") is None:
+            raise ValueError(
+                "kernel='triton' needs the package triton, which is not installed; allowed are "
+                "auto, plain, blocked"
+            )
+        self.kernel = kernel
+        self._said: set[str] = set()
+
+    def __call__(self, rows: Tensor, num_codes: int, code_dim: int) -> Backend | None:
+        """Choose for features, by device and size.
+
+        Args:
+            rows: ``(N, in_features)``.
+            num_codes: K.
+            code_dim: D.
+
+        Returns:
+            The version, or ``None`` for the matrices of logits.
+        """
+        chosen = self._choose(rows, num_codes, code_dim)
+        name = chosen or "plain"
+        if name not in self._said:
+            self._said.add(name)
+            log.info(
+                "code book: kernel %s (%s) for %d positions of %d codes on %s",
+                *(name, self.kernel, len(rows), num_codes, rows.device.type),
+            )
+        return chosen
+
+    def _choose(self, rows: Tensor, num_codes: int, code_dim: int) -> Backend | None:
+        if self.kernel == "plain" or not self.supported:
+            return None
+        if self.kernel != "auto":
+            return self.kernel
+        if rows.device.type == "cuda":
+            refused = triton_refusal(rows.device, rows.shape[1], code_dim, rows.dtype)
+            return "blocked" if refused else "triton"
+        return "blocked" if len(rows) * num_codes >= _CROSSOVER else None
+
+
+def fused_draw(
+    rows: Tensor,
+    book: Book,
+    estimator: Estimator,
+    backend: Backend,
+    generator: Generator | None = None,
+) -> Sweep:
+    """Draw vectors with the gradient of an estimator, as its layer on the logits would.
+
+    Args:
+        rows: Features ``(N, in_features)``.
+        book: The code book.
+        estimator: `GumbelSoftmax` or `StraightThrough`.
+        backend: The version.
+        generator: Where the seed of the noise comes from; the global one by default.
+
+    Raises:
+        ValueError: A row of logits without a finite maximum (on CPU).
+    """
+    noisy = isinstance(estimator, GumbelSoftmax)
+    tau = estimator.tau
+    assert isinstance(tau, Tensor)
+    hard = estimator.hard if isinstance(estimator, GumbelSoftmax) else True
+    seed = draw_seed(generator, rows.device)
+    found: Sweep = sweep(rows, book, Relaxation(tau, hard, noisy), seed, backend)
+    # NaN and +inf among the logits are NaN here.
+    check_top(found.kl)
+    return found

@@ -1,0 +1,24 @@
+"""Fused versions of what `dvae.functional` defines: the same results in less memory."""
+
+from dvae.kernels.codebook import (
+    Backend,
+    gumbel_codebook,
+    straight_through_codebook,
+    sweep,
+    triton_refusal,
+)
+from dvae.kernels.noise import draw_seed, gumbel_noise
+from dvae.kernels.sweep import Book, Relaxation, Sweep
+
+__all__ = [
+    "Backend",
+    "Book",
+    "Relaxation",
+    "Sweep",
+    "draw_seed",
+    "gumbel_codebook",
+    "gumbel_noise",
+    "straight_through_codebook",
+    "sweep",
+    "triton_refusal",
+]

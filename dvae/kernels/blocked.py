@@ -1,0 +1,261 @@
+"""The fused code book block by block in torch's own operations, on any device.
+
+A block of rows meets the blocks of codes one after the other, with a running softmax, and the
+backward pass computes logits and noise again. Beyond inputs and results it holds a few blocks.
+
+References:
+    T. Dao, D. Fu, S. Ermon, A. Rudra, C. Re, 2022, arXiv 2205.14135 (the same for attention).
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from dvae.kernels.noise import gumbel_block, row_keys
+from dvae.kernels.sweep import Book, Relaxation, Sweep
+
+__all__ = ["blocked_sweep"]
+
+# Rows of a block, and numbers in a block: on a CPU its few matrices stay near a level-2 cache
+# of two megabytes; a GPU wants launches that are worth their time.
+_ROWS = 512
+_NUMBERS = {"cpu": 2**17}
+_NUMBERS_ELSEWHERE = 2**23
+# Lower than any logit, and finite: the difference of two of them is a number.
+_LOWEST = -1e30
+
+
+def blocked_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor) -> Sweep:
+    """Do the sweep in memory of N D numbers, in float32 (float64 for float64).
+
+    Args:
+        h: Features ``(N, C)``.
+        book: The code book.
+        relaxation: The softmax that the gradient goes through.
+        seed: Of the noise, ``()``.
+
+    Returns:
+        What `gumbel_codebook` and `straight_through_codebook` return.
+    """
+    tensors = (book.weight, book.bias, book.codebook, book.log_prior)
+    return Sweep(*_BlockedSweep.apply(h, *tensors, relaxation, seed))
+
+
+class _BlockedSweep(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        h: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        codebook: Tensor,
+        log_prior: Tensor | None,
+        relaxation: Relaxation,
+        seed: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        blocks = _Blocks(h, Book(weight, bias, codebook, log_prior), relaxation, seed)
+        n, dim = len(h), codebook.shape[1]
+        new = blocks.numbers
+        mixture, kl = new(n, dim), new(n)
+        total, relaxed_total = new(n), new(n)
+        index, mode = torch.empty(2, n, dtype=torch.int64, device=h.device)
+        mixed = not relaxation.hard or any(ctx.needs_input_grad)
+        for rows in blocks.rows():
+            state = _Running(blocks, rows, mixed)
+            for codes in blocks.codes():
+                state.take(codes)
+            mixture[rows], index[rows], mode[rows] = state.mixture(), state.index, state.mode
+            kl[rows], total[rows], relaxed_total[rows] = state.results()
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(index, mode)
+        ctx.relaxation = relaxation
+        ctx.save_for_backward(
+            *(h, weight, bias, codebook, log_prior, seed),
+            *(mixture, index, kl, total, relaxed_total),
+        )
+        code = codebook[index] if relaxation.hard else mixture.to(h.dtype)
+        return code, index, kl, mode
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        h, weight, bias, codebook, log_prior, seed, *saved = ctx.saved_tensors
+        blocks = _Blocks(h, Book(weight, bias, codebook, log_prior), ctx.relaxation, seed)
+        with torch.autocast(h.device.type, enabled=False):
+            found = _gradients(blocks, saved, grads[0], grads[2], ctx.needs_input_grad)
+        inputs = (h, weight, bias, codebook, log_prior)
+        cast = [g if g is None else g.to(x.dtype) for g, x in zip(found, inputs, strict=True)]
+        return (*cast, None, None)
+
+
+class _Blocks:
+    """The inputs, cut into blocks and lifted to the dtype of the computation."""
+
+    def __init__(self, h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor) -> None:
+        self.h, self.book = h, book
+        self.noisy, self.hard = relaxation.noisy, relaxation.hard
+        self.dtype = torch.float64 if h.dtype == torch.float64 else torch.float32
+        self.inverse_tau = relaxation.tau.to(h.device, self.dtype).reciprocal()
+        self.num_codes = len(book.weight)
+        self.log_num_codes = math.log(self.num_codes)
+        self.keys = row_keys(seed, torch.arange(len(h), device=h.device))
+        self.columns = torch.arange(self.num_codes, dtype=torch.int32, device=h.device)
+        self.bias = None if book.bias is None else book.bias.to(self.dtype).clamp_min(_LOWEST)
+        size = _NUMBERS.get(h.device.type, _NUMBERS_ELSEWHERE)
+        self.height = max(1, min(len(h), _ROWS))
+        self.width = max(1, size // self.height)
+
+    def numbers(self, *shape: int) -> Tensor:
+        """Return an empty tensor."""
+        return torch.empty(shape, dtype=self.dtype, device=self.h.device)
+
+    def lift(self, x: Tensor) -> Tensor:
+        """Cast to the dtype of the computation."""
+        return x.to(self.dtype)
+
+    def rows(self) -> Iterator[slice]:
+        """Cut the rows."""
+        for start in range(0, len(self.h), self.height):
+            yield slice(start, min(start + self.height, len(self.h)))
+
+    def codes(self) -> Iterator[slice]:
+        """Cut the codes."""
+        for start in range(0, self.num_codes, self.width):
+            yield slice(start, min(start + self.width, self.num_codes))
+
+    def logits(self, h: Tensor, codes: slice) -> Tensor:
+        """Compute the logits of lifted features ``(n, C)``: ``(n, k)``."""
+        weight = self.lift(self.book.weight[codes]).t()
+        return h @ weight if self.bias is None else torch.addmm(self.bias[codes], h, weight)
+
+    def scores(self, logits: Tensor, rows: slice, codes: slice) -> Tensor:
+        """Add the noise to logits ``(n, k)``."""
+        noise = gumbel_block(self.keys[:, rows], self.columns[codes])
+        return self.lift(noise).add_(logits)
+
+    def log_ratio(self, log_q: Tensor, codes: slice) -> Tensor:
+        """Subtract the prior's log-probabilities where there is one given; in place."""
+        prior = self.book.log_prior
+        return log_q if prior is None else log_q.sub_(self.lift(prior[codes]))
+
+
+class _Running:
+    """The sums and maxima of a block of rows over the codes met so far."""
+
+    def __init__(self, blocks: _Blocks, rows: slice, mixed: bool) -> None:
+        self.blocks, self.rows, self.mixed = blocks, rows, mixed
+        self.h = blocks.lift(blocks.h[rows])
+        n, dim = len(self.h), blocks.book.codebook.shape[1]
+        self.top, self.best, self.peak = (blocks.numbers(n).fill_(_LOWEST) for _ in range(3))
+        # Sums of exp(logit - top), of that times the log-ratio, of exp((x - peak) / tau).
+        self.sum, self.moment, self.weight = (blocks.numbers(n).zero_() for _ in range(3))
+        self.mixed_sum = blocks.numbers(n, dim).zero_()
+        self.index, self.mode = torch.zeros(2, n, dtype=torch.int64, device=self.h.device)
+
+    def take(self, codes: slice) -> None:
+        """Take in a block of codes."""
+        logits = self.blocks.logits(self.h, codes)
+        scores = self.blocks.scores(logits, self.rows, codes)
+        top, mode = logits.max(-1)
+        best, index = scores.max(-1)
+        self.mode = torch.where(top > self.top, mode + codes.start, self.mode)
+        self.index = torch.where(best > self.best, index + codes.start, self.index)
+        self.best = torch.maximum(best, self.best)
+        if self.mixed:
+            noisy = self.blocks.noisy
+            self._relax(scores if noisy else logits.clone(), best if noisy else top, codes)
+        self._diverge(logits, top, codes)
+
+    def _relax(self, x: Tensor, top: Tensor, codes: slice) -> None:
+        """Add to the relaxed softmax; overwrites x."""
+        peak = torch.maximum(self.peak, top)
+        decay = ((self.peak - peak) * self.blocks.inverse_tau).exp_()
+        weights = x.sub_(peak.unsqueeze(1)).mul_(self.blocks.inverse_tau).exp_()
+        self.weight = self.weight.mul_(decay).add_(weights.sum(-1))
+        codebook = self.blocks.lift(self.blocks.book.codebook[codes])
+        self.mixed_sum.mul_(decay.unsqueeze(1)).addmm_(weights, codebook)
+        self.peak = peak
+
+    def _diverge(self, logits: Tensor, top: Tensor, codes: slice) -> None:
+        """Add to the KL; overwrites the logits."""
+        top = torch.maximum(self.top, top)
+        fall = self.top - top
+        decay = fall.exp()
+        self.moment.add_(fall.mul_(self.sum)).mul_(decay)
+        shifted = logits.sub_(top.unsqueeze(1))
+        q = shifted.exp()
+        self.sum.mul_(decay).add_(q.sum(-1))
+        self.moment.add_(q.mul_(self.blocks.log_ratio(shifted, codes)).sum(-1))
+        self.top = top
+
+    def mixture(self) -> Tensor:
+        """Return the mixture of vectors, ``(n, D)``; zeros where none was asked for."""
+        return self.mixed_sum / self.weight.unsqueeze(1) if self.mixed else self.mixed_sum
+
+    def results(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the KL and the logarithms of both softmaxes' sums, each ``(n,)``."""
+        log_sum = self.sum.log()
+        kl = self.moment / self.sum - log_sum
+        if self.blocks.book.log_prior is None:
+            kl += self.blocks.log_num_codes
+        relaxed = self.peak * self.blocks.inverse_tau + self.weight.log()
+        return kl, self.top + log_sum, relaxed
+
+
+def _gradients(
+    blocks: _Blocks,
+    saved: list[Tensor],
+    grad_code: Tensor | None,
+    grad_kl: Tensor | None,
+    needed: tuple[bool, ...],
+) -> list[Tensor | None]:
+    """Sweep over the codes again: gradients of features, weight, bias, code book and log-prior."""
+    mixture, index, kl, total, relaxed_total = saved
+    book = blocks.book
+    inputs = (blocks.h, book.weight, book.bias, book.codebook, book.log_prior)
+    found = [
+        None if x is None or not need else blocks.numbers(*x.shape).zero_()
+        for x, need in zip(inputs, needed[:5], strict=True)
+    ]
+    of_h, of_weight, of_bias, of_codebook, of_prior = found
+    if blocks.hard and grad_code is not None and of_codebook is not None:
+        of_codebook.index_add_(0, index, blocks.lift(grad_code))
+        of_codebook = None
+    if book.log_prior is None:
+        kl = kl - blocks.log_num_codes
+    for rows in blocks.rows():
+        h = blocks.lift(blocks.h[rows])
+        if grad_code is not None:
+            grad = blocks.lift(grad_code[rows])
+            scaled = grad * blocks.inverse_tau
+            mean = (scaled * mixture[rows]).sum(-1, keepdim=True)
+        for codes in blocks.codes():
+            logits = blocks.logits(h, codes)
+            of_logits = None
+            if grad_code is not None:
+                x = blocks.scores(logits, rows, codes) if blocks.noisy else logits.clone()
+                s = x.mul_(blocks.inverse_tau).sub_(relaxed_total[rows].unsqueeze(1)).exp_()
+                if of_codebook is not None:
+                    of_codebook[codes].addmm_(s.t(), grad)
+                of_logits = torch.addmm(-mean, scaled, blocks.lift(book.codebook[codes]).t())
+                of_logits.mul_(s)
+            if grad_kl is not None:
+                log_q = logits.sub_(total[rows].unsqueeze(1))
+                q = log_q.exp().mul_(blocks.lift(grad_kl[rows]).unsqueeze(1))
+                if of_prior is not None:
+                    of_prior[codes].sub_(q.sum(0))
+                of_kl = blocks.log_ratio(log_q, codes).sub_(kl[rows].unsqueeze(1)).mul_(q)
+                of_logits = of_kl if of_logits is None else of_logits.add_(of_kl)
+            if of_logits is None:
+                continue
+            if of_h is not None:
+                of_h[rows].addmm_(of_logits, blocks.lift(book.weight[codes]))
+            if of_weight is not None:
+                of_weight[codes].addmm_(of_logits.t(), h)
+            if of_bias is not None:
+                of_bias[codes].add_(of_logits.sum(0))
+    return found

@@ -1,0 +1,202 @@
+r"""A draw from a code book without its N x K matrices: the layer that `dvae.kernels` is about."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from dvae.kernels.blocked import blocked_sweep
+from dvae.kernels.reference import reference_sweep
+from dvae.kernels.sweep import Book, Relaxation, Sweep
+
+__all__ = ["Backend", "gumbel_codebook", "straight_through_codebook", "sweep", "triton_refusal"]
+
+Backend = Literal["auto", "reference", "blocked", "triton"]
+
+
+def gumbel_codebook(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    codebook: Tensor,
+    tau: Tensor | float,
+    seed: Tensor | int,
+    hard: bool = False,
+    log_prior: Tensor | None = None,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Draw vectors of a code book by Gumbel-softmax, and compute the KL of what they come from.
+
+    .. math:: \mathrm{softmax}((h W^\top + b + G) / \tau) \, E
+
+    is attention with noise on its scores, and is computed as attention is: block by block over the
+    K codes with a running softmax. The noise is a function of the seed, the row and the column
+    (`dvae.kernels.gumbel_noise`), so the backward pass draws it again; it is float32, and finite,
+    for all dtypes. Memory is O(N D + K D), not O(N K). The gradients are first derivatives only.
+
+    Args:
+        h: Features ``(N, C)`` in float64, float32, bfloat16 or float16.
+        weight: W, ``(K, C)``.
+        bias: b, ``(K,)``, or ``None``; ``-inf`` forbids a code.
+        codebook: E, ``(K, D)``.
+        tau: Temperature, above 0; no gradient goes to it.
+        seed: A 64-bit integer, or a tensor of one, ``()``, by `dvae.kernels.draw_seed`.
+        hard: Whether the vector drawn goes forward: then the gradient of h, W and b is that of
+            the mixture (straight-through), and that of E the one of the vector drawn.
+        log_prior: Normalised log-probabilities of the prior, ``(K,)``, finite; uniform by default.
+        backend: ``reference`` is plain torch with all matrices, ``blocked`` works on any device,
+            ``triton`` needs CUDA; ``auto`` takes Triton where it can, else ``blocked``.
+
+    Returns:
+        The code ``(N, D)`` in the dtype of h; the index drawn, 64-bit integers ``(N,)``, an exact
+        draw from the categorical at any temperature; and the exact KL of the categorical (not of
+        the relaxed density) to the prior, nats per row, ``(N,)``, at least in float32.
+
+    Raises:
+        ValueError: Shapes or dtypes that do not go together, an unknown backend, or one that is
+            not available for these tensors.
+
+    References:
+        E. Jang, S. Gu, B. Poole, 2017, arXiv 1611.01144; T. Dao, D. Fu, S. Ermon, A. Rudra,
+        C. Re, 2022, arXiv 2205.14135.
+
+    Example:
+        >>> import torch
+        >>> h, weight, codebook = torch.ones(5, 3), torch.randn(9, 3), torch.randn(9, 4)
+        >>> code, index, kl = gumbel_codebook(h, weight, None, codebook, tau=0.5, seed=1)
+        >>> code.shape, index.shape, kl.shape
+        (torch.Size([5, 4]), torch.Size([5]), torch.Size([5]))
+    """
+    relaxation = Relaxation(torch.as_tensor(tau), hard)
+    found = sweep(h, Book(weight, bias, codebook, log_prior), relaxation, seed, backend)
+    return found.code, found.index, found.kl
+
+
+def straight_through_codebook(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    codebook: Tensor,
+    tau: Tensor | float,
+    seed: Tensor | int,
+    log_prior: Tensor | None = None,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Draw vectors of a code book; their gradient goes through the softmax without the noise.
+
+    Forward :math:`E_i` with i drawn from :math:`\mathrm{softmax}(h W^\top + b)`; backward, for h, W
+    and b the gradient of :math:`\mathrm{softmax}((h W^\top + b) / \tau) E`, for E that of the
+    vector drawn.
+
+    Args:
+        h: Features ``(N, C)``.
+        weight: W, ``(K, C)``.
+        bias: b, ``(K,)``, or ``None``.
+        codebook: E, ``(K, D)``.
+        tau: Temperature of the backward softmax, above 0.
+        seed: Of the noise.
+        log_prior: Normalised log-probabilities of the prior, ``(K,)``; uniform by default.
+        backend: See `gumbel_codebook`.
+
+    Returns:
+        Code, index and KL; see `gumbel_codebook`.
+
+    Raises:
+        ValueError: See `gumbel_codebook`.
+
+    References:
+        Y. Bengio, N. Leonard, A. Courville, 2013, arXiv 1308.3432.
+    """
+    relaxation = Relaxation(torch.as_tensor(tau), hard=True, noisy=False)
+    found = sweep(h, Book(weight, bias, codebook, log_prior), relaxation, seed, backend)
+    return found.code, found.index, found.kl
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def sweep(
+    h: Tensor,
+    book: Book,
+    relaxation: Relaxation,
+    seed: Tensor | int,
+    backend: Backend = "auto",
+) -> Sweep:
+    """Do what `gumbel_codebook` does, and find each row's most probable code besides.
+
+    It is not compiled: it is a loop over blocks, or a kernel, as it is.
+
+    Args:
+        h: Features ``(N, C)``.
+        book: The code book.
+        relaxation: The softmax that the gradient goes through.
+        seed: Of the noise, ``()``.
+        backend: See `gumbel_codebook`.
+
+    Raises:
+        ValueError: See `gumbel_codebook`.
+    """
+    _check(h, book, relaxation)
+    run = _pick(backend, h, book)
+    seed = torch.as_tensor(seed, dtype=torch.int64).to(h.device, non_blocking=True)
+    # Not under autocast: logits of a large code book need the digits of float32.
+    with torch.autocast(h.device.type, enabled=False):
+        return run(h, book, relaxation, seed)
+
+
+def triton_refusal(device: torch.device, features: int, dim: int, dtype: torch.dtype) -> str:
+    """Say why the Triton version cannot run, or nothing where it can.
+
+    Args:
+        device: Of the features.
+        features: C.
+        dim: D.
+        dtype: Of the features.
+    """
+    if find_spec("triton") is None:
+        return "the package triton is not installed"
+    from dvae.kernels.triton_sweep import refusal
+
+    return refusal(device, features, dim, dtype)
+
+
+def _pick(backend: Backend, h: Tensor, book: Book) -> Callable[..., Sweep]:
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}; got {backend!r}")
+    if backend == "reference":
+        return reference_sweep
+    if backend == "blocked" or (backend == "auto" and h.device.type != "cuda"):
+        return blocked_sweep
+    reason = triton_refusal(h.device, h.shape[1], book.codebook.shape[1], h.dtype)
+    if not reason:
+        from dvae.kernels.triton_sweep import triton_sweep
+
+        return triton_sweep
+    if backend == "triton":
+        raise ValueError(f"backend='triton' cannot run here: {reason}; allowed is 'blocked'")
+    return blocked_sweep
+
+
+def _check(h: Tensor, book: Book, relaxation: Relaxation) -> None:
+    if h.dim() != 2 or not h.is_floating_point():
+        raise ValueError(
+            f"h must be floating-point of shape (N, C); got {h.dtype} of shape {tuple(h.shape)}"
+        )
+    k = len(book.weight)
+    shapes = {
+        "weight": (book.weight, (k, h.shape[1])),
+        "bias": (book.bias, (k,)),
+        "codebook": (book.codebook, (k, book.codebook.shape[-1])),
+        "log_prior": (book.log_prior, (k,)),
+    }
+    for name, (x, shape) in shapes.items():
+        if x is None:
+            continue
+        if x.shape != shape:
+            raise ValueError(f"{name} must have the shape {shape}; got {tuple(x.shape)}")
+        if name != "log_prior" and x.dtype != h.dtype:
+            raise ValueError(f"{name} must have the dtype of h, {h.dtype}; got {x.dtype}")
+    tau = relaxation.tau
+    # A value on the device is not waited for.
+    if tau.dim() or (tau.device.type == "cpu" and not tau > 0):
+        raise ValueError(f"tau must be one number above 0; got {tau.tolist()}")

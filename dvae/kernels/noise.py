@@ -1,0 +1,134 @@
+r"""Gumbel noise that is a function of seed, row and column, so that it can be drawn again.
+
+A pass that goes block by block keeps no noise matrix: its backward pass computes the same numbers
+anew, whatever the blocks are. A row's two 32-bit keys are words of Philox 4x32-10, keyed by the
+seed and counting rows. A column's bits are a permutation of the 32-bit numbers, keyed by its row:
+the column is mixed by a hash, combined with the second key, and mixed again. All of it is integer
+arithmetic modulo :math:`2^{32}`, so a GPU and a CPU draw the same bits; as Gumbel noise they differ
+by the rounding of two logarithms.
+
+References:
+    J. Salmon et al., 2011, *Parallel random numbers: as easy as 1, 2, 3* (Philox); C. Wellons,
+    2018, *Prospecting for hash functions* (the constants of the hash, ``lowbias32``).
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Generator, Tensor
+
+__all__ = ["draw_seed", "gumbel_block", "gumbel_noise", "row_keys"]
+
+_WORD = 0xFFFFFFFF
+# Philox 4x32: multipliers and the steps of the key (Salmon et al. 2011, section 4.3).
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+# The two multipliers of lowbias32, as signed numbers.
+_HASH = (0x7FEB352D, 0x846CA68B - 2**32)
+# 2^64 over the golden ratio, as a signed number: the step of the seed from process to process.
+_RANK_STEP = 0x9E3779B97F4A7C15 - 2**64
+# The largest float32 below 1.
+_BELOW_ONE = 1.0 - 2.0**-24
+
+
+def draw_seed(generator: Generator | None = None, device: torch.device | str = "cpu") -> Tensor:
+    """Draw a seed for one call.
+
+    Every call moves the generator on, so steps have different noise, a resumed run has the same,
+    and nothing waits for the device. With the global generator a process adds its rank times an odd
+    number of 64 bits: processes that were seeded alike still draw different noise.
+
+    Args:
+        generator: Where the seed comes from; the global one by default.
+        device: Of the seed; that of the generator, where there is one.
+
+    Returns:
+        A 64-bit integer, ``()``.
+    """
+    seed = torch.randint(2**63 - 1, (), generator=generator, device=device)
+    if generator is None and dist.is_available() and dist.is_initialized():
+        seed += dist.get_rank() * _RANK_STEP % 2**63
+    return seed
+
+
+def row_keys(seed: int | Tensor, rows: Tensor) -> Tensor:
+    """Compute the keys of rows: two words of Philox 4x32-10.
+
+    Args:
+        seed: A 64-bit integer, or a tensor of one, ``()``: the key of Philox.
+        rows: Row numbers, 64-bit integers ``(N,)``: the counter.
+
+    Returns:
+        32-bit integers ``(2, N, 1)``.
+    """
+    key = [seed & _WORD, seed >> 32 & _WORD]
+    words = [rows & _WORD, rows >> 32 & _WORD, torch.zeros_like(rows), torch.zeros_like(rows)]
+    for _ in range(_ROUNDS):
+        # The product's 64 bits are right modulo 2^64, though its sign is not.
+        first, second = words[0] * _MULTIPLIERS[0], words[2] * _MULTIPLIERS[1]
+        words = [
+            (second >> 32 & _WORD) ^ words[1] ^ key[0],
+            second & _WORD,
+            (first >> 32 & _WORD) ^ words[3] ^ key[1],
+            first & _WORD,
+        ]
+        key = [(k + step) & _WORD for k, step in zip(key, _KEY_STEPS, strict=True)]
+    return torch.stack(words[:2]).to(torch.int32).unsqueeze(-1)
+
+
+def gumbel_block(keys: Tensor, columns: Tensor) -> Tensor:
+    """Compute the noise of a block.
+
+    Args:
+        keys: Of the rows, ``(2, n, 1)``, by `row_keys`.
+        columns: Column numbers, 32-bit integers ``(k,)``.
+
+    Returns:
+        Standard Gumbel noise ``(n, k)`` in float32, finite: within [-2.82, 22.19].
+    """
+    bits = columns ^ keys[0]
+    spare = torch.empty_like(bits)
+    _hash(bits, spare)
+    _hash(bits.bitwise_xor_(keys[1]), spare)
+    return _gumbel_from_bits(bits)
+
+
+def gumbel_noise(seed: int | Tensor, rows: int, columns: int) -> Tensor:
+    """Compute the whole noise matrix at once.
+
+    Args:
+        seed: A 64-bit integer, or a tensor of one, ``()``.
+        rows: N.
+        columns: K, at most 2^31.
+
+    Returns:
+        Standard Gumbel noise ``(N, K)`` in float32, on the device of the seed.
+    """
+    device = seed.device if isinstance(seed, Tensor) else None
+    keys = row_keys(seed, torch.arange(rows, device=device))
+    return gumbel_block(keys, torch.arange(columns, dtype=torch.int32, device=device))
+
+
+def _gumbel_from_bits(bits: Tensor) -> Tensor:
+    r"""Turn 31 random bits into :math:`-\log(-\log(1 - v))`, v uniform; overwrites the bits.
+
+    :math:`v = (i + \frac12) 2^{-31}`: small v, which give the large numbers that win an arg-max,
+    keep all their digits, so that ties are as rare as they should be among 100,000 codes.
+    """
+    uniform = bits.bitwise_and_(0x7FFFFFFF).float().add_(0.5).mul_(2.0**-31)
+    return uniform.clamp_max_(_BELOW_ONE).neg_().log1p_().neg_().log_().neg_()
+
+
+def _hash(x: Tensor, spare: Tensor) -> None:
+    """Mix 32-bit integers in place, every bit into every other."""
+    _fold(x, spare, 16)
+    x.mul_(_HASH[0])
+    _fold(x, spare, 15)
+    x.mul_(_HASH[1])
+    _fold(x, spare, 16)
+
+
+def _fold(x: Tensor, spare: Tensor, shift: int) -> None:
+    # The mask takes off the copies of the sign.
+    torch.bitwise_right_shift(x, shift, out=spare)
+    x.bitwise_xor_(spare.bitwise_and_((1 << (32 - shift)) - 1))

@@ -1,0 +1,45 @@
+"""The code book in plain torch, with all matrices there at once: what the others must equal."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dvae.functional import categorical_kl
+from dvae.kernels.noise import gumbel_noise
+from dvae.kernels.sweep import Book, Relaxation, Sweep
+
+__all__ = ["reference_sweep"]
+
+
+def reference_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor) -> Sweep:
+    """Do the sweep in memory of N K numbers, in the dtype of the features.
+
+    Args:
+        h: Features ``(N, C)``.
+        book: The code book.
+        relaxation: The softmax that the gradient goes through.
+        seed: Of the noise, ``()``.
+
+    Returns:
+        What `gumbel_codebook` and `straight_through_codebook` return.
+    """
+    codebook = book.codebook
+    logits = F.linear(h, book.weight, book.bias)
+    at_least_float = logits if logits.dtype == torch.float64 else logits.float()
+    scores = at_least_float + gumbel_noise(seed, *logits.shape)
+    index = scores.detach().argmax(-1)
+    relaxed = (scores if relaxation.noisy else at_least_float) / relaxation.tau
+    weights = relaxed.softmax(-1).to(h.dtype)
+    if relaxation.hard:
+        # The value and the code book's gradient are those of the vector drawn.
+        mixture = weights @ codebook.detach()
+        code = codebook[index] + (mixture - mixture.detach())
+    else:
+        code = weights @ codebook
+    log_prior = book.log_prior
+    if log_prior is None:
+        log_prior = at_least_float.new_full((len(codebook),), -math.log(len(codebook)))
+    kl = categorical_kl(at_least_float, log_prior.to(at_least_float.dtype))
+    return Sweep(code, index, kl, logits.detach().argmax(-1))

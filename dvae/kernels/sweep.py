@@ -1,0 +1,56 @@
+"""What the versions of the fused code book share: what a sweep over the codes takes and returns."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["Book", "Relaxation", "Sweep"]
+
+
+@dataclass(frozen=True)
+class Book:
+    """A code book with the projection that gives its logits; a dtype for all.
+
+    Attributes:
+        weight: W, ``(K, C)``.
+        bias: b, ``(K,)``; ``-inf`` forbids a code.
+        codebook: E, ``(K, D)``.
+        log_prior: Normalised log-probabilities of the prior, ``(K,)``; uniform by default.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    codebook: Tensor
+    log_prior: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    r"""The softmax that the gradient goes through, :math:`s = \mathrm{softmax}(x / \tau)`.
+
+    Attributes:
+        tau: Temperature, above 0, ``()``.
+        hard: Whether the vector drawn goes forward, and the mixture by s only backward.
+        noisy: Whether x are the logits with the noise of the draw, or the logits.
+    """
+
+    tau: Tensor
+    hard: bool
+    noisy: bool = True
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What one sweep over the codes finds for each row.
+
+    Attributes:
+        code: The mixture of vectors, or the vector drawn, ``(N, D)``.
+        index: The code drawn, 64-bit integers ``(N,)``.
+        kl: Exact KL of the categorical to the prior, nats, ``(N,)``, at least in float32.
+        mode: The most probable code, 64-bit integers ``(N,)``.
+    """
+
+    code: Tensor
+    index: Tensor
+    kl: Tensor
+    mode: Tensor

@@ -1,0 +1,134 @@
+"""Laws of the fused path of a code book: it is the plain one, value, gradient, KL and usage."""
+
+import logging
+
+import pytest
+import torch
+
+from dvae.bottlenecks import ProjectedCodebook, Upkeep, fused
+from dvae.estimators import DecoupledGumbelSoftmax, GumbelSoftmax, ReinMax, StraightThrough
+from dvae.kernels import gumbel_noise
+from tests.laws import assert_same_mean, fix
+
+SEED = 31
+ASLEEP = Upkeep(kmeans=0, revive_after=0)
+ESTIMATORS = [GumbelSoftmax(0.7), GumbelSoftmax(0.7, hard=True), StraightThrough(1.2)]
+
+
+def make(kernel, estimator, codes=37, learned=False, upkeep=ASLEEP):
+    torch.manual_seed(0)
+    bottleneck = ProjectedCodebook(codes, 3, 4, estimator, learned, upkeep, kernel)
+    with torch.no_grad():
+        bottleneck.prior_logits.copy_(torch.linspace(-1, 1, codes))
+    return bottleneck.train()
+
+
+def features_of(batch=3, height=2, width=5):
+    return torch.randn(batch, 4, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def f(code):
+    return code.flatten(2).cos().sum(-1) + code[:, :, 0, 0, 0] * code[:, :, 1, 0, 1]
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=["soft", "hard", "straight_through"])
+def test_with_the_same_noise_both_paths_are_the_same(monkeypatch, estimator, learned):
+    noise = gumbel_noise(SEED, 30, 37).view(3, 2, 5, 37)
+    where = "dvae.estimators.base" if isinstance(estimator, StraightThrough) else estimator
+    fix(monkeypatch, where, "gumbel_noise_like", noise)
+    monkeypatch.setattr(fused, "draw_seed", lambda *_: torch.tensor(SEED))
+    found = []
+    for kernel in ("plain", "blocked"):
+        bottleneck = make(kernel, estimator, learned=learned)
+        features = features_of().requires_grad_()
+        out = bottleneck.expectation(f, features)
+        wanted = [features, bottleneck.codebook, *bottleneck.projection.parameters()]
+        wanted += [bottleneck.prior_logits] if learned else []
+        loss = out.value.sum() + (out.kl * torch.tensor([1.0, 2.0, 3.0])).sum()
+        found.append((out.value, out.kl, out.loss, *torch.autograd.grad(loss, wanted)))
+    for plain, blocked in zip(*found, strict=True):
+        torch.testing.assert_close(blocked, plain, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=["soft", "hard", "straight_through"])
+def test_with_noise_of_their_own_both_paths_have_the_same_means(estimator):
+    values, gradients = [], []
+    for kernel in ("plain", "blocked"):
+        bottleneck = make(kernel, estimator, codes=5)
+        features = features_of(1, 1, 2).expand(4_000, -1, -1, -1).detach().requires_grad_()
+        out = bottleneck.expectation(lambda z: z.flatten(2).prod(-1).tanh(), features)
+        values.append(out.value)
+        gradients.append(torch.autograd.grad(out.value.sum(), features)[0].flatten(1))
+    assert_same_mean(*values)
+    assert_same_mean(*gradients)
+
+
+def test_start_revival_and_usage_are_the_same():
+    steps = []
+    for kernel in ("plain", "blocked"):
+        bottleneck = make(kernel, GumbelSoftmax(), upkeep=Upkeep(kmeans=2, revive_after=3))
+        seen = []
+        for step in range(8):
+            torch.manual_seed(step)  # the two draw different amounts of noise
+            bottleneck.expectation(f, features_of() + step)
+            seen += [bottleneck.idle.steps.clone(), bottleneck.codebook.detach().clone()]
+        steps.append(seen)
+    assert steps[0][0].sum() > 0
+    for plain, blocked in zip(*steps, strict=True):
+        assert torch.equal(plain, blocked)
+
+
+def test_evaluation_is_reproducible_and_changes_nothing():
+    bottleneck = make("blocked", GumbelSoftmax(), upkeep=Upkeep()).eval()
+    before = {name: x.clone() for name, x in bottleneck.state_dict().items()}
+    with torch.no_grad():
+        values = [
+            bottleneck.expectation(f, features_of(), torch.Generator().manual_seed(2)).value
+            for _ in range(2)
+        ]
+    assert torch.equal(*values)
+    assert all(torch.equal(x, before[name]) for name, x in bottleneck.state_dict().items())
+
+
+def test_auto_chooses_by_size_and_estimator_and_says_so_once(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "dvae")
+    monkeypatch.setattr(fused, "_CROSSOVER", 30 * 37)
+    for estimator, batch, said in (
+        (GumbelSoftmax(), 3, "kernel blocked (auto) for 30 positions of 37 codes on cpu"),
+        (GumbelSoftmax(), 2, "kernel plain (auto) for 20 positions of 37 codes on cpu"),
+        (ReinMax(), 3, "kernel plain (auto) for 30 positions of 37 codes on cpu"),
+    ):
+        caplog.clear()
+        bottleneck = make("auto", estimator)
+        for _ in range(2):
+            bottleneck.expectation(f, features_of(batch))
+        assert [record.getMessage() for record in caplog.records] == [f"code book: {said}"]
+
+
+def test_logits_that_are_no_categorical_are_refused():
+    features = features_of()
+    features[1, 2, 1, 3] = torch.nan
+    for kernel in ("plain", "blocked"):
+        with pytest.raises(ValueError, match="finite maximum in every row"):
+            make(kernel, GumbelSoftmax()).expectation(f, features)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "estimator", "message"),
+    [
+        ("fast", GumbelSoftmax(), "kernel must be one of auto, plain, blocked, triton; got 'fast'"),
+        ("blocked", ReinMax(), "kernel='blocked' needs the estimator .*; got ReinMax"),
+        ("triton", DecoupledGumbelSoftmax(), "kernel='triton' needs .* DecoupledGumbelSoftmax"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(kernel, estimator, message):
+    with pytest.raises(ValueError, match=message):
+        make(kernel, estimator)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_triton_without_a_gpu_is_refused():
+    pytest.importorskip("triton", reason="triton is not installed")
+    with pytest.raises(ValueError, match="needs a CUDA device and got cpu"):
+        make("triton", GumbelSoftmax()).expectation(f, features_of())

@@ -1,0 +1,71 @@
+"""One run of the fused code book with its gradients, and how far it may be from exact ones."""
+
+import torch
+
+from dvae.kernels import gumbel_codebook, straight_through_codebook
+
+NAMES = ("code", "index", "kl", "h", "weight", "bias", "codebook", "log_prior")
+KINDS = ("soft", "hard", "straight_through")
+SEED = 77
+# N, C, K, D: odd sizes, one row, one number a vector, fewer codes than a block and more.
+SHAPES = ((7, 5, 33, 6), (1, 3, 50, 1), (40, 16, 7, 17), (19, 33, 130, 20))
+
+
+def inputs(shape, dtype, bias=True, prior=True):
+    """Make leaf tensors, the same numbers whatever the dtype (rounded to bfloat16)."""
+    n, c, k, d = shape
+    generator = torch.Generator().manual_seed(n + k)
+    shapes = ((n, c), (k, c), (k,), (k, d), (k,))
+    made = [torch.randn(s, generator=generator).to(torch.bfloat16).double() for s in shapes]
+    made[4] = made[4].log_softmax(0).to(torch.bfloat16).double()
+    if not bias:
+        made[2] = None
+    if not prior:
+        made[4] = None
+    return [x if x is None else x.to(dtype).requires_grad_() for x in made]
+
+
+def run(backend, shape, dtype, kind="soft", tau=0.6, device="cpu", **given):
+    """Return values and gradients by name, in float64, with upstream gradients that are not 1."""
+    leaves = [x if x is None else x.to(device).detach() for x in inputs(shape, dtype, **given)]
+    leaves = [x if x is None else x.requires_grad_() for x in leaves]
+    h, weight, bias, codebook, log_prior = leaves
+    if kind == "straight_through":
+        call, extra = straight_through_codebook, {}
+    else:
+        call, extra = gumbel_codebook, {"hard": kind == "hard"}
+    code, index, kl = call(
+        h, weight, bias, codebook, tau, SEED, log_prior=log_prior, backend=backend, **extra
+    )
+    assert code.dtype == h.dtype and index.dtype == torch.int64
+    generator = torch.Generator().manual_seed(1)
+    of_code = torch.randn(code.shape, generator=generator).to(torch.bfloat16).to(device, dtype)
+    of_kl = torch.randn(kl.shape, generator=generator).to(torch.bfloat16).to(device, kl.dtype)
+    wanted = [x for x in leaves if x is not None]
+    grads = iter(torch.autograd.grad([code, kl], wanted, [of_code, of_kl]))
+    gradients = [None if x is None else next(grads) for x in leaves]
+    found = zip(NAMES, [code, index, kl, *gradients], strict=True)
+    return {name: x.detach().double().cpu() for name, x in found if x is not None}
+
+
+def assert_as_good_as_plain(backend, shape, dtype, kind, device="cpu", **given):
+    """Test that errors are at most twice those of plain torch in the same dtype."""
+    exact = run("reference", shape, torch.float64, kind, **given)
+    plain = run("reference", shape, dtype, kind, device=device, **given)
+    ours = run(backend, shape, dtype, kind, device=device, **given)
+    if dtype in (torch.float64, torch.float32):
+        assert torch.equal(ours["index"], exact["index"])
+    else:  # logits in half precision are others, and so are a few draws
+        assert (ours["index"] == exact["index"]).double().mean() > 0.8
+    same = bool(torch.equal(ours["index"], exact["index"]))
+    same = same and bool(torch.equal(plain["index"], exact["index"]))
+    for name in ours:
+        if kind != "soft" and not same and name in ("code", "codebook"):
+            continue
+        error = (ours[name] - exact[name]).norm()
+        # A score of 30 over the temperature has lost as many units in the last place of a softmax,
+        # whoever computes it, and sums of them cancel: by luck plain torch's error may be less.
+        lost = 30 if dtype in (torch.float64, torch.float32) else 1
+        rounding = lost * torch.finfo(dtype).eps * exact[name].norm().clamp_min(0.3)
+        allowed = max(2 * (plain[name] - exact[name]).norm(), rounding)
+        assert error <= allowed, f"{name}: {error:.2e} > {allowed:.2e} ({shape}, {dtype}, {kind})"
