@@ -3,6 +3,7 @@ import json
 import logging
 import math
 import struct
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,14 @@ from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from torch.utils.data import DataLoader
 
 from dvae.bottlenecks import FSQ, LFQ, VQ, DistanceCodebook, ProjectedCodebook, ResidualVQ, SimVQ
-from dvae.callbacks import LatentInspector, latent_codes, latent_images, linear_probe
+from dvae.callbacks import (
+    Curves,
+    LatentInspector,
+    Reconstructions,
+    latent_codes,
+    latent_images,
+    linear_probe,
+)
 from dvae.callbacks.latent_codes import read_codes
 from dvae.callbacks.latent_images import traversal
 from dvae.callbacks.latent_plots import plot_codebook, plot_counts, plot_use, principal_plane
@@ -184,6 +192,16 @@ def test_only_the_first_process_does_anything():
 
     trainer = SimpleNamespace(is_global_zero=False, current_epoch=1, max_epochs=2)
     LatentInspector(1).on_train_epoch_end(trainer, Nothing())
+
+
+def test_no_picture_waits_for_other_processes(tmp_path, monkeypatch):
+    def waits(trainer):
+        raise AssertionError("Trainer.log_dir is a broadcast")
+
+    monkeypatch.setattr(pl.Trainer, "log_dir", property(waits))
+    fit(tmp_path, "categorical", [LatentInspector(), Reconstructions(4), Curves()], max_epochs=1)
+    assert (tmp_path / "media" / "curves.png").is_file()
+    assert (tmp_path / "media" / "latent_usage").is_dir()
 
 
 # The numbers
@@ -373,15 +391,17 @@ def records_of(path):
 
 def test_an_offline_wandb_run_holds_table_and_pictures(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
     logger = WandbLogger(save_dir=tmp_path, offline=True, project="dvae")
     fit(tmp_path, "vq", [LatentInspector(rows=5)], logger, max_epochs=1)
     folder = tmp_path / "wandb" / "latest-run"
     logger.experiment.finish()
     wandb.teardown()  # which waits until all is written
     path = next(folder.resolve().glob("run-*.wandb"))
+    records = list(records_of(path))
     found = {
         item.key or "/".join(item.nested_key): json.loads(item.value_json)
-        for record in records_of(path)
+        for record in records
         for item in record.history.item
     }
     assert 0 <= found["val/probe_accuracy"] <= 1
@@ -392,12 +412,16 @@ def test_an_offline_wandb_run_holds_table_and_pictures(tmp_path, monkeypatch):
     entry = "media/latent_table"
     assert found[f"{entry}/_type"] == "table-file"
     assert (found[f"{entry}/nrows"], found[f"{entry}/ncols"]) == (5, 15)
-    table = json.loads((folder / "files" / found[f"{entry}/path"]).read_text())
+    # The table with its pictures is an artifact; the run has a preview of it without them.
+    (artifact,) = (r.artifact for r in records if r.WhichOneof("record_type") == "artifact")
+    files = {content.path: Path(content.local_path) for content in artifact.manifest.contents}
+    table = json.loads(files["media/latent_table.table.json"].read_text())
     columns = ["row", "image", "reconstruction", "label", "log_px_mode", "code"]
     assert table["columns"] == [*columns, *(f"z{place}" for place in range(9))]
-    for row in table["data"]:
-        assert row[1]["_type"] == "image-file"
-        assert (folder / "files" / row[1]["path"]).is_file()
+    for cell in (cell for row in table["data"] for cell in row[1:3]):
+        assert cell["_type"] == "image-file"
+        with Image.open(files[cell["path"]]) as picture:
+            assert picture.size == (6, 6)
 
 
 @pytest.mark.parametrize(
