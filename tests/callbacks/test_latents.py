@@ -3,6 +3,7 @@ import json
 import logging
 import math
 import struct
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -195,10 +196,12 @@ def test_only_the_first_process_does_anything():
 
 
 def test_no_picture_waits_for_other_processes(tmp_path, monkeypatch):
-    def waits(trainer):
-        raise AssertionError("Trainer.log_dir is a broadcast")
+    def log_dir(trainer):
+        caller = sys._getframe(1).f_globals["__name__"]
+        assert not caller.startswith("dvae"), "Trainer.log_dir is a broadcast"
+        return trainer.default_root_dir
 
-    monkeypatch.setattr(pl.Trainer, "log_dir", property(waits))
+    monkeypatch.setattr(pl.Trainer, "log_dir", property(log_dir))
     fit(tmp_path, "categorical", [LatentInspector(), Reconstructions(4), Curves()], max_epochs=1)
     assert (tmp_path / "media" / "curves.png").is_file()
     assert (tmp_path / "media" / "latent_usage").is_dir()
