@@ -356,18 +356,26 @@ def test_plots_of_degenerate_code_books(vectors):
     assert plot_use(counts, 3).size[1] > 100
 
 
-def test_dead_categories_are_orange():
-    def orange(counts):
-        pixels = torch.tensor(list(plot_counts(counts, 10).tobytes())).view(-1, 3)
-        return int((pixels == torch.tensor([0xD5, 0x5E, 0x00])).all(-1).sum())
+def orange(picture):
+    pixels = torch.tensor(list(picture.tobytes())).view(-1, 3)
+    return int((pixels == torch.tensor([0xD5, 0x5E, 0x00])).all(-1).sum())
 
+
+def test_dead_codes_are_orange_and_the_end_of_the_map_is_not():
+    counts = torch.arange(1, 6).view(1, 5)
+    assert orange(plot_use(counts, 10)) == 0
+    counts[0, 2] = 0
+    assert orange(plot_use(counts, 10)) > 500
+
+
+def test_dead_categories_are_orange():
     counts = torch.full((3, 4), 10)
-    assert orange(counts) == 0
+    assert orange(plot_counts(counts, 10)) == 0
     counts[1, 2] = 0
-    one = orange(counts)
+    one = orange(plot_counts(counts, 10))
     counts[0, 1] = 0
     assert one > 500
-    assert orange(counts) == pytest.approx(2 * one, rel=0.05)
+    assert orange(plot_counts(counts, 10)) == pytest.approx(2 * one, rel=0.05)
 
 
 # Loggers
