@@ -11,7 +11,8 @@ from dvae.models.base import DiscreteVAE
 __all__ = ["code_sheet", "traversal"]
 
 # Rows and columns of a traversal that are legible on a screen.
-_ROWS, _COLUMNS = 32, 16
+_ROWS = 32
+_COLUMNS = 16
 # Positions of a grid that are flipped, along each side.
 _SIDE = 3
 # Codes up to which there is a picture for each.
