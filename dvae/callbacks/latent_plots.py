@@ -69,8 +69,8 @@ def plot_use(counts: Tensor, images: int) -> Image.Image:
         *maps, curve = figure.subplots(1, panels)
         norm, label = _log_norm(shares), "fraction of positions"
         for book, (axes, share) in enumerate(zip(maps, shares, strict=True)):
-            # Below the map's end there are no codes; dead ones are orange.
-            cells = np.full((math.ceil(codes / width), width), np.inf)
+            # What is no code is above all fractions, hence white; dead ones are orange.
+            cells = np.full((math.ceil(codes / width), width), 2.0)
             cells.flat[:codes] = share
             cells = np.ma.masked_equal(cells, 0)
             drawn = axes.imshow(cells, cmap=_map(), norm=norm, interpolation="nearest")

@@ -16,12 +16,15 @@ _FRAME = "#D55E00"
 
 
 def run_folder(trainer: pl.Trainer) -> Path:
-    """Return the folder of the run.
+    """Return the folder of the run, as the first process knows it.
 
     Args:
         trainer: Of the run.
     """
-    return Path(trainer.log_dir or trainer.default_root_dir)
+    # Not trainer.log_dir, which is a broadcast: one process alone would wait in it for the others.
+    logger = trainer.logger
+    folder = getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None)
+    return Path(folder or trainer.default_root_dir)
 
 
 def labelled_rows(rows: Mapping[str, Tensor], height: int = 56) -> Image.Image:

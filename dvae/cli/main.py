@@ -27,6 +27,7 @@ from dvae.callbacks import (
     Reconstructions,
     TokenWriter,
 )
+from dvae.callbacks.pictures import run_folder
 from dvae.cli.errors import one_line
 from dvae.cli.loggers import default_loggers, sync_command
 from dvae.data import ImageDataModule
@@ -221,7 +222,7 @@ class DVAECLI(LightningCLI):
         self.datamodule.setup(stage)
 
     def _summary(self, results: Any, checkpoint: str | None, seconds: float) -> str:
-        run = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        run = run_folder(self.trainer)
         lines = {f"{name}": f"{value:.4g}" for name, value in sorted(results.items())}
         if "test/elbo" in results:
             lines["test/elbo"] = f"{results['test/elbo']:.2f} nats per example, hard codes"

@@ -3,6 +3,8 @@ import json
 import logging
 import math
 import struct
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +17,14 @@ from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from torch.utils.data import DataLoader
 
 from dvae.bottlenecks import FSQ, LFQ, VQ, DistanceCodebook, ProjectedCodebook, ResidualVQ, SimVQ
-from dvae.callbacks import LatentInspector, latent_codes, latent_images, linear_probe
+from dvae.callbacks import (
+    Curves,
+    LatentInspector,
+    Reconstructions,
+    latent_codes,
+    latent_images,
+    linear_probe,
+)
 from dvae.callbacks.latent_codes import read_codes
 from dvae.callbacks.latent_images import traversal
 from dvae.callbacks.latent_plots import plot_codebook, plot_counts, plot_use, principal_plane
@@ -186,6 +195,18 @@ def test_only_the_first_process_does_anything():
     LatentInspector(1).on_train_epoch_end(trainer, Nothing())
 
 
+def test_no_picture_waits_for_other_processes(tmp_path, monkeypatch):
+    def log_dir(trainer):
+        caller = sys._getframe(1).f_globals["__name__"]
+        assert not caller.startswith("dvae"), "Trainer.log_dir is a broadcast"
+        return trainer.default_root_dir
+
+    monkeypatch.setattr(pl.Trainer, "log_dir", property(log_dir))
+    fit(tmp_path, "categorical", [LatentInspector(), Reconstructions(4), Curves()], max_epochs=1)
+    assert (tmp_path / "media" / "curves.png").is_file()
+    assert (tmp_path / "media" / "latent_usage").is_dir()
+
+
 # The numbers
 
 
@@ -335,18 +356,26 @@ def test_plots_of_degenerate_code_books(vectors):
     assert plot_use(counts, 3).size[1] > 100
 
 
-def test_dead_categories_are_orange():
-    def orange(counts):
-        pixels = torch.tensor(list(plot_counts(counts, 10).tobytes())).view(-1, 3)
-        return int((pixels == torch.tensor([0xD5, 0x5E, 0x00])).all(-1).sum())
+def orange(picture):
+    pixels = torch.tensor(list(picture.tobytes())).view(-1, 3)
+    return int((pixels == torch.tensor([0xD5, 0x5E, 0x00])).all(-1).sum())
 
+
+def test_dead_codes_are_orange_and_the_end_of_the_map_is_not():
+    counts = torch.arange(1, 6).view(1, 5)
+    assert orange(plot_use(counts, 10)) == 0
+    counts[0, 2] = 0
+    assert orange(plot_use(counts, 10)) > 500
+
+
+def test_dead_categories_are_orange():
     counts = torch.full((3, 4), 10)
-    assert orange(counts) == 0
+    assert orange(plot_counts(counts, 10)) == 0
     counts[1, 2] = 0
-    one = orange(counts)
+    one = orange(plot_counts(counts, 10))
     counts[0, 1] = 0
     assert one > 500
-    assert orange(counts) == pytest.approx(2 * one, rel=0.05)
+    assert orange(plot_counts(counts, 10)) == pytest.approx(2 * one, rel=0.05)
 
 
 # Loggers
@@ -373,15 +402,17 @@ def records_of(path):
 
 def test_an_offline_wandb_run_holds_table_and_pictures(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
     logger = WandbLogger(save_dir=tmp_path, offline=True, project="dvae")
     fit(tmp_path, "vq", [LatentInspector(rows=5)], logger, max_epochs=1)
     folder = tmp_path / "wandb" / "latest-run"
     logger.experiment.finish()
     wandb.teardown()  # which waits until all is written
     path = next(folder.resolve().glob("run-*.wandb"))
+    records = list(records_of(path))
     found = {
         item.key or "/".join(item.nested_key): json.loads(item.value_json)
-        for record in records_of(path)
+        for record in records
         for item in record.history.item
     }
     assert 0 <= found["val/probe_accuracy"] <= 1
@@ -392,12 +423,16 @@ def test_an_offline_wandb_run_holds_table_and_pictures(tmp_path, monkeypatch):
     entry = "media/latent_table"
     assert found[f"{entry}/_type"] == "table-file"
     assert (found[f"{entry}/nrows"], found[f"{entry}/ncols"]) == (5, 15)
-    table = json.loads((folder / "files" / found[f"{entry}/path"]).read_text())
+    # The table with its pictures is an artifact; the run has a preview of it without them.
+    (artifact,) = (r.artifact for r in records if r.WhichOneof("record_type") == "artifact")
+    files = {content.path: Path(content.local_path) for content in artifact.manifest.contents}
+    table = json.loads(files["media/latent_table.table.json"].read_text())
     columns = ["row", "image", "reconstruction", "label", "log_px_mode", "code"]
     assert table["columns"] == [*columns, *(f"z{place}" for place in range(9))]
-    for row in table["data"]:
-        assert row[1]["_type"] == "image-file"
-        assert (folder / "files" / row[1]["path"]).is_file()
+    for cell in (cell for row in table["data"] for cell in row[1:3]):
+        assert cell["_type"] == "image-file"
+        with Image.open(files[cell["path"]]) as picture:
+            assert picture.size == (6, 6)
 
 
 @pytest.mark.parametrize(
