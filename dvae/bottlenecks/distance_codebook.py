@@ -9,12 +9,14 @@ from dvae.bottlenecks.codebook import CodebookBottleneck
 from dvae.bottlenecks.processes import from_first_process
 from dvae.bottlenecks.upkeep import Upkeep, data_centers, spread_out
 from dvae.estimators.base import Estimator
-from dvae.functional import squared_distance
+from dvae.functional import categorical_entropy, squared_distance
 from dvae.scalars import Range
 
 __all__ = ["DistanceCodebook"]
 
 _POSITIVE = Range(0.0, low_allowed=False)
+# Features that are looked at for the start of the variance.
+_POINTS = 4096
 
 
 class DistanceCodebook(CodebookBottleneck):
@@ -25,8 +27,10 @@ class DistanceCodebook(CodebookBottleneck):
     with the weight 1 it completes the objective of SQ-VAE.
 
     With a k-means start the code book begins at the centers of the first batch's features, and
-    :math:`\sigma^2`, where none is given, at the variance of the features around them. A dead code
-    moves to one of the batch's features, the rather the farther it is from all codes in use.
+    :math:`\sigma^2`, where none is given, where a feature's posterior has a perplexity of
+    :math:`\sqrt K` on average: sharper, the auxiliary loss would draw all features together before
+    the decoder can tell them apart. A dead code moves to one of the batch's features, the rather
+    the farther it is from all codes in use.
 
     Args:
         num_codes: K, at least 2.
@@ -85,12 +89,31 @@ class DistanceCodebook(CodebookBottleneck):
     def _start(self, points: Tensor) -> None:
         self.codebook.copy_(data_centers(points, self.num_codes, self.upkeep.kmeans))
         if self.variance_from_data:
-            nearest = squared_distance(points, self.codebook).amin(-1).mean()
-            variance = from_first_process(nearest / self.code_features)
-            self.log_variance.copy_(variance.clamp_min(1e-6).log())
+            distance = squared_distance(points[:_POINTS], self.codebook)
+            log_variance = _matched(distance, 0.5 * math.log(self.num_codes))
+            self.log_variance.copy_(from_first_process(log_variance))
 
     def _revive(self, points: Tensor, dead: Tensor) -> list[Tensor]:
         points = points.to(self.codebook.dtype)
         distance = squared_distance(points, self.codebook[~dead]).amin(-1)
         self.codebook[dead] = points[spread_out(points, distance, int(dead.sum()))]
         return [self.codebook]
+
+
+def _matched(distance: Tensor, entropy: float) -> Tensor:
+    """Find the log-variance at which posteriors have an entropy on average, by bisection.
+
+    Args:
+        distance: Squared, of features to vectors, ``(N, K)``.
+        entropy: In nats, within (0, log K).
+
+    Returns:
+        A scalar.
+    """
+    scale = distance.mean().clamp_min(1e-12).log()
+    low, high = scale - 20.0, scale + 20.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        too_sharp = categorical_entropy(-0.5 * distance * (-middle).exp()).mean() < entropy
+        low, high = torch.where(too_sharp, middle, low), torch.where(too_sharp, high, middle)
+    return (low + high) / 2

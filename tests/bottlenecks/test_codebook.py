@@ -8,7 +8,7 @@ import torch
 
 from dvae.bottlenecks import DistanceCodebook, ProjectedCodebook, Upkeep
 from dvae.estimators import VIMCO, ExactEnumeration, GumbelSoftmax, ReinMax, StraightThrough
-from dvae.functional import kmeans, squared_distance
+from dvae.functional import categorical_entropy, kmeans, squared_distance
 from tests.estimators.catalogue import everything, name
 from tests.laws import assert_chi_square, assert_mean
 
@@ -192,6 +192,19 @@ def blobs(batch=16, codes=32):
 def usage(bottleneck, features):
     counts = bottleneck.count(bottleneck.mode(features))
     return (counts > 0).double().mean().item()
+
+
+def test_the_variance_starts_at_a_perplexity_of_the_root_of_k():
+    torch.manual_seed(0)
+    for scale in (1e-3, 1.0, 1e3):
+        bottleneck = DistanceCodebook(64, 4, upkeep=Upkeep(revive_after=0))
+        features = scale * torch.randn(8, 4, 8, 8)
+        bottleneck.train()(features)
+        entropy = categorical_entropy(bottleneck.logits(features)).mean().item()
+        assert entropy == pytest.approx(0.5 * math.log(64), rel=1e-3)
+    fixed = DistanceCodebook(64, 4, variance=3.0)
+    fixed.train()(torch.randn(8, 4, 8, 8))
+    assert fixed.log_variance.item() == pytest.approx(math.log(3.0))
 
 
 @kinds
