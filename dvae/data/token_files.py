@@ -182,7 +182,7 @@ def find_shards(folder: Path) -> list[Path]:
 
 def _damaged(path: Path) -> ValueError:
     return ValueError(
-        f"{path} is cut short or damaged: delete it, and the same prediction writes it anew"
+        f"{path} is cut short or damaged: the same prediction, started again, writes it anew"
     )
 
 

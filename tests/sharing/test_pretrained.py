@@ -35,7 +35,7 @@ CONFIGS = {
             num_latents=3,
             num_codes=2,
             prior=[0.25, 0.75],
-            estimator=node("estimators.RELAX", tau=0.7),
+            estimator=node("estimators.RELAX", num_latents=3, num_codes=2, tau=0.7),
         ),
         objective=node("models.ELBO", beta=0.5),
         evaluation={"iwae_samples": 3, "chunk": 10, "max_states": 5, "seed": 1},
