@@ -3,6 +3,7 @@
 from dvae.callbacks.anneal import Anneal
 from dvae.callbacks.checkpoints import Checkpoints
 from dvae.callbacks.curves import Curves
+from dvae.callbacks.freeze import Freeze
 from dvae.callbacks.gradient_probe import GradientProbe
 from dvae.callbacks.progress import ProgressBar
 from dvae.callbacks.random_state import RandomState
@@ -12,6 +13,7 @@ __all__ = [
     "Anneal",
     "Checkpoints",
     "Curves",
+    "Freeze",
     "GradientProbe",
     "ProgressBar",
     "RandomState",
