@@ -10,7 +10,9 @@ import csv
 import re
 import statistics
 from pathlib import Path
+from statistics import fmean
 
+from benchmarks.finetune import WAYS, best
 from benchmarks.measure import RESULTS
 
 README = Path(__file__).parent.parent / "README.md"
@@ -80,6 +82,23 @@ def estimators() -> str:
     ]
     command = f"`python -m benchmarks.estimators` ({where(measured[0])})"
     return "\n".join([*lines, "", f"Cost is relative to `GumbelSoftmax`: {command}."])
+
+
+def finetune() -> str:
+    """Make the table of fine-tuning against training from nothing."""
+    measured = rows("finetune")
+    found = best(measured)
+    steps = list(dict.fromkeys(count for _, count in found))
+    lines = ["| steps | from nothing | fine-tuned |", "|---|---|---|"]
+    for count in steps:
+        cells = (f"{fmean(found[way, count][1]):.2f}" for way in WAYS)
+        lines.append(f"| {count} | {' | '.join(cells)} |")
+    rates = ", ".join(f"{rate:g}" for rate in sorted({rate for rate, _ in found.values()}))
+    seeds = len({row["seed"] for row in measured})
+    protocol = f"grayscale protocol, nats, mean of {seeds} seeds, learning rate {rates}"
+    command = f"`python -m benchmarks.finetune` ({where(measured[0])})"
+    lines += ["", f"`val/elbo` on Fashion-MNIST ({protocol}): {command}."]
+    return "\n".join(lines)
 
 
 def speed() -> str:
@@ -154,7 +173,7 @@ def rendered(text: str) -> str:
     Args:
         text: The README.
     """
-    for part in (default_run, estimators, speed):
+    for part in (default_run, finetune, estimators, speed):
         mark = part.__name__
         pattern = rf"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)"
         text, count = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.DOTALL)

@@ -15,6 +15,7 @@ __all__ = [
     "Cyclical",
     "Exponential",
     "Linear",
+    "Rescaled",
     "Schedule",
     "Sequential",
     "Stepwise",
@@ -356,3 +357,51 @@ class Cyclical(Schedule):
     def bounds(self) -> tuple[float, float]:
         """Return the lower and the higher end."""
         return (min(self.start, self.end), max(self.start, self.end))
+
+
+@dataclass(frozen=True)
+class Rescaled(Schedule):
+    r"""Another schedule with its values rescaled, so that it starts elsewhere and ends as before.
+
+    With s the schedule, e its end and v the new start, :math:`e + (v - e) (s(t) - e) / (s(0) - e)`.
+
+    Args:
+        schedule: The schedule s, which must end elsewhere than it starts.
+        start: The new value v at step 0.
+    """
+
+    schedule: Schedule
+    start: float
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_numbers(self, start=self.start)
+        first, end = self._ends()
+        if first == end:
+            raise ValueError(
+                f"{type(self.schedule).__name__} ends where it starts ({end:g}), so it cannot be "
+                "rescaled to another start: give a schedule that moves"
+            )
+
+    def __call__(self, step: int, run_steps: int | None = None) -> float:
+        """Return the value at a step; see `Schedule`."""
+        return self._rescale(self.schedule(step, run_steps))
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the rescaled extremes of the schedule."""
+        low, high = (self._rescale(value) for value in self.schedule.bounds())
+        return (min(low, high), max(low, high))
+
+    def length(self, run_steps: int | None = None) -> int:
+        """Return the steps of the schedule."""
+        return self.schedule.length(run_steps)
+
+    def _rescale(self, value: float) -> float:
+        first, end = self._ends()
+        part = (value - end) / (first - end)
+        # So written, both ends are met exactly.
+        return end * (1.0 - part) + self.start * part
+
+    def _ends(self) -> tuple[float, float]:
+        # A schedule starts and ends at the same values whatever the length of the run.
+        return self.schedule(0, 1), self.schedule(self.schedule.length(1), 1)

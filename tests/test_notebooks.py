@@ -51,6 +51,9 @@ def test_it_runs(path, tmp_path, monkeypatch):
     # Nothing of the user's: neither a profile nor a history.
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
+    # Few steps, and the same images everywhere: the stand-in for what is not in the package.
+    monkeypatch.setenv("NOTEBOOK_STEPS", "16")
+    monkeypatch.setenv("FASHION_MNIST", str(tmp_path / "nowhere"))
     client = NotebookClient(
         read(path),
         timeout=300,

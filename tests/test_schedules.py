@@ -2,7 +2,16 @@ import math
 
 import pytest
 
-from dvae.schedules import Constant, Cosine, Cyclical, Exponential, Linear, Sequential, Stepwise
+from dvae.schedules import (
+    Constant,
+    Cosine,
+    Cyclical,
+    Exponential,
+    Linear,
+    Rescaled,
+    Sequential,
+    Stepwise,
+)
 
 ALL = [
     Constant(0.3),
@@ -84,3 +93,33 @@ def test_wrong_values_are_refused(make, message):
 def test_an_open_length_needs_the_length_of_the_run():
     with pytest.raises(ValueError, match="has none"):
         Linear(1.0, 0.5)(3)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Linear(1.0, 0.2),
+        Cosine(0.2, 1.0, 7),
+        Exponential(1.0, 0.1, 0.5),
+        Stepwise(1.0, 0.5, 0.1, 2),
+        Cyclical(0.0, 1.0, 2, 0.5, 10),
+        Sequential([Linear(0.1, 1.0, 0.2), Cosine(1.0, 0.3)]),
+    ],
+)
+def test_rescaled_starts_at_the_new_value_and_ends_at_the_old_one(schedule):
+    rescaled, run = Rescaled(schedule, 0.7), 40
+    end = schedule(10 * run, run)
+    assert rescaled(0, run) == 0.7 and rescaled(10 * run, run) == end
+    steps = range(run + 5)
+    shape = [(schedule(t, run) - end) / (schedule(0, run) - end) for t in steps]
+    assert [(rescaled(t, run) - end) / (0.7 - end) for t in steps] == pytest.approx(shape)
+    low, high = rescaled.bounds()
+    assert all(low - 1e-12 <= rescaled(t, run) <= high + 1e-12 for t in steps)
+    # Where it starts already, nothing changes.
+    same = Rescaled(schedule, schedule(0, run))
+    assert [same(t, run) for t in steps] == pytest.approx([schedule(t, run) for t in steps])
+
+
+def test_what_does_not_move_cannot_be_rescaled():
+    with pytest.raises(ValueError, match="Constant ends where it starts"):
+        Rescaled(Constant(1.0), 0.5)

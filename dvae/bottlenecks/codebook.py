@@ -62,6 +62,8 @@ class CodebookBottleneck(GridBottleneck):
         self.codebook = nn.Parameter(
             torch.randn(num_codes, code_dim), requires_grad=not upkeep.frozen
         )
+        # Not read off the parameter: a learned prior may be frozen.
+        self.learned_prior = learned_prior
         self.prior_logits = nn.Parameter(torch.zeros(num_codes), requires_grad=learned_prior)
         self.start = Once()
         self._moved: dict[int, tuple[Tensor, Tensor]] = {}
@@ -168,7 +170,7 @@ class CodebookBottleneck(GridBottleneck):
     @property
     def log_prior_probs(self) -> Tensor:
         """Log-probability of each code, ``(K,)``."""
-        if not self.prior_logits.requires_grad:
+        if not self.learned_prior:
             # Not by a softmax of zeros, whose rounding would be summed over the positions.
             return torch.full_like(self.prior_logits, -math.log(self.num_codes))
         return self.prior_logits.log_softmax(-1)

@@ -2,7 +2,8 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from einops import rearrange
@@ -139,13 +140,28 @@ class Quantizer(GridBottleneck):
         counts = torch.bincount((levels + offset).flatten(), minlength=self.depth * self.num_codes)
         return counts.view(self.counts_shape)
 
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        """Let the quantizer pass a gradient as in training, its moving averages as they are."""
+        self.quantizer.train()
+        for module in self.quantizer.modules():
+            if hasattr(module, "embed_avg"):
+                module.eval()
+        try:
+            yield
+        finally:
+            self.quantizer.eval()
+
     def _run(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return code ``(B, D, H, W)``, index ``(B, *index)`` and the loss of each example."""
         batch, _, height, width = features.shape
         # Not under autocast: half precision takes one code for its neighbour.
         with torch.autocast(features.device.type, enabled=False):
             rows = rearrange(features, "b d h w -> b (h w) d").float()
-            code, index, loss = self._quantize(rows)
+            # Frozen: in evaluation, but the encoder still needs the gradient and auxiliary loss.
+            frozen = not self.training and torch.is_grad_enabled() and rows.requires_grad
+            with self._frozen() if frozen else nullcontext():
+                code, index, loss = self._quantize(rows)
         loss = (loss * height * width).reshape(()).expand(batch)
         index = index.long().unflatten(1, (height, width))
         return rearrange(code, "b (h w) d -> b d h w", h=height), index, loss

@@ -4,6 +4,7 @@ from dvae.callbacks.anneal import Anneal
 from dvae.callbacks.checkpoints import Checkpoints
 from dvae.callbacks.curves import Curves
 from dvae.callbacks.frechet import FrechetDistance
+from dvae.callbacks.freeze import Freeze
 from dvae.callbacks.gradient_probe import GradientProbe
 from dvae.callbacks.latents import LatentInspector
 from dvae.callbacks.progress import ProgressBar
@@ -16,6 +17,7 @@ __all__ = [
     "Checkpoints",
     "Curves",
     "FrechetDistance",
+    "Freeze",
     "GradientProbe",
     "LatentInspector",
     "ProgressBar",

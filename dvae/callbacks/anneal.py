@@ -5,9 +5,10 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from dvae.models.finetune import Temperature
 from dvae.models.logging import is_logged
 from dvae.scalars import ScalarRef, annealable_scalars
-from dvae.schedules import Schedule
+from dvae.schedules import Constant, Rescaled, Schedule
 
 __all__ = ["Anneal"]
 
@@ -22,16 +23,22 @@ class Anneal(Callback):
         target: Name of the scalar (``tau``, ``beta``), or its dotted path from the model where
             the name is not unique.
         schedule: Step to value.
+        carry: What becomes of the value that the model has when training starts, as after
+            `init_from`: ``restart`` (the schedule's own start), ``continue`` (from that value to
+            the schedule's end, see `Rescaled`) or ``hold`` (that value throughout).
 
     Raises:
         ValueError: When training is set up: no such scalar, several of that name, a schedule
             that leaves the range of the scalar, or one that needs the length of an endless run.
     """
 
-    def __init__(self, target: str, schedule: Schedule) -> None:
+    def __init__(self, target: str, schedule: Schedule, carry: Temperature = "restart") -> None:
         self.target = target
         self.schedule = schedule
+        self.carry = carry
+        self._first: float | None = None  # known when training starts
         self._scalar: ScalarRef | None = None
+        self._schedule = schedule
         self._run_steps: int | None = None
 
     @property
@@ -42,13 +49,16 @@ class Anneal(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the scalar and check the schedule against its range."""
         scalar = find_scalar(pl_module, self.target)
-        for value in self.schedule.bounds():
+        for value in self._carried(float(scalar.buffer)).bounds():
             scalar.range.check(f"anneal.{self.target}", value)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Learn the length of the run."""
         # Buffers may have been replaced since setup, by a move to another device.
         self._scalar = find_scalar(pl_module, self.target)
+        if self._first is None:
+            self._first = float(self._scalar.buffer)
+        self._schedule = self._carried(self._first)
         steps = trainer.estimated_stepping_batches
         self._run_steps = int(steps) if 0 < steps < float("inf") else None
 
@@ -57,10 +67,23 @@ class Anneal(Callback):
     ) -> None:
         """Write the value of this step, and log it where the step is logged."""
         assert self._scalar is not None
-        value = self.schedule(trainer.global_step, self._run_steps)
+        value = self._schedule(trainer.global_step, self._run_steps)
         self._scalar.buffer.fill_(value)
         if is_logged(trainer):
             pl_module.log(f"anneal/{self.target}", value, prog_bar=self.target == "tau")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the value that was carried over, which a resumed run could not know."""
+        return {} if self.carry == "restart" else {"first": self._first}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it over."""
+        self._first = state_dict["first"]
+
+    def _carried(self, first: float) -> Schedule:
+        if self.carry == "restart":
+            return self.schedule
+        return Constant(first) if self.carry == "hold" else Rescaled(self.schedule, first)
 
 
 def find_scalar(module: pl.LightningModule, target: str) -> ScalarRef:

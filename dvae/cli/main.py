@@ -21,6 +21,7 @@ from dvae.callbacks import (
     Anneal,
     Checkpoints,
     Curves,
+    Freeze,
     LatentInspector,
     ProgressBar,
     RandomState,
@@ -29,11 +30,14 @@ from dvae.callbacks import (
 )
 from dvae.callbacks.pictures import run_folder
 from dvae.cli.errors import one_line
+from dvae.cli.finetuning import check_source, take_over, temperature_schedule
 from dvae.cli.loggers import default_loggers, sync_command
 from dvae.data import ImageDataModule
 from dvae.extras import MissingExtra
 from dvae.models import DiscreteVAE
-from dvae.models.weights import check_weights, load_weights, read_checkpoint
+from dvae.models.finetune import Finetune, Temperature
+from dvae.models.parts import check_rates
+from dvae.models.weights import check_weights, read_checkpoint
 from dvae.scalars import annealable_scalars
 from dvae.schedules import Schedule
 
@@ -49,7 +53,7 @@ class DVAECLI(LightningCLI):
     """Lightning's command line with the defaults of a discrete VAE.
 
     On top of Lightning's own keys: `experiment`, `anneal.tau`, `anneal.beta`, `reconstructions`,
-    `latents`, `tokens`, `init_from` and `allow_mismatch`.
+    `latents`, `tokens`, `init_from`, `allow_mismatch` and `finetune`.
     """
 
     trainer: pl.Trainer
@@ -104,6 +108,7 @@ class DVAECLI(LightningCLI):
             default=False,
             help="With init_from: take over what fits and leave the rest.",
         )
+        parser.add_class_arguments(Finetune, "finetune")
         for name in ANNEALED:
             parser.add_subclass_arguments(Schedule, f"anneal.{name}", required=False)
         parser.add_lightning_class_args(Reconstructions, "reconstructions")
@@ -125,6 +130,8 @@ class DVAECLI(LightningCLI):
             kwargs["logger"] = default_loggers(str(trainer.default_root_dir), self._experiment())
         self._timer = Timer()
         own: list[Callback] = [*self._anneals(), RandomState(), Curves(), self._timer]
+        if self._finetune().freeze:
+            own.append(Freeze(self._finetune().freeze))
         if trainer.enable_progress_bar is not False:
             own.append(ProgressBar())
         if trainer.enable_checkpointing is not False:
@@ -136,6 +143,7 @@ class DVAECLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse what cannot work before a file of the run is written."""
         self._check_inputs("fit")
+        self._take_over()
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Anneal):
                 try:
@@ -143,14 +151,9 @@ class DVAECLI(LightningCLI):
                 except ValueError as error:
                     hint = f"--anneal.{callback.target} null leaves it alone"
                     raise ValueError(f"{error} ({hint})") from error
-        init_from = self._get(self.config, "init_from")
-        if init_from:
-            if self._get(self.config, "ckpt_path"):
-                raise ValueError(
-                    "init_from (fine-tune) and ckpt_path (resume) exclude each other; got both"
-                )
-            report = load_weights(self.model, init_from, self._get(self.config, "allow_mismatch"))
-            print(f"{init_from}: {report}")
+            elif isinstance(callback, Freeze):
+                callback.setup(self.trainer, self.model, "fit")
+        check_rates(self.model, self.model.lr_scale)
 
     def before_validate(self) -> None:
         """Refuse what cannot work."""
@@ -189,13 +192,29 @@ class DVAECLI(LightningCLI):
         if self.trainer.is_global_zero:
             print(self._summary(results[0] if results else {}, path, seconds))
 
+    def _finetune(self) -> Finetune:
+        settings: Finetune = self._get(self.config_init, "finetune")
+        return settings
+
+    def _take_over(self) -> None:
+        init_from, settings = self._get(self.config, "init_from"), self._finetune()
+        check_source(settings, init_from, self._get(self.config, "ckpt_path"))
+        if init_from:
+            allow_mismatch = self._get(self.config, "allow_mismatch")
+            print(*take_over(self.model, settings, init_from, allow_mismatch), sep="\n")
+        self.model.lr_scale = settings.lr_scale
+
     def _anneals(self) -> list[Anneal]:
         scalars = {path.rsplit(".", 1)[-1] for path in annealable_scalars(self.model)}
         anneals = []
         for name in ANNEALED:
             schedule = self._get(self.config_init, f"anneal.{name}")
+            carry: Temperature = "restart"
+            if name == "tau":
+                carry = self._finetune().temperature
+                schedule = temperature_schedule(self._finetune(), schedule)
             if schedule is not None and name in scalars:
-                anneals.append(Anneal(name, schedule))
+                anneals.append(Anneal(name, schedule, carry))
             elif schedule is not None:
                 # So that an estimator without a temperature is a change of one key.
                 log.warning("anneal.%s is not used: this model has no %s.", name, name)

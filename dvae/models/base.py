@@ -19,6 +19,7 @@ from dvae.models.evaluation import Evaluation, bounds, exact_log_px
 from dvae.models.logging import is_logged
 from dvae.models.moments import forget
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
+from dvae.models.parts import parameter_groups
 from dvae.networks.base import Network
 from dvae.schedules import Schedule
 
@@ -63,6 +64,8 @@ class DiscreteVAE(Codec):
         self.code_usage = CodebookUsage(bottleneck.counts_shape)
         # A model whose likelihood says little to the eye sets it.
         self.image_quality: ImageQuality | None = None
+        # Factors on the learning rate by the name of a part; fine-tuning sets it.
+        self.lr_scale: Mapping[str, float] = {}
         self._make_optimizer = optimizer
         self._lr_schedule = lr_schedule
         # Made anew at the start of each evaluation, so that evaluating twice agrees.
@@ -97,11 +100,15 @@ class DiscreteVAE(Codec):
 
     def configure_optimizers(self) -> Any:
         """Make the optimizer and the schedule of its learning rate."""
-        parameters = [p for p in self.parameters() if p.requires_grad]
+        parameters: Any = [p for p in self.parameters() if p.requires_grad]
+        if self.lr_scale:
+            parameters = parameter_groups(self, self.lr_scale)
         if self._make_optimizer is None:
             optimizer: Optimizer = torch.optim.AdamW(parameters, lr=2e-3, fused=True)
         else:
             optimizer = self._make_optimizer(parameters)
+        for group in optimizer.param_groups:
+            group["lr"] *= group.get("lr_scale", 1.0)
         if self._lr_schedule is None:
             return optimizer
         schedule, run_steps = self._lr_schedule, self.run_steps

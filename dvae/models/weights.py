@@ -2,8 +2,8 @@
 
 import pickle
 import zipfile
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from dvae.scalars import annealable_scalars
 
-__all__ = ["WeightReport", "check_weights", "load_weights", "read_checkpoint"]
+__all__ = ["WeightReport", "carry_scalar", "check_weights", "load_weights", "read_checkpoint"]
+
+
+Change = tuple[str, tuple[int, ...], tuple[int, ...]]
+"""A name and two shapes: in the checkpoint and in the model."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,14 @@ class WeightReport:
         missing: In the model only; they keep their fresh values.
         unexpected: In the checkpoint only; ignored.
         reshaped: In both, of different shapes (checkpoint, model); not loaded.
+        grown: Of those loaded, the ones that were grown (shape in the checkpoint, shape here).
     """
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    reshaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    reshaped: tuple[Change, ...]
+    grown: tuple[Change, ...] = ()
 
     @property
     def matches(self) -> bool:
@@ -44,6 +50,7 @@ class WeightReport:
             f"  another shape (not loaded): {name} {list(old)} in the checkpoint, {list(new)} here"
             for name, old, new in self.reshaped
         ]
+        lines += [f"  grown: {name} {list(old)} to {list(new)}" for name, old, new in self.grown]
         return "\n".join(lines)
 
     def problem(self) -> str:
@@ -115,13 +122,19 @@ def check_weights(
     )
 
 
-def load_weights(module: nn.Module, path: str | Path, allow_mismatch: bool = False) -> WeightReport:
+def load_weights(
+    module: nn.Module,
+    path: str | Path,
+    allow_mismatch: bool = False,
+    grow: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,
+) -> WeightReport:
     """Take over the weights of a checkpoint, and nothing else of it (no temperature, no beta).
 
     Args:
         module: The model; untouched if this fails.
         path: The checkpoint.
         allow_mismatch: Whether weights may be left over, missing, or of another shape.
+        grow: Turns the checkpoint's weights into those of a larger model; see `dvae.models.growth`.
 
     Returns:
         What became of each weight.
@@ -134,7 +147,8 @@ def load_weights(module: nn.Module, path: str | Path, allow_mismatch: bool = Fal
     # A temperature or a KL weight is a setting: that of this run's config, not the checkpoint's.
     settings = annealable_scalars(module)
     saved = read_checkpoint(path)["state_dict"]
-    state_dict = {name: tensor for name, tensor in saved.items() if name not in settings}
+    before = {name: tensor for name, tensor in saved.items() if name not in settings}
+    state_dict = before if grow is None else grow(before)
     report = check_weights(module, state_dict, ignore=settings)
     if not report.loaded:
         raise ValueError(f"nothing in {path} fits this model: {report.problem()}")
@@ -144,7 +158,45 @@ def load_weights(module: nn.Module, path: str | Path, allow_mismatch: bool = Fal
             "what fits)"
         )
     module.load_state_dict({name: state_dict[name] for name in report.loaded}, strict=False)
-    return report
+    grown = tuple(
+        (name, tuple(before[name].shape), tuple(state_dict[name].shape))
+        for name in report.loaded
+        if before[name].shape != state_dict[name].shape
+    )
+    return replace(report, grown=grown)
+
+
+def carry_scalar(module: nn.Module, path: str | Path, name: str) -> float:
+    """Take over the value that an annealed scalar has in a checkpoint.
+
+    Args:
+        module: The model, which has one scalar of that name.
+        path: The checkpoint.
+        name: The scalar, as ``tau``.
+
+    Returns:
+        The value.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, or it and the model do not have one such scalar each.
+    """
+    own = [ref for key, ref in annealable_scalars(module).items() if _last(key) == name]
+    saved = read_checkpoint(path)["state_dict"]
+    there = [value for key, value in saved.items() if _last(key) == name and value.dim() == 0]
+    if len(own) != 1 or len(there) != 1:
+        raise ValueError(
+            f"there is no {name} to carry over: {path} has {len(there)} of that name and this "
+            f"model {len(own)}"
+        )
+    value = float(there[0])
+    own[0].range.check(name, value)
+    own[0].buffer.fill_(value)
+    return value
+
+
+def _last(path: str) -> str:
+    return path.rsplit(".", 1)[-1]
 
 
 def _more(items: tuple[Any, ...]) -> str:

@@ -1,0 +1,138 @@
+"""A grown model computes what the small one did, at the same KL."""
+
+import math
+
+import pytest
+import torch
+
+from dvae.bottlenecks import FSQ, CategoricalBottleneck, DistanceCodebook, ProjectedCodebook
+from dvae.likelihoods import Gaussian
+from dvae.models import CategoricalVAE, CodebookVAE
+from dvae.models.growth import grow
+from dvae.networks import MLP, ResNet
+from tests.toy import toy_data, toy_trainer
+
+PRIORS = [None, (0.5, 0.3, 0.2)]
+
+
+def categorical(latents=3, codes=3, prior=None):
+    return CategoricalVAE(
+        network=MLP(image_shape=(1, 6, 6), hidden=(16,)),
+        bottleneck=CategoricalBottleneck(latents, codes, prior=prior),
+    )
+
+
+def codebook(kind, codes):
+    channels = {"in_features": 5} if kind is ProjectedCodebook else {}
+    return CodebookVAE(
+        network=ResNet((1, 8, 8), width=8, halvings=1, blocks=1),
+        bottleneck=kind(codes, 4, learned_prior=True, **channels),
+        likelihood=Gaussian(0.3),
+    )
+
+
+def grown(small, large, jitter=0.0):
+    large.load_state_dict(grow(small.state_dict(), large, jitter))
+    return large.eval()
+
+
+def shaken(model):
+    """Make no weight special."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def check(small, large, images, parents):
+    """Compare posterior over parents, KL, prior and decoder output."""
+    before, after = small.encoder(images), large.encoder(images)
+    torch.testing.assert_close(small.bottleneck.kl(before), large.bottleneck.kl(after))
+    q, grown_q = (m.bottleneck.logits(f).softmax(-1) for m, f in ((small, before), (large, after)))
+    halves = grown_q.unflatten(-1, (q.shape[-1], parents))
+    torch.testing.assert_close(halves.sum(-1), q)
+    torch.testing.assert_close(halves, (q / parents).unsqueeze(-1).expand_as(halves))
+    index = torch.randint(q.shape[-1], (50, *small.encode(images).shape[1:]))
+    child = index * parents + torch.randint(parents, index.shape)
+    torch.testing.assert_close(large.decode(child), small.decode(index))
+    prior = small.bottleneck.log_prior(index) - index[0].numel() * math.log(parents)
+    torch.testing.assert_close(large.bottleneck.log_prior(child), prior)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("times", [2, 4])
+@torch.no_grad()
+def test_split_categories(prior, times):
+    small = shaken(categorical(prior=prior))
+    halves = None if prior is None else [p / times for p in prior for _ in range(times)]
+    large = grown(small, categorical(codes=3 * times, prior=halves))
+    check(small, large, torch.rand(9, 1, 6, 6), times)
+
+
+@pytest.mark.parametrize("kind", [ProjectedCodebook, DistanceCodebook])
+@torch.no_grad()
+def test_split_code_book(kind):
+    small = shaken(codebook(kind, 6))
+    large = grown(small, codebook(kind, 12))
+    check(small, large, torch.rand(9, 1, 8, 8), 2)
+
+
+@pytest.mark.parametrize("kind", [ProjectedCodebook, DistanceCodebook])
+def test_the_halves_part_in_opposite_directions(kind):
+    small = codebook(kind, 6)
+    book = small.bottleneck.codebook.data
+    halves = grown(small, codebook(kind, 12), 0.01).bottleneck.codebook.data.unflatten(0, (6, 2))
+    torch.testing.assert_close(halves.mean(1), book)
+    apart = halves.diff(dim=1).std() / 2
+    assert apart.item() == pytest.approx(0.01 * book.std().item(), rel=0.5)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+@torch.no_grad()
+def test_new_latents_cost_and_change_nothing(prior):
+    small = shaken(categorical(prior=prior))
+    large = grown(small, categorical(latents=5, prior=prior))
+    images = torch.rand(9, 1, 6, 6)
+    kl = small.bottleneck.kl(small.encoder(images))
+    torch.testing.assert_close(large.bottleneck.kl(large.encoder(images)), kl)
+    index = torch.randint(3, (50, 5))
+    torch.testing.assert_close(large.decode(index), small.decode(index[:, :3]))
+    assert torch.equal(large.encode(images)[:, :3], small.encode(images))
+
+
+def test_what_has_grown_learns(tmp_path):
+    large = grown(shaken(categorical()), categorical(latents=4, codes=6), 0.01)
+    start = large.encoder[-1].weight.detach().clone().unflatten(0, (4, 6))
+    toy_trainer(tmp_path, max_steps=20).fit(large.train(), datamodule=toy_data())
+    end = large.encoder[-1].weight.detach().unflatten(0, (4, 6))
+    assert (end[3] != start[3]).all(0).any()  # the new latent hears the image
+    twins = end[:3].unflatten(1, (3, 2))
+    assert (twins[:, :, 0] != twins[:, :, 1]).any(-1).all()  # every pair has parted
+
+
+def test_growing_leaves_the_small_model_and_an_equal_one_as_they_are():
+    small = categorical()
+    state = {name: tensor.clone() for name, tensor in small.state_dict().items()}
+    for large in (categorical(4, 6), categorical()):
+        new = grow(small.state_dict(), large)
+    for name, tensor in state.items():
+        assert torch.equal(small.state_dict()[name], tensor) and torch.equal(new[name], tensor)
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "message"),
+    [
+        (categorical, lambda: categorical(2), "it does not shrink"),
+        (categorical, lambda: categorical(codes=9), "num_codes must be 3, 6, 12"),
+        (categorical, lambda: categorical(codes=2), "num_codes must be 3, 6, 12"),
+        (
+            categorical,
+            lambda: CodebookVAE(ResNet((1, 8, 8), width=8, halvings=1), FSQ([3, 3], 4)),
+            "got FSQ",
+        ),
+        (categorical, lambda: codebook(ProjectedCodebook, 6), "it has no bottleneck.codebook"),
+    ],
+)
+def test_what_cannot_grow(small, large, message):
+    with pytest.raises(ValueError, match=message):
+        grow(small().state_dict(), large())
