@@ -1,6 +1,6 @@
-"""Eight ways to a code on a grid, with the same network, data and number of steps.
+"""Nine ways to a code on a grid, with the same network, data and number of steps.
 
-    python -m benchmarks.codebooks --data FOLDER --steps 5000 --jobs 2
+    python -m benchmarks.codebooks --data FOLDER --steps 2000 --jobs 2
 
 FOLDER has `train` and `test` below it, with a folder of images for each class. Every run is a
 process with one thread, and leaves a JSON behind in `runs/codebooks`: started again, the command
@@ -30,6 +30,7 @@ from dvae.bottlenecks import (
     ProjectedCodebook,
     RotationVQ,
     SimVQ,
+    Upkeep,
 )
 from dvae.bottlenecks.grid import GridBottleneck
 from dvae.callbacks import Anneal
@@ -37,10 +38,11 @@ from dvae.data import ImageFolder
 from dvae.estimators import GumbelSoftmax, ReinMax
 from dvae.models import CodebookVAE
 from dvae.networks import ResNet
-from dvae.schedules import Cosine, Linear, Schedule, Sequential
+from dvae.schedules import Constant, Cosine, Linear, Schedule, Sequential
 
 WORK = Path("runs/codebooks")
 BATCH = 32
+WARM_UP = Sequential((Linear(0.0, 1.0, 0.2), Constant(1.0)))
 KEPT = ("psnr", "ssim", "perplexity", "usage", "elbo", "kl", "reconstruction", "bits_per_dim")
 
 # What sends the gradient, and how its temperature moves; the rest is the same for all.
@@ -59,7 +61,8 @@ WAYS: dict[str, Way] = {
         lambda: DistanceCodebook(estimator=GumbelSoftmax()),
         Cosine(1.0, 0.25),
     ),
-    "VQ-EMA": (VQ, None),
+    "VQ-EMA, plain": (lambda: VQ(upkeep=Upkeep(kmeans=0, revive_after=0)), None),
+    "VQ-EMA, k-means and revival": (VQ, None),
     "VQ, rotation trick": (RotationVQ, None),
     "FSQ 8x8x8": (FSQ, None),
     "SimVQ": (SimVQ, None),
@@ -90,7 +93,8 @@ def train(name: str, seed: int, data_dir: str, steps: int) -> dict[str, object]:
     trainer = pl.Trainer(
         max_steps=steps,
         logger=False,
-        callbacks=[] if tau is None else [Anneal("tau", tau)],
+        # Quantizers have a constant rate, to which its weight makes no difference.
+        callbacks=[Anneal("beta", WARM_UP), *([] if tau is None else [Anneal("tau", tau)])],
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
@@ -114,7 +118,7 @@ def main() -> None:
     """Run what is missing and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True, help="folder with train and test")
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
