@@ -23,6 +23,8 @@ Kernel = Literal["auto", "plain", "blocked", "triton"]
 # `python -m benchmarks.bottleneck --crossover`: torch 2.15, one thread of a Xeon shared with other
 # work, 2026-11-24. Memory is a reason besides: some six such matrices are not there.
 _CROSSOVER = 2**23
+# Elsewhere: 4 GiB each. On a GPU no times have been measured yet, and memory is the only reason.
+_CROSSOVER_ELSEWHERE = 2**30
 
 
 class KernelChoice:
@@ -80,10 +82,11 @@ class KernelChoice:
             return None
         if self.kernel != "auto":
             return self.kernel
-        if rows.device.type == "cuda":
-            refused = triton_refusal(rows.device, rows.shape[1], code_dim, rows.dtype)
-            return "blocked" if refused else "triton"
-        return "blocked" if len(rows) * num_codes >= _CROSSOVER else None
+        on_cpu = rows.device.type == "cpu"
+        if len(rows) * num_codes < (_CROSSOVER if on_cpu else _CROSSOVER_ELSEWHERE):
+            return None
+        refused = triton_refusal(rows.device, rows.shape[1], code_dim, rows.dtype)
+        return "blocked" if on_cpu or refused else "triton"
 
 
 def fused_draw(

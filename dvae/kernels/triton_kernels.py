@@ -143,8 +143,10 @@ def forward(
     kl = moment / total - log_total
     if not HAS_PRIOR:
         kl += tl.log(num_codes.to(tl.float32))
-    tl.store(index_ptr + rows, index.to(tl.int64), inside)
-    tl.store(mode_ptr + rows, mode.to(tl.int64), inside)
+    # Among NaN the arg-max may be past the last code, where a look-up would end the process.
+    last = num_codes - 1
+    tl.store(index_ptr + rows, tl.minimum(index, last).to(tl.int64), inside)
+    tl.store(mode_ptr + rows, tl.minimum(mode, last).to(tl.int64), inside)
     tl.store(kl_ptr + rows, kl, inside)
     tl.store(total_ptr + rows, top + log_total, inside)
     tl.store(relaxed_ptr + rows, peak * inverse_tau + tl.log(weight), inside)

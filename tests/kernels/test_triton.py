@@ -22,8 +22,15 @@ def test_interpreted_they_are_as_good_as_plain_torch():
     assert done.returncode == 0 and done.stdout.strip() == "ok", done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("name", ["forward", "rows_backward", "codes_backward"])
-@pytest.mark.parametrize("number", ["bf16", "fp32"])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("forward", "bf16"),
+        ("rows_backward", "bf16"),
+        ("codes_backward", "bf16"),
+        ("forward", "fp32"),
+    ],
+)
 def test_they_compile_for_a_gpu_with_its_tensor_cores(name, number, monkeypatch, tmp_path):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
