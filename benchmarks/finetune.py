@@ -3,7 +3,7 @@
 python -m benchmarks.finetune
 
 Both ways have the recipe of ``configs/finetune_fashion.yaml``, whole within each number of steps,
-but the learning rate of the default run, and the same seeds. With several rates (``--rates``) each
+and the same seeds. With several rates (``--rates``) each
 way is reported at its best, since what suits the one need not suit the other. The weights are of a
 model of MNIST, which is trained first unless ``--checkpoint`` names one.
 """
