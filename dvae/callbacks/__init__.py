@@ -1,12 +1,15 @@
 """Lightning callbacks: annealing, pictures, curves, checkpoints, progress, probes."""
 
 from dvae.callbacks.anneal import Anneal
+from dvae.callbacks.checkpoint_io import SafeCheckpointIO
 from dvae.callbacks.checkpoints import Checkpoints
 from dvae.callbacks.curves import Curves
 from dvae.callbacks.gradient_probe import GradientProbe
 from dvae.callbacks.progress import ProgressBar
 from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
+from dvae.callbacks.run_id import RunId
+from dvae.callbacks.stop_on_signal import StopOnSignal, Stopped
 
 __all__ = [
     "Anneal",
@@ -16,4 +19,8 @@ __all__ = [
     "ProgressBar",
     "RandomState",
     "Reconstructions",
+    "RunId",
+    "SafeCheckpointIO",
+    "StopOnSignal",
+    "Stopped",
 ]

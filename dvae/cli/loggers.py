@@ -2,20 +2,27 @@
 
 import netrc
 import os
+import secrets
 from pathlib import Path
 from urllib.parse import urlparse
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
-__all__ = ["default_loggers", "sync_command"]
+__all__ = ["default_loggers", "new_run_id", "sync_command"]
 
 
-def default_loggers(root: str, experiment: str) -> list[Logger]:
+def new_run_id() -> str:
+    """Draw an id for a run, as wandb does: eight letters and digits, whatever the seed is."""
+    return secrets.token_hex(4)
+
+
+def default_loggers(root: str, experiment: str, run_id: str | None = None) -> list[Logger]:
     """Make the loggers of a run; nothing is written before they log.
 
     Args:
         root: Folder of all runs.
         experiment: Name of the experiment, a folder in it.
+        run_id: Id of the run at wandb, that of the run that it continues; a new one by default.
     """
     csv = CSVLogger(root, name=experiment)
     run = Path(csv.log_dir)
@@ -24,6 +31,7 @@ def default_loggers(root: str, experiment: str) -> list[Logger]:
         project=os.environ.get("WANDB_PROJECT", "dvae"),
         save_dir=run,
         offline=_offline(),
+        id=run_id or new_run_id(),
     )
     # Lightning passes on an argument that wandb no longer has a use for, and warns of.
     getattr(wandb, "_wandb_init", {}).pop("anonymous", None)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -24,9 +25,14 @@ from dvae.callbacks import (
     ProgressBar,
     RandomState,
     Reconstructions,
+    RunId,
+    SafeCheckpointIO,
+    StopOnSignal,
+    Stopped,
 )
 from dvae.cli.errors import one_line
-from dvae.cli.loggers import default_loggers, sync_command
+from dvae.cli.loggers import default_loggers, new_run_id, sync_command
+from dvae.cli.resume import find_last, resume_command
 from dvae.data import ImageDataModule
 from dvae.models import DiscreteVAE
 from dvae.models.weights import check_weights, load_weights, read_checkpoint
@@ -45,7 +51,7 @@ class DVAECLI(LightningCLI):
     """Lightning's command line with the defaults of a discrete VAE.
 
     On top of Lightning's own keys: `experiment`, `anneal.tau`, `anneal.beta`, `reconstructions`,
-    `init_from` and `allow_mismatch`.
+    `checkpoints`, `init_from` and `allow_mismatch`.
     """
 
     trainer: pl.Trainer
@@ -99,9 +105,28 @@ class DVAECLI(LightningCLI):
             default=False,
             help="With init_from: take over what fits and leave the rest.",
         )
+        parser.add_argument(
+            "--checkpoints.every_n_steps",
+            type=int | None,
+            default=None,
+            help="Steps between checkpoints within an epoch; only at its end by default.",
+        )
         for name in ANNEALED:
             parser.add_subclass_arguments(Schedule, f"anneal.{name}", required=False)
         parser.add_lightning_class_args(Reconstructions, "reconstructions")
+
+    def before_instantiate_classes(self) -> None:
+        """Settle what the run is called and where it goes on, so that its config says so."""
+        config = self.config[self.subcommand]
+        if self.subcommand == "fit":
+            config.experiment = self._experiment()
+        if config.get("ckpt_path") == "last":
+            folder = Path(str(config.trainer.default_root_dir)) / self._experiment()
+            path = find_last(folder)
+            if path is None and self.subcommand != "fit":
+                raise FileNotFoundError(f"there is no good checkpoint in {folder}")
+            log.info("ckpt_path last: %s", path or f"nothing in {folder}, so from the start")
+            config.ckpt_path = None if path is None else str(path)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add the loggers and callbacks that every run has."""
@@ -112,14 +137,23 @@ class DVAECLI(LightningCLI):
                 kwargs["logger"] = False
             return super().instantiate_trainer(**kwargs)
         trainer = self._get(self.config_init, "trainer")
+        path = self._get(self.config_init, "ckpt_path")
+        run_id = (RunId.of_checkpoint(read_checkpoint(path)) if path else None) or new_run_id()
         if trainer.logger is None:
-            kwargs["logger"] = default_loggers(str(trainer.default_root_dir), self._experiment())
+            kwargs["logger"] = default_loggers(
+                str(trainer.default_root_dir), self._experiment(), run_id
+            )
         self._timer = Timer()
         own: list[Callback] = [*self._anneals(), RandomState(), Curves(), self._timer]
+        own.append(RunId(run_id))
         if trainer.enable_progress_bar is not False:
             own.append(ProgressBar())
         if trainer.enable_checkpointing is not False:
-            own.append(Checkpoints())
+            own.append(Checkpoints(self._get(self.config_init, "checkpoints.every_n_steps")))
+        own.append(StopOnSignal())
+        plugins = trainer.plugins or []
+        given = plugins if isinstance(plugins, list) else [plugins]
+        kwargs["plugins"] = [*given, SafeCheckpointIO()]
         given = trainer.callbacks or []
         kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), *own]
         return super().instantiate_trainer(**kwargs)
@@ -164,6 +198,21 @@ class DVAECLI(LightningCLI):
         )
         if self.trainer.is_global_zero:
             print(self._summary(results[0] if results else {}, path, seconds))
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except Stopped as stop:
+            run = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+            fine_tuned = bool(self._get(self.config, "init_from"))
+            command = resume_command(run, stop.checkpoint, fine_tuned)
+            print(f"\nstopped by {stop}; resume with\n  {command}", file=sys.stderr)
+            raise
+        except SystemExit as error:
+            # Lightning's answer to Ctrl-C.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            raise
 
     def _anneals(self) -> list[Anneal]:
         scalars = {path.rsplit(".", 1)[-1] for path in annealable_scalars(self.model)}
@@ -227,7 +276,8 @@ def main(args: list[str] | None = None) -> int:
         args: Arguments; those of the process by default.
 
     Returns:
-        The exit code: 0, or 2 where the input was bad. ``DVAE_TRACEBACK=1`` raises instead.
+        The exit code: 0, 2 where the input was bad (``DVAE_TRACEBACK=1`` raises instead), or 128
+        and the number of the signal that stopped it.
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("dvae").setLevel(logging.INFO)
@@ -247,4 +297,9 @@ def main(args: list[str] | None = None) -> int:
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        return 128 + stop.number
+    except KeyboardInterrupt:
+        print("\nstopped at once; --ckpt_path last resumes the newest checkpoint", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
