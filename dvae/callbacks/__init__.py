@@ -5,6 +5,7 @@ from dvae.callbacks.checkpoint_io import SafeCheckpointIO
 from dvae.callbacks.checkpoints import Checkpoints
 from dvae.callbacks.curves import Curves
 from dvae.callbacks.gradient_probe import GradientProbe
+from dvae.callbacks.nonfinite import NonFinite, NonFiniteError
 from dvae.callbacks.progress import ProgressBar
 from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
@@ -16,6 +17,8 @@ __all__ = [
     "Checkpoints",
     "Curves",
     "GradientProbe",
+    "NonFinite",
+    "NonFiniteError",
     "ProgressBar",
     "RandomState",
     "Reconstructions",

@@ -6,7 +6,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -22,6 +22,8 @@ from dvae.callbacks import (
     Anneal,
     Checkpoints,
     Curves,
+    NonFinite,
+    NonFiniteError,
     ProgressBar,
     RandomState,
     Reconstructions,
@@ -51,7 +53,7 @@ class DVAECLI(LightningCLI):
     """Lightning's command line with the defaults of a discrete VAE.
 
     On top of Lightning's own keys: `experiment`, `anneal.tau`, `anneal.beta`, `reconstructions`,
-    `checkpoints`, `init_from` and `allow_mismatch`.
+    `checkpoints`, `nonfinite`, `init_from` and `allow_mismatch`.
     """
 
     trainer: pl.Trainer
@@ -111,6 +113,12 @@ class DVAECLI(LightningCLI):
             default=None,
             help="Steps between checkpoints within an epoch; only at its end by default.",
         )
+        parser.add_argument(
+            "--nonfinite",
+            type=Literal["stop", "skip"],
+            default="stop",
+            help="What to do about a loss or a gradient that is no finite number.",
+        )
         for name in ANNEALED:
             parser.add_subclass_arguments(Schedule, f"anneal.{name}", required=False)
         parser.add_lightning_class_args(Reconstructions, "reconstructions")
@@ -145,7 +153,7 @@ class DVAECLI(LightningCLI):
             )
         self._timer = Timer()
         own: list[Callback] = [*self._anneals(), RandomState(), Curves(), self._timer]
-        own.append(RunId(run_id))
+        own += [RunId(run_id), NonFinite(self._get(self.config_init, "nonfinite"))]
         if trainer.enable_progress_bar is not False:
             own.append(ProgressBar())
         if trainer.enable_checkpointing is not False:
@@ -276,8 +284,8 @@ def main(args: list[str] | None = None) -> int:
         args: Arguments; those of the process by default.
 
     Returns:
-        The exit code: 0, 2 where the input was bad (``DVAE_TRACEBACK=1`` raises instead), or 128
-        and the number of the signal that stopped it.
+        The exit code: 0; 1 where the loss was not finite; 2 where the input was bad
+        (``DVAE_TRACEBACK=1`` raises instead); or 128 and the number of the signal that stopped it.
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("dvae").setLevel(logging.INFO)
@@ -297,6 +305,9 @@ def main(args: list[str] | None = None) -> int:
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
+    except NonFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except Stopped as stop:
         return 128 + stop.number
     except KeyboardInterrupt:

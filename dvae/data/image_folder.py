@@ -2,12 +2,13 @@
 
 import logging
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dvae.data.base import ImageDataModule, Images, Split
@@ -17,7 +18,7 @@ __all__ = ["ImageFolder"]
 
 log = logging.getLogger("dvae")
 
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # Of a folder without splits of its own, one file in ten is for the test.
 _TEST_EVERY = 10
 # All pixels are held in memory; beyond this a machine would rather swap than train.
@@ -31,7 +32,9 @@ class ImageFolder(ImageDataModule):
     Where the folder has `train` and `test` below it, these are the splits; otherwise every tenth
     file, in order of the names, is for the test. A class is a folder directly below a split; files
     in no such folder are class 0. The shorter side is resized to `image_size`, and the middle of
-    the longer one kept. All images become one tensor, whose size is logged.
+    the longer one kept. 16-bit grey is scaled to 8 bits, palettes and CMYK become RGB, transparency
+    is dropped, and of an animation the first frame is read. All images become one tensor, whose
+    size is logged.
 
     Args:
         data_dir: The folder.
@@ -106,14 +109,18 @@ class ImageFolder(ImageDataModule):
         log.info("Data: %d files of %s (%s), %.2f GiB.", len(paths), root, split, size / 2**30)
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             pixels = list(pool.map(self._read, paths))
-        self._complain([path for path, x in zip(paths, pixels, strict=True) if x is None])
+        pairs = list(zip(paths, pixels, strict=True))
+        self._complain([(path, x) for path, x in pairs if isinstance(x, str)])
         classes = {name: number for number, name in enumerate(self._classes())}
         labels = [
             classes.get(path.relative_to(root).parts[0], 0)
-            for path, x in zip(paths, pixels, strict=True)
-            if x is not None
+            for path, x in pairs
+            if isinstance(x, Tensor)
         ]
-        return Images(torch.stack([x for x in pixels if x is not None]), torch.tensor(labels))
+        images = [x for x in pixels if isinstance(x, Tensor)]
+        if not images:
+            raise ValueError(f"none of the {len(paths)} images of {root} ({split}) can be read")
+        return Images(torch.stack(images), torch.tensor(labels))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn bytes into what a model sees; in training, mirror half of the images.
@@ -151,24 +158,42 @@ class ImageFolder(ImageDataModule):
             )
         return root, paths
 
-    def _read(self, path: Path) -> Tensor | None:
+    def _read(self, path: Path) -> Tensor | str:
         try:
-            with Image.open(path) as file:
+            with warnings.catch_warnings(), Image.open(path) as file:
+                warnings.simplefilter("ignore")  # large, but not too large, is no matter
                 square = (self.image_size, self.image_size)
-                image = ImageOps.fit(file.convert("RGB"), square, Image.Resampling.BICUBIC)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            return None
+                image = ImageOps.fit(_colour(file), square, Image.Resampling.BICUBIC)
+        except UnidentifiedImageError:
+            return "not an image"
+        except Exception as error:  # decoders raise all sorts of things at damaged files
+            return " ".join(str(error).split())[:100] or type(error).__name__
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
-    def _complain(self, unreadable: list[Path]) -> None:
+    def _complain(self, unreadable: list[tuple[Path, str]]) -> None:
         if not unreadable:
             return
         if self.skip_unreadable:
-            for path in unreadable:
-                log.warning("Data: %s cannot be read and is left out.", path)
+            for path, reason in unreadable:
+                log.warning("Data: %s cannot be read and is left out (%s).", path, reason)
             return
-        names = ", ".join(map(str, unreadable[:_NAMED]))
+        names = ", ".join(f"{path} ({reason})" for path, reason in unreadable[:_NAMED])
         more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
         raise ValueError(
             f"cannot read {names}{more}: replace or delete them, or set skip_unreadable to true."
         )
+
+
+def _colour(file: Image.Image) -> Image.Image:
+    # The first frame of an animation is the one that is open.
+    if file.mode.startswith("I"):
+        # 16 bits of grey: Pillow itself would cut off all above 255.
+        pixels = np.asarray(file, dtype=np.int64)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise ValueError("pixels of more than 16 bits")
+        return Image.fromarray(((pixels + 128) // 257).astype(np.uint8)).convert("RGB")
+    if file.mode == "F":
+        raise ValueError("floating-point pixels, whose range is not known")
+    if file.mode == "P" and "transparency" in file.info:
+        return file.convert("RGBA").convert("RGB")
+    return file.convert("RGB")

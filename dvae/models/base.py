@@ -63,6 +63,7 @@ class DiscreteVAE(pl.LightningModule):
         self.code_usage = CodebookUsage(bottleneck.counts_shape)
         # A model whose likelihood says little to the eye sets it.
         self.image_quality: ImageQuality | None = None
+        self.last_terms: dict[str, Tensor] = {}
         self._make_optimizer = optimizer
         self._lr_schedule = lr_schedule
         # Made anew at the start of each evaluation, so that evaluating twice agrees.
@@ -75,6 +76,8 @@ class DiscreteVAE(pl.LightningModule):
         image = batch.image
         features = self.encoder(image)
         out = self.objective(lambda z: self.log_px(z, image), features, self.bottleneck)
+        # For whoever has to say which of them broke.
+        self.last_terms = {"kl": out.kl.detach(), "reconstruction": out.log_px.detach()}
         self._log_training(out)
         return out.loss  # type: ignore[no-any-return]
 
