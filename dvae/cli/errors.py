@@ -23,6 +23,11 @@ _NOISE = re.compile(
     r"Does not validate against|^Subtypes:|^Errors:|^Given value|Expected a <class 'NoneType'>"
     r"|^Problem with given class_path '[^']+':$|either not accessible or invalid$"
 )
+# What the parser's own code trips over when a value has another kind than it takes for granted.
+_TRIPPED = (
+    (re.compile(r"'(\w+)' object has no attribute '\w+'"), r"settings were expected; got a \1"),
+    (re.compile(r"unhashable type: '(\w+)'"), r"a name was expected; got a \1"),
+)
 
 
 def one_line(error: BaseException) -> str:
@@ -35,6 +40,8 @@ def one_line(error: BaseException) -> str:
         error: What was raised.
     """
     text = str(error).strip() or type(error).__name__
+    for pattern, plain in _TRIPPED:
+        text = pattern.sub(plain, text)
     return (
         _unknown_option(text)
         or _unknown_class(text)

@@ -169,13 +169,7 @@ class DVAECLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse what cannot work before a file of the run is written."""
         self._check_inputs("fit")
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Anneal):
-                try:
-                    callback.setup(self.trainer, self.model, "fit")
-                except ValueError as error:
-                    hint = f"--anneal.{callback.target} null leaves it alone"
-                    raise ValueError(f"{error} ({hint})") from error
+        self.check_anneals()
         init_from = self._get(self.config, "init_from")
         if init_from:
             if self._get(self.config, "ckpt_path"):
@@ -184,6 +178,16 @@ class DVAECLI(LightningCLI):
                 )
             report = load_weights(self.model, init_from, self._get(self.config, "allow_mismatch"))
             print(f"{init_from}: {report}")
+
+    def check_anneals(self) -> None:
+        """Refuse a schedule that leaves the range of its scalar."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Anneal):
+                try:
+                    callback.setup(self.trainer, self.model, "fit")
+                except ValueError as error:
+                    hint = f"--anneal.{callback.target} null leaves it alone"
+                    raise ValueError(f"{error} ({hint})") from error
 
     def before_validate(self) -> None:
         """Refuse what cannot work."""
@@ -277,11 +281,12 @@ class DVAECLI(LightningCLI):
         return "\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:
     """Run the command line.
 
     Args:
         args: Arguments; those of the process by default.
+        cli: What to run; a subclass may stop short of the training.
 
     Returns:
         The exit code: 0; 1 where the loss was not finite; 2 where the input was bad
@@ -299,7 +304,7 @@ def main(args: list[str] | None = None) -> int:
     # times slower: without this the default run's last epochs took 2.3 times as long.
     torch.set_flush_denormal(True)
     try:
-        DVAECLI(args)
+        cli(args)
     except (ArgumentError, MisconfigurationException, ValueError, OSError) as error:
         if os.environ.get("DVAE_TRACEBACK"):
             raise
