@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from pytorch_lightning.callbacks import Callback, Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -126,6 +126,10 @@ class DVAECLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what the run is called and where it goes on, so that its config says so."""
         config = self.config[self.subcommand]
+        if not isinstance(config.trainer, Namespace):
+            raise ValueError(
+                f"trainer: settings were expected; got a {type(config.trainer).__name__}"
+            )
         if self.subcommand == "fit":
             config.experiment = self._experiment()
         if config.get("ckpt_path") == "last":

@@ -92,6 +92,9 @@ class DiscreteVAE(pl.LightningModule):
             Nats per example, ``(S, B)``.
         """
         params = self.decoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
+        if params.dtype in (torch.bfloat16, torch.float16):
+            # Hundreds of nats summed over pixels: mixed precision ends at the network.
+            params = params.float()
         return self.likelihood.log_prob(params, image)
 
     def configure_optimizers(self) -> Any:
