@@ -4,10 +4,11 @@ python -m benchmarks.kills                 # 20 kills
 python -m benchmarks.kills --kills 3 --seed 1 --signals KILL TERM INT
 
 Each run is a process of its own, forked from one that has imported torch. A run is killed once, at
-a moment drawn uniformly over the time that an uninterrupted run trains; then `--ckpt_path last`
-brings it to its end (after SIGTERM and SIGINT the command that the run has printed). Weights,
-optimizer, learning rate, random state, annealed values, every logged metric and the test's results
-are compared with those of the uninterrupted run.
+a random moment: a drawn number of checkpoints into the training, and a drawn part of the time
+between two of them, so that a busy machine does not move all kills to the start. Then
+`--ckpt_path last` brings it to its end (after SIGTERM and SIGINT the command that the run has
+printed). Weights, optimizer, learning rate, random state, annealed values, every logged metric and
+the test's results are compared with those of the uninterrupted run.
 """
 
 import argparse
@@ -31,6 +32,8 @@ __all__ = ["Outcome", "difference", "kill_and_resume", "main", "uninterrupted"]
 
 CONFIG = Path(__file__).parents[1] / "configs" / "mnist_categorical.yaml"
 EVERY = 4
+# Three epochs of 15 steps: after steps 4, 8, 12 and 15 of the first, and so on.
+WRITTEN = 11
 SETTINGS = (
     "--trainer.limit_train_batches=15 --trainer.max_epochs=3 --trainer.limit_val_batches=4 "
     "--trainer.limit_test_batches=1 --trainer.log_every_n_steps=1 --trainer.accelerator=cpu "
@@ -41,17 +44,30 @@ SETTINGS = (
 
 
 @dataclass(frozen=True)
+class Moment:
+    """When a run is killed.
+
+    Attributes:
+        checkpoints: How many it has written by then.
+        after: Seconds after the last of them.
+    """
+
+    checkpoints: int
+    after: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of one kill.
 
     Attributes:
-        after: Seconds from the start of the training to the kill.
+        moment: When it was killed.
         step: The step that the run went on from; 0 where it began again.
         where: What it was doing, as far as its files tell.
         problem: What differs from the uninterrupted run, empty where nothing does.
     """
 
-    after: float
+    moment: Moment
     step: int
     where: str
     problem: str
@@ -100,23 +116,27 @@ def uninterrupted(root: Path) -> float:
     return last - (run / "config.yaml").stat().st_mtime
 
 
-def kill_and_resume(root: Path, whole: Path, after: float, number: int) -> Outcome:
+def kill_and_resume(root: Path, whole: Path, moment: Moment, number: int) -> Outcome:
     """Kill a run, resume it to its end, compare.
 
     Args:
         root: Folder of this run.
         whole: That of the uninterrupted one.
-        after: Seconds until the kill.
+        moment: When.
         number: Of the signal.
     """
     root.mkdir(parents=True)
     process = start(root)
     run = root / CONFIG.stem / "version_0"
-    # A signal that asks is answered from the first step on.
-    begun = "config.yaml" if number == signal.SIGKILL else "checkpoints/last.ckpt"
-    while not (run / begun).is_file():
+    while not (run / "config.yaml").is_file():
         time.sleep(0.002)
-    time.sleep(after if number == signal.SIGKILL else after / 2)
+    last, written, seen = run / "checkpoints" / "last.ckpt", 0, 0
+    # A signal that asks is answered from the first step on.
+    while written < max(moment.checkpoints, number != signal.SIGKILL):
+        stamp = last.stat().st_mtime_ns if last.is_file() else 0
+        written, seen = written + (stamp != seen), stamp
+        time.sleep(0.001)
+    time.sleep(moment.after)
     os.kill(process, number)
     _, status = os.waitpid(process, 0)
     writing = list(run.glob("checkpoints/*.part"))
@@ -125,7 +145,7 @@ def kill_and_resume(root: Path, whole: Path, after: float, number: int) -> Outco
     if number != signal.SIGKILL and os.waitstatus_to_exitcode(status):
         lines = (root / "output.txt").read_text().splitlines()
         if os.waitstatus_to_exitcode(status) != 128 + number or "resume with" not in lines[-2]:
-            return Outcome(after, 0, where, f"did not stop cleanly: {lines[-1]}")
+            return Outcome(moment, 0, where, f"did not stop cleanly: {lines[-1]}")
         arguments = lines[-1].split()[3:]
         where = lines[-2].split(";")[0]
     _, status = os.waitpid(start(root, *arguments), 0)
@@ -135,8 +155,8 @@ def kill_and_resume(root: Path, whole: Path, after: float, number: int) -> Outco
     path = next((path for path in paths if Path(path).is_file()), None)
     step = torch.load(path, weights_only=True)["global_step"] if path else 0
     if status:
-        return Outcome(after, step, where, f"could not be resumed: {output.splitlines()[-1]}")
-    return Outcome(after, step, where, difference(whole, root))
+        return Outcome(moment, step, where, f"could not be resumed: {output.splitlines()[-1]}")
+    return Outcome(moment, step, where, difference(whole, root))
 
 
 def difference(whole: Path, resumed: Path) -> str:
@@ -227,13 +247,15 @@ def main(args: Sequence[str] | None = None) -> int:
         )
         good = 0
         for number in range(options.kills):
-            moment = draw.uniform(0, seconds)
+            moment = Moment(draw.randrange(WRITTEN), draw.uniform(0, seconds / WRITTEN))
             kind = signal.Signals[f"SIG{options.signals[number % len(options.signals)]}"]
             outcome = kill_and_resume(root / f"kill_{number}", root / "whole", moment, kind)
             good += not outcome.problem
+            when = f"{moment.after:.3f} s after checkpoint {moment.checkpoints:2d}"
+            result = outcome.problem or "identical"
             print(
-                f"{number + 1:3d}. killed after {outcome.after:5.2f} s ({outcome.where}), went on "
-                f"from step {outcome.step}: {outcome.problem or 'identical'}",
+                f"{number + 1:3d}. killed {when} ({outcome.where}), went on from step "
+                f"{outcome.step}: {result}",
                 flush=True,
             )
     verdict = "final weights identical" if good == options.kills else "NOT all identical"
