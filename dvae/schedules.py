@@ -5,6 +5,7 @@ The length of a schedule is a number of steps (``10000``), a fraction of the run
 """
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,8 +96,15 @@ def _check_steps(steps: int | float | None, name: str) -> None:
 
 def _check_numbers(schedule: Schedule, **values: float) -> None:
     for key, value in values.items():
-        if not math.isfinite(value):
-            raise ValueError(f"{type(schedule).__name__}.{key} must be finite; got {value}")
+        # An integer beyond the range of a float is no number to compute with either.
+        if not abs(value) <= sys.float_info.max:
+            got = value if isinstance(value, float) else "an integer above 1.8e308"
+            raise ValueError(f"{type(schedule).__name__}.{key} must be finite; got {got}")
+
+
+def _check_count(name: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -235,8 +243,7 @@ class Stepwise(Schedule):
         _check_numbers(self, start=self.start, end=self.end, rate=self.rate)
         if self.rate <= 0:
             raise ValueError(f"Stepwise.rate must be > 0; got {self.rate:g}")
-        if self.every < 1:
-            raise ValueError(f"Stepwise.every must be >= 1 step; got {self.every}")
+        _check_count("Stepwise.every", self.every)
         if self.end >= self.start:
             raise ValueError(
                 f"Stepwise decays from start to a lower end; got start {self.start:g} and "
@@ -336,8 +343,8 @@ class Cyclical(Schedule):
         """Check the values."""
         _check_numbers(self, start=self.start, end=self.end)
         _check_steps(self.steps, "Cyclical")
-        if self.cycles < 1:
-            raise ValueError(f"Cyclical.cycles must be >= 1; got {self.cycles}")
+        _check_count("Cyclical.cycles", self.cycles)
+        _check_numbers(self, ratio=self.ratio)
         if not 0 < self.ratio <= 1:
             raise ValueError(f"Cyclical.ratio must be in (0, 1]; got {self.ratio:g}")
         if self.start == self.end:

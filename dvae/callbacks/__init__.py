@@ -1,15 +1,19 @@
 """Lightning callbacks: annealing, pictures, curves, checkpoints, progress, probes."""
 
 from dvae.callbacks.anneal import Anneal
+from dvae.callbacks.checkpoint_io import SafeCheckpointIO
 from dvae.callbacks.checkpoints import Checkpoints
 from dvae.callbacks.curves import Curves
 from dvae.callbacks.frechet import FrechetDistance
 from dvae.callbacks.freeze import Freeze
 from dvae.callbacks.gradient_probe import GradientProbe
 from dvae.callbacks.latents import LatentInspector
+from dvae.callbacks.nonfinite import NonFinite, NonFiniteError
 from dvae.callbacks.progress import ProgressBar
 from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
+from dvae.callbacks.run_id import RunId
+from dvae.callbacks.stop_on_signal import StopOnSignal, Stopped
 from dvae.callbacks.tokens import TokenWriter
 
 __all__ = [
@@ -20,8 +24,14 @@ __all__ = [
     "Freeze",
     "GradientProbe",
     "LatentInspector",
+    "NonFinite",
+    "NonFiniteError",
     "ProgressBar",
     "RandomState",
     "Reconstructions",
+    "RunId",
+    "SafeCheckpointIO",
+    "StopOnSignal",
+    "Stopped",
     "TokenWriter",
 ]

@@ -1,5 +1,6 @@
 """One picture of the whole run: what was annealed, bounds and code use over steps."""
 
+import logging
 from collections import defaultdict
 from typing import Any
 
@@ -11,6 +12,8 @@ from dvae.callbacks.pictures import run_folder
 from dvae.scalars import annealable_scalars
 
 __all__ = ["PANELS", "Curves"]
+
+log = logging.getLogger("dvae")
 
 # Title, unit and metrics of each panel; the scalars come from the model itself.
 PANELS = (
@@ -68,8 +71,11 @@ class Curves(Callback):
         if not trainer.is_global_zero or not self._points:
             return
         folder = run_folder(trainer) / "media"
-        folder.mkdir(parents=True, exist_ok=True)
-        draw_curves(self._points, folder / "curves.png")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            draw_curves(self._points, folder / "curves.png")
+        except OSError as error:
+            log.warning("cannot draw the curves (%s)", error)
 
     def _collect(self, trainer: pl.Trainer, prefix: str) -> None:
         for name, value in trainer.callback_metrics.items():

@@ -1,5 +1,6 @@
 """Where pictures go: a PNG in the run's folder and, where a logger takes images, to it too."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from torchvision.utils import make_grid
 __all__ = ["labelled_grid", "labelled_rows", "run_folder", "show_picture", "to_picture"]
 
 _FRAME = "#D55E00"
+
+log = logging.getLogger("dvae")
 
 
 def run_folder(trainer: pl.Trainer) -> Path:
@@ -114,9 +117,12 @@ def show_picture(trainer: pl.Trainer, name: str, picture: Image.Image) -> None:
     """
     if not trainer.is_global_zero:
         return
-    folder = run_folder(trainer) / "media" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    picture.save(folder / f"step_{trainer.global_step:07d}.png")
+    path = run_folder(trainer) / "media" / name / f"step_{trainer.global_step:07d}.png"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    except OSError as error:
+        log.warning("cannot write %s (%s); training goes on", path, error)
     for logger in trainer.loggers:
         log_image = getattr(logger, "log_image", None)
         if log_image is not None:

@@ -23,6 +23,12 @@ _NOISE = re.compile(
     r"Does not validate against|^Subtypes:|^Errors:|^Given value|Expected a <class 'NoneType'>"
     r"|^Problem with given class_path '[^']+':$|either not accessible or invalid$"
 )
+_LONGEST = 400
+# What the parser's own code trips over when a value has another kind than it takes for granted.
+_TRIPPED = (
+    (re.compile(r"'(\w+)' object has no attribute '\w+'"), r"settings were expected; got a \1"),
+    (re.compile(r"unhashable type: '(\w+)'"), r"a name was expected; got a \1"),
+)
 
 
 def one_line(error: BaseException) -> str:
@@ -35,12 +41,18 @@ def one_line(error: BaseException) -> str:
         error: What was raised.
     """
     text = str(error).strip() or type(error).__name__
-    return (
-        _unknown_option(text)
-        or _unknown_class(text)
-        or _innermost(text)
-        or re.sub(r"\s+", " ", text)
-    )
+    for pattern, plain in _TRIPPED:
+        text = pattern.sub(plain, text)
+    return _unknown_option(text) or _unknown_class(text) or _innermost(text) or _summary(text)
+
+
+def _summary(text: str) -> str:
+    plain = re.sub(r"\s+", " ", text)
+    if len(plain) <= _LONGEST:
+        return plain
+    kinds = dict.fromkeys(re.findall(r"Expected a <class '(\w+)'>", plain))
+    expected = f"; expected {' or '.join(kinds)}" if kinds else ""
+    return f"{_path(text, len(text))}: the value there is of no kind that is allowed{expected}"
 
 
 def _unknown_option(text: str) -> str | None:

@@ -1,29 +1,100 @@
 """The loggers of a run: CSV always, wandb without an account or a prompt."""
 
+import functools
+import logging
 import netrc
 import os
+import secrets
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
+import wandb.errors as wandb_errors
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-__all__ = ["default_loggers", "sync_command"]
+__all__ = [
+    "ForgivingCSVLogger",
+    "ForgivingWandbLogger",
+    "default_loggers",
+    "new_run_id",
+    "sync_command",
+]
 
 
-def default_loggers(root: str, experiment: str) -> list[Logger]:
+log = logging.getLogger("dvae")
+
+
+def _forgiving(method: Callable[..., None]) -> Callable[..., None]:
+    """Make a fault of a logger a warning: a run is worth more than its log."""
+
+    @functools.wraps(method)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except (OSError, wandb_errors.Error) as error:
+            if not getattr(self, "_complained", False):
+                self._complained = True
+                name = type(self).__name__.removeprefix("Forgiving")
+                log.warning("%s cannot log (%s); training goes on", name, error)
+
+    return wrapped
+
+
+class ForgivingCSVLogger(CSVLogger):
+    """Lightning's, for which a full disk is a warning; rows are kept and written when they can."""
+
+    log_metrics = _forgiving(CSVLogger.log_metrics)
+    log_hyperparams = _forgiving(CSVLogger.log_hyperparams)
+    save = _forgiving(CSVLogger.save)
+    finalize = _forgiving(CSVLogger.finalize)
+
+
+class ForgivingWandbLogger(WandbLogger):
+    """Lightning's, which goes on offline where wandb cannot be reached."""
+
+    log_metrics = _forgiving(WandbLogger.log_metrics)
+    log_hyperparams = _forgiving(WandbLogger.log_hyperparams)
+    log_image = _forgiving(WandbLogger.log_image)
+    after_save_checkpoint = _forgiving(WandbLogger.after_save_checkpoint)
+    finalize = _forgiving(WandbLogger.finalize)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """Start the run at wandb, or offline if that fails."""
+        try:
+            return super().experiment
+        except wandb_errors.Error as error:
+            if self._offline:
+                raise
+            log.warning("wandb cannot be reached (%s); this run is logged offline", error)
+            self._offline = True
+            return super().experiment
+
+
+def new_run_id() -> str:
+    """Draw an id for a run, as wandb does: eight letters and digits, whatever the seed is."""
+    return secrets.token_hex(4)
+
+
+def default_loggers(root: str, experiment: str, run_id: str | None = None) -> list[Logger]:
     """Make the loggers of a run; nothing is written before they log.
 
     Args:
         root: Folder of all runs.
         experiment: Name of the experiment, a folder in it.
+        run_id: Id of the run at wandb, that of the run that it continues; a new one by default.
     """
-    csv = CSVLogger(root, name=experiment)
+    csv = ForgivingCSVLogger(root, name=experiment)
     run = Path(csv.log_dir)
-    wandb = WandbLogger(
+    wandb = ForgivingWandbLogger(
         name=f"{experiment}-{run.name}",
         project=os.environ.get("WANDB_PROJECT", "dvae"),
         save_dir=run,
         offline=_offline(),
+        id=run_id or new_run_id(),
     )
     # Lightning passes on an argument that wandb no longer has a use for, and warns of.
     getattr(wandb, "_wandb_init", {}).pop("anonymous", None)

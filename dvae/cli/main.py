@@ -2,14 +2,15 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from pytorch_lightning.callbacks import Callback, Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -23,15 +24,22 @@ from dvae.callbacks import (
     Curves,
     Freeze,
     LatentInspector,
+    NonFinite,
+    NonFiniteError,
     ProgressBar,
     RandomState,
     Reconstructions,
+    RunId,
+    SafeCheckpointIO,
+    StopOnSignal,
+    Stopped,
     TokenWriter,
 )
 from dvae.callbacks.pictures import run_folder
 from dvae.cli.errors import one_line
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
-from dvae.cli.loggers import default_loggers, sync_command
+from dvae.cli.loggers import default_loggers, new_run_id, sync_command
+from dvae.cli.resume import find_last, resume_command
 from dvae.data import ImageDataModule
 from dvae.extras import MissingExtra
 from dvae.models import DiscreteVAE
@@ -53,7 +61,7 @@ class DVAECLI(LightningCLI):
     """Lightning's command line with the defaults of a discrete VAE.
 
     On top of Lightning's own keys: `experiment`, `anneal.tau`, `anneal.beta`, `reconstructions`,
-    `latents`, `tokens`, `init_from`, `allow_mismatch` and `finetune`.
+    `latents`, `tokens`, `checkpoints`, `nonfinite`, `init_from`, `allow_mismatch` and `finetune`.
     """
 
     trainer: pl.Trainer
@@ -109,11 +117,40 @@ class DVAECLI(LightningCLI):
             help="With init_from: take over what fits and leave the rest.",
         )
         parser.add_class_arguments(Finetune, "finetune")
+        parser.add_argument(
+            "--checkpoints.every_n_steps",
+            type=int | None,
+            default=None,
+            help="Steps between checkpoints within an epoch; only at its end by default.",
+        )
+        parser.add_argument(
+            "--nonfinite",
+            type=Literal["stop", "skip"],
+            default="stop",
+            help="What to do about a loss or a gradient that is no finite number.",
+        )
         for name in ANNEALED:
             parser.add_subclass_arguments(Schedule, f"anneal.{name}", required=False)
         parser.add_lightning_class_args(Reconstructions, "reconstructions")
         parser.add_lightning_class_args(LatentInspector, "latents")
         parser.add_lightning_class_args(TokenWriter, "tokens")
+
+    def before_instantiate_classes(self) -> None:
+        """Settle what the run is called and where it goes on, so that its config says so."""
+        config = self.config[self.subcommand]
+        if not isinstance(config.trainer, Namespace):
+            raise ValueError(
+                f"trainer: settings were expected; got a {type(config.trainer).__name__}"
+            )
+        if self.subcommand == "fit":
+            config.experiment = self._experiment()
+        if config.get("ckpt_path") == "last":
+            folder = Path(str(config.trainer.default_root_dir)) / self._experiment()
+            path = find_last(folder)
+            if path is None and self.subcommand != "fit":
+                raise FileNotFoundError(f"there is no good checkpoint in {folder}")
+            log.info("ckpt_path last: %s", path or f"nothing in {folder}, so from the start")
+            config.ckpt_path = None if path is None else str(path)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add the loggers and callbacks that every run has."""
@@ -126,16 +163,25 @@ class DVAECLI(LightningCLI):
                 kwargs["devices"] = 1  # shards are written in order
             return super().instantiate_trainer(**kwargs)
         trainer = self._get(self.config_init, "trainer")
+        path = self._get(self.config_init, "ckpt_path")
+        run_id = (RunId.of_checkpoint(read_checkpoint(path)) if path else None) or new_run_id()
         if trainer.logger is None:
-            kwargs["logger"] = default_loggers(str(trainer.default_root_dir), self._experiment())
+            kwargs["logger"] = default_loggers(
+                str(trainer.default_root_dir), self._experiment(), run_id
+            )
         self._timer = Timer()
         own: list[Callback] = [*self._anneals(), RandomState(), Curves(), self._timer]
         if self._finetune().freeze:
             own.append(Freeze(self._finetune().freeze))
+        own += [RunId(run_id), NonFinite(self._get(self.config_init, "nonfinite"))]
         if trainer.enable_progress_bar is not False:
             own.append(ProgressBar())
         if trainer.enable_checkpointing is not False:
-            own.append(Checkpoints())
+            own.append(Checkpoints(self._get(self.config_init, "checkpoints.every_n_steps")))
+        own.append(StopOnSignal())
+        plugins = trainer.plugins or []
+        given = plugins if isinstance(plugins, list) else [plugins]
+        kwargs["plugins"] = [*given, SafeCheckpointIO()]
         given = trainer.callbacks or []
         kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), *own]
         return super().instantiate_trainer(**kwargs)
@@ -144,6 +190,14 @@ class DVAECLI(LightningCLI):
         """Refuse what cannot work before a file of the run is written."""
         self._check_inputs("fit")
         self._take_over()
+        self.check_anneals()
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Freeze):
+                callback.setup(self.trainer, self.model, "fit")
+        check_rates(self.model, self.model.lr_scale)
+
+    def check_anneals(self) -> None:
+        """Refuse a schedule that leaves the range of its scalar."""
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Anneal):
                 try:
@@ -151,9 +205,6 @@ class DVAECLI(LightningCLI):
                 except ValueError as error:
                     hint = f"--anneal.{callback.target} null leaves it alone"
                     raise ValueError(f"{error} ({hint})") from error
-            elif isinstance(callback, Freeze):
-                callback.setup(self.trainer, self.model, "fit")
-        check_rates(self.model, self.model.lr_scale)
 
     def before_validate(self) -> None:
         """Refuse what cannot work."""
@@ -203,6 +254,20 @@ class DVAECLI(LightningCLI):
             allow_mismatch = self._get(self.config, "allow_mismatch")
             print(*take_over(self.model, settings, init_from, allow_mismatch), sep="\n")
         self.model.lr_scale = settings.lr_scale
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except Stopped as stop:
+            fine_tuned = bool(self._get(self.config, "init_from"))
+            command = resume_command(run_folder(self.trainer), stop.checkpoint, fine_tuned)
+            print(f"\nstopped by {stop}; resume with\n  {command}", file=sys.stderr)
+            raise
+        except SystemExit as error:
+            # Lightning's answer to Ctrl-C.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            raise
 
     def _anneals(self) -> list[Anneal]:
         scalars = {path.rsplit(".", 1)[-1] for path in annealable_scalars(self.model)}
@@ -267,14 +332,16 @@ def _table(lines: dict[str, str]) -> str:
     return "\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:
     """Run the command line.
 
     Args:
         args: Arguments; those of the process by default.
+        cli: What to run; a subclass may stop short of the training.
 
     Returns:
-        The exit code: 0, or 2 where the input was bad. ``DVAE_TRACEBACK=1`` raises instead.
+        The exit code: 0; 1 where the loss was not finite; 2 where the input was bad
+        (``DVAE_TRACEBACK=1`` raises instead); or 128 and the number of the signal that stopped it.
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("dvae").setLevel(logging.INFO)
@@ -288,10 +355,18 @@ def main(args: list[str] | None = None) -> int:
     # times slower: without this the default run's last epochs took 2.3 times as long.
     torch.set_flush_denormal(True)
     try:
-        DVAECLI(args)
+        cli(args)
     except (ArgumentError, MisconfigurationException, ValueError, OSError, MissingExtra) as error:
         if os.environ.get("DVAE_TRACEBACK"):
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
+    except NonFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Stopped as stop:
+        return 128 + stop.number
+    except KeyboardInterrupt:
+        print("\nstopped at once; --ckpt_path last resumes the newest checkpoint", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0

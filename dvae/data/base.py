@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, get_args
 
 import pytorch_lightning as pl
@@ -84,6 +84,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self._val: Images | ImageFiles | None = None
         self._test: Images | ImageFiles | None = None
         self._positions: dict[Part, Tensor] = {}
+        self._order: Loader | None = None
+        self._place: Mapping[str, int] | None = None
         # Not to the logger, and plain values only: a checkpoint must load without this class.
         self.save_hyperparameters(logger=False)
 
@@ -172,7 +174,30 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.setup("fit")
         # getattr: the trainer sets it where a type checker does not see it; no trainer has none.
         overfit = getattr(self.trainer, "overfit_batches", 0)
-        return self._loader(self._train, self.batch_size, shuffle=not overfit)
+        loader = self._loader(self._train, self.batch_size, shuffle=not overfit)
+        if self._place is not None:
+            loader.load_state_dict(self._place)
+        self._order, self._place = loader, None
+        return loader
+
+    def state_dict(self) -> dict[str, int]:
+        """Report the place in the stream of training images, for the checkpoint.
+
+        Lightning keeps that of the loader, but forgets it where a model asks for the length of the
+        run before the checkpoint is restored.
+
+        Returns:
+            What the training loader reports; empty before there is one.
+        """
+        return {} if self._order is None else self._order.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go to a place in the stream, with the next training loader.
+
+        Args:
+            state_dict: What `state_dict` has reported.
+        """
+        self._place = state_dict or None
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """Make the loader of the validation images, in order.

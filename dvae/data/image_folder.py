@@ -6,22 +6,21 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import psutil
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from dvae.data.base import ImageDataModule
 from dvae.data.batch import Batch
 from dvae.data.files import ImageFiles
 from dvae.data.images import Images, Split
+from dvae.data.reading import look_at, read_square, try_to_read
 
 __all__ = ["ImageFolder"]
 
 log = logging.getLogger("dvae")
 
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # Of a folder without splits of its own, one file in ten is for the test.
 _TEST_EVERY = 10
 # Of the memory that is free; the training needs some, and swapping would be slower than reading.
@@ -35,8 +34,9 @@ class ImageFolder(ImageDataModule):
     Where the folder has `train` and `test` below it, these are the splits; otherwise every tenth
     file, in order of the names, is for the test. A class is a folder directly below a split; files
     in no such folder are class 0. The shorter side is resized to `image_size`, and the middle of
-    the longer one kept. All images become one tensor of bytes where that takes at most half of the
-    free memory; otherwise worker processes read them again in each epoch. The log says which.
+    the longer one kept; see `dvae.data.reading` for what becomes of other modes. All images become
+    one tensor of bytes where that takes at most half of the free memory; otherwise worker processes
+    read them again in each epoch. The log says which.
 
     Args:
         data_dir: The folder.
@@ -129,10 +129,10 @@ class ImageFolder(ImageDataModule):
             return ImageFiles(paths, labels, partial(read_square, size=self.image_size))
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             pixels = list(pool.map(self._read, paths))
-        self._complain([path for path, x in zip(paths, pixels, strict=True) if x is None])
-        kept = [path for path, x in zip(paths, pixels, strict=True) if x is not None]
-        labels = self._describe(root, kept, split)
-        return Images(torch.stack([x for x in pixels if x is not None]), labels)
+        pairs = list(zip(paths, pixels, strict=True))
+        self._complain([(path, x) for path, x in pairs if isinstance(x, str)])
+        labels = self._describe(root, [p for p, x in pairs if isinstance(x, Tensor)], split)
+        return Images(torch.stack([x for x in pixels if isinstance(x, Tensor)]), labels)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn bytes into what a model sees; in training, mirror half of the images.
@@ -173,7 +173,7 @@ class ImageFolder(ImageDataModule):
     def _describe(self, root: Path, paths: list[Path], split: Split) -> Tensor:
         """Note the names of the files that can be read, and return their classes."""
         if not paths:
-            raise FileNotFoundError(f"none of the images of {root} can be read")
+            raise ValueError(f"none of the images of {root} ({split}) can be read")
         self._names[split] = [path.relative_to(self.folder).as_posix() for path in paths]
         classes = {name: number for number, name in enumerate(self._classes())}
         return torch.tensor([classes.get(path.relative_to(root).parts[0], 0) for path in paths])
@@ -181,61 +181,26 @@ class ImageFolder(ImageDataModule):
     def _readable(self, paths: list[Path]) -> list[Path]:
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             # Who wants broken files skipped pays for one look into all of them.
-            look = self._reads if self.skip_unreadable else _has_a_head
-            readable = list(pool.map(look, paths))
-        self._complain([path for path, ok in zip(paths, readable, strict=True) if not ok])
-        return [path for path, ok in zip(paths, readable, strict=True) if ok]
+            look = self._read if self.skip_unreadable else look_at
+            found = list(zip(paths, pool.map(look, paths), strict=True))
+        self._complain([(path, reason) for path, reason in found if isinstance(reason, str)])
+        return [path for path, reason in found if not isinstance(reason, str)]
 
-    def _read(self, path: Path) -> Tensor | None:
-        try:
-            return read_square(path, self.image_size)
-        except ValueError:
-            return None
+    def _read(self, path: Path) -> Tensor | str:
+        return try_to_read(path, self.image_size)
 
-    def _reads(self, path: Path) -> bool:
-        return self._read(path) is not None
-
-    def _complain(self, unreadable: list[Path]) -> None:
+    def _complain(self, unreadable: list[tuple[Path, str]]) -> None:
         if not unreadable:
             return
         if self.skip_unreadable:
-            for path in unreadable:
-                log.warning("Data: %s cannot be read and is left out.", path)
+            for path, reason in unreadable:
+                log.warning("Data: %s cannot be read and is left out (%s).", path, reason)
             return
-        names = ", ".join(map(str, unreadable[:_NAMED]))
+        names = ", ".join(f"{path} ({reason})" for path, reason in unreadable[:_NAMED])
         more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
         raise ValueError(
             f"cannot read {names}{more}: replace or delete them, or set skip_unreadable to true."
         )
-
-
-def read_square(path: Path, size: int) -> Tensor:
-    """Read an image in colour, resize its shorter side and keep the middle of the longer one.
-
-    Args:
-        path: The file.
-        size: Height and width of the result.
-
-    Returns:
-        Shape (3, size, size), uint8.
-
-    Raises:
-        ValueError: The file cannot be read.
-    """
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.fit(file.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read {path}: replace or delete it.") from error
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-
-
-def _has_a_head(path: Path) -> bool:
-    try:
-        with Image.open(path):
-            return True
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return False
 
 
 def _free_memory() -> int:

@@ -1,5 +1,7 @@
 r"""RELAX: a network on the perturbed logits as the control variate."""
 
+import math
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -76,10 +78,9 @@ class RELAX(Estimator):
     ) -> Tensor:
         """Evaluate f at a draw and, with REBAR's term, its relaxation; see `Estimator`."""
         check_logits(logits)
-        if logits.shape[-1] != self.num_codes or logits[0:1].numel() not in (
-            0,
-            self.num_latents * self.num_codes,
-        ):
+        # By the shape, so that an empty batch is checked too.
+        size = math.prod(logits.shape[1:])
+        if logits.shape[-1] != self.num_codes or size != self.num_latents * self.num_codes:
             raise ValueError(
                 f"RELAX was built for {self.num_latents} latents of {self.num_codes} codes; got "
                 f"logits of shape {tuple(logits.shape)} (batch first, codes last)"

@@ -66,6 +66,7 @@ class DiscreteVAE(Codec):
         self.image_quality: ImageQuality | None = None
         # Factors on the learning rate by the name of a part; fine-tuning sets it.
         self.lr_scale: Mapping[str, float] = {}
+        self.last_terms: dict[str, Tensor] = {}
         self._make_optimizer = optimizer
         self._lr_schedule = lr_schedule
         # Made anew at the start of each evaluation, so that evaluating twice agrees.
@@ -78,6 +79,8 @@ class DiscreteVAE(Codec):
         image = batch.image
         features = self.encoder(image)
         out = self.objective(lambda z: self.log_px(z, image), features, self.bottleneck)
+        # For whoever has to say which of them broke.
+        self.last_terms = {"kl": out.kl.detach(), "reconstruction": out.log_px.detach()}
         self._log_training(out)
         return out.loss  # type: ignore[no-any-return]
 
@@ -96,6 +99,9 @@ class DiscreteVAE(Codec):
             Nats per example, ``(S, B)``.
         """
         params = self.decoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
+        if params.dtype in (torch.bfloat16, torch.float16):
+            # Hundreds of nats summed over pixels: mixed precision ends at the network.
+            params = params.float()
         return self.likelihood.log_prob(params, image)
 
     def configure_optimizers(self) -> Any:

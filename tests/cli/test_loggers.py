@@ -49,3 +49,55 @@ def test_the_command_that_uploads_names_the_newest_run(tmp_path):
     for name in ("offline-run-20260101_000000-a", "offline-run-20260102_000000-b"):
         (tmp_path / "wandb" / name).mkdir(parents=True)
     assert sync_command(tmp_path) == f"wandb sync {tmp_path}/wandb/offline-run-20260102_000000-b"
+
+
+def test_where_wandb_cannot_be_reached_the_run_is_logged_offline(nobody, monkeypatch, caplog):
+    import wandb
+
+    modes = []
+
+    class Run:
+        id = "x"
+
+        def log(self, values):
+            modes.append(values)
+
+    def init(**kwargs):
+        import os
+
+        modes.append(os.environ.get("WANDB_MODE"))
+        if modes[-1] != "dryrun":
+            raise wandb.errors.CommError("network is down")
+        return Run()
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb, "run", None)  # that of another test
+    monkeypatch.setenv("WANDB_MODE", "online")
+    _, logger = default_loggers(str(nobody), "x")
+    logger.log_metrics({"a": 1.0})
+    assert modes == ["online", "dryrun", {"a": 1.0}]
+    assert "wandb cannot be reached (network is down); this run is logged offline" in caplog.text
+
+
+def test_a_full_disk_is_no_reason_to_stop_training(nobody, monkeypatch, caplog):
+    csv, _ = default_loggers(str(nobody), "x")
+    csv.log_metrics({"a": 1.0}, 0)
+    writer = csv.experiment
+    save = writer.save
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    writer.save = full
+    csv.save()
+    csv.save()
+    assert caplog.text.count("No space left on device") == 1
+    writer.save = save
+    csv.save()
+    assert "1.0" in (nobody / "x" / "version_0" / "metrics.csv").read_text()
+
+
+def test_a_run_that_goes_on_keeps_its_id(nobody):
+    assert default_loggers(str(nobody), "x", "abc12345")[1]._wandb_init["id"] == "abc12345"
+    first, second = (default_loggers(str(nobody), "x")[1]._wandb_init["id"] for _ in range(2))
+    assert first != second

@@ -60,7 +60,7 @@ def test_grey_and_transparent_images_become_colour(tmp_path):
 
 def test_unreadable_files_are_named_and_skipped_only_if_asked(folder, caplog):
     (folder / "a" / "broken.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"cannot read .*broken\.png: .*skip_unreadable"):
+    with pytest.raises(ValueError, match=r"cannot read .*broken\.png \(not an image\): .*skip"):
         ImageFolder(str(folder), image_size=8).load("train")
     caplog.set_level(logging.INFO, logger="dvae")
     loaded = ImageFolder(str(folder), image_size=8, skip_unreadable=True).load("train")
@@ -151,3 +151,55 @@ def test_only_training_images_are_mirrored(folder):
     assert set(seen.tolist()) == {0.0, 1.0} and 16 < seen.sum() < 48
     Stage.training = False
     assert (data.on_after_batch_transfer(batch, 0).image[:, 0, 0, 0] == 0).all()
+
+
+def read_one(tmp_path, name, image=None, **kwargs):
+    path = tmp_path / "a folder with spaces und Ümläuten 图" / name
+    path.parent.mkdir(exist_ok=True)
+    image.save(path, **kwargs)
+    return ImageFolder(str(path.parent), image_size=4).load("train").images[0]
+
+
+GREY = (np.arange(16).reshape(4, 4) * 4369).astype(np.uint16)  # 0 to 65535
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+def test_sixteen_bits_are_scaled_and_not_cut(name, tmp_path):
+    seen = read_one(tmp_path, name, Image.fromarray(GREY))
+    assert torch.equal(seen[0], torch.from_numpy((GREY // 257).astype(np.uint8)))
+    assert torch.equal(seen[0], seen[2])
+
+
+def test_palettes_cmyk_and_animations_are_read_right(tmp_path):
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    seen = read_one(tmp_path, "p.png", palette, transparency=b"\xff\x80")
+    assert seen[:, 0, 0].tolist() == [10, 20, 30]
+    (tmp_path / "2").mkdir()
+    seen = read_one(tmp_path / "2", "c.tif", Image.new("CMYK", (4, 4), (0, 255, 255, 0)))
+    assert seen[:, 0, 0].tolist() == [255, 0, 0]
+    (tmp_path / "3").mkdir()
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("blue", "red", "green")]
+    seen = read_one(tmp_path / "3", "g.gif", frames[0], save_all=True, append_images=frames[1:])
+    assert seen[:, 0, 0].tolist() == [0, 0, 255]
+
+
+def test_every_kind_of_broken_file_is_named_with_its_reason(folder, monkeypatch):
+    whole = (folder / "a" / "00.png").read_bytes()
+    (folder / "a" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "a" / "empty.jpg").write_bytes(b"")
+    Image.new("F", (4, 4)).save(folder / "a" / "float.tif")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    write(folder / "a" / "huge ü.png", size=(30, 30))
+    with pytest.raises(ValueError) as caught:
+        ImageFolder(str(folder), image_size=8).load("train")
+    text = str(caught.value)
+    assert "\n" not in text
+    for name in ("cut.png (", "empty.jpg (not an image)", "float.tif (", "huge ü.png (Image size"):
+        assert name in text, text
+
+
+def test_a_folder_of_nothing_but_broken_files_is_said(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"no")
+    with pytest.raises(ValueError, match="none of the 1 images"):
+        ImageFolder(str(tmp_path), skip_unreadable=True).load("train")

@@ -2,7 +2,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from dvae.callbacks import Anneal, Curves, RandomState
+from dvae.callbacks import Anneal, Checkpoints, Curves, RandomState
 from dvae.estimators import GumbelSoftmax, ReinMax
 from dvae.models import ELBO
 from dvae.schedules import Cosine, Linear, Sequential
@@ -47,3 +47,38 @@ def test_the_checkpoint_holds_the_annealed_values(tmp_path):
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     assert state["bottleneck.estimator.tau"].item() == pytest.approx(Cosine(2.0, 1.0, 25)(9))
     assert state["objective.beta"].item() == pytest.approx(9 / 25)
+
+
+@pytest.mark.parametrize("stop", [4, 15])
+def test_a_run_counted_in_epochs_goes_on_with_the_same_images(tmp_path, stop):
+    # Its length is asked for before the checkpoint is restored, which used to lose the place.
+    def run(folder, ckpt_path=None, stop_at=stop + 1):
+        pl.seed_everything(3)
+        model = toy_model(lr_schedule=Cosine(1.0, 0.0))
+        callbacks = [RandomState(), Anneal("tau", Cosine(2.0, 1.0)), Checkpoints(stop)]
+        trainer = toy_trainer(
+            folder,
+            max_epochs=3,
+            limit_train_batches=7,
+            enable_checkpointing=True,
+            callbacks=[*callbacks, Stop(stop_at)],
+        )
+        trainer.fit(model, datamodule=toy_data(), ckpt_path=ckpt_path)
+        return model
+
+    class Stop(pl.Callback):
+        def __init__(self, step):
+            self.step = step
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == self.step:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path / "stopped")
+    last = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == stop
+    whole = run(tmp_path / "whole", stop_at=None)
+    resumed = run(tmp_path / "resumed", last, stop_at=None)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name

@@ -1,0 +1,405 @@
+"""Throw random values at the public functions, and broken configs at the command line.
+
+python -m benchmarks.fuzz --cases 100000
+python -m benchmarks.fuzz --configs 10000
+
+A case is good where the result and its gradients are finite and of the right shape, or where a
+ValueError says in one line what is wrong. A config is good where the command line builds everything
+for it, or reports one line. Anything else is a failure, and its input is printed.
+"""
+
+import argparse
+import collections
+import contextlib
+import copy
+import io
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+import dvae.estimators as estimators
+import dvae.functional as functional
+import dvae.likelihoods as likelihoods
+import dvae.schedules as schedules
+from dvae.cli import DVAECLI
+from dvae.cli import main as train
+
+__all__ = ["Counts", "case", "config_case", "fuzz", "fuzz_configs", "main"]
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+SCALES = (0.0, 1e-30, 1e-3, 1.0, 30.0, 1e3, 3e4)
+SLOW = 20.0
+_SETTINGS = ("sigma", "scale", "eps", "components")
+Counts = collections.Counter[str]
+
+
+class Failure(Exception):
+    """A result that is wrong, or an error of the wrong kind."""
+
+
+def case(seed: int) -> str:
+    """Try one random call of one public function, estimator, schedule or likelihood.
+
+    Args:
+        seed: Which.
+
+    Returns:
+        ``result`` or ``clear error``.
+
+    Raises:
+        Failure: Anything else.
+    """
+    draw = random.Random(seed)
+    torch.manual_seed(seed)
+    kind = draw.choice([_estimator, _estimator, _functional, _functional, _schedule, _likelihood])
+    what: list[str] = [f"seed {seed}"]
+    try:
+        kind(draw, what)
+    except ValueError as error:
+        if "\n" in str(error) or not str(error):
+            raise Failure(f"{what}: no line: {error!r}") from error
+        return "clear error"
+    except Failure as error:
+        raise Failure(f"{what}: {error}") from error
+    except Exception as error:
+        raise Failure(f"{what}: {error!r}") from error
+    return "result"
+
+
+def _logits(draw: random.Random, what: list[str], num_codes: int | None = None) -> Tensor:
+    k = draw.choice([1, 2, 2, 3, 5, 10, 33]) if num_codes is None else num_codes
+    shape = [draw.choice([0, 1, 2, 5]), *(draw.choice([1, 2, 3]) for _ in range(draw.randrange(3)))]
+    dtype, scale = draw.choice(DTYPES), draw.choice(SCALES)
+    logits = (torch.randn(*shape, k, dtype=torch.float64) * scale).to(dtype)
+    special = draw.choice(["none"] * 6 + ["-inf", "nan", "inf", "row", "equal"])
+    if logits.numel():
+        if special == "-inf" and k > 1:
+            logits[..., 0] = -torch.inf
+        elif special in ("nan", "inf"):
+            logits.view(-1)[0] = float(special)
+        elif special == "row":
+            logits[0] = -torch.inf
+        elif special == "equal":
+            logits.fill_(logits.view(-1)[0].item())
+    what.append(f"logits {list(logits.shape)} {dtype} scale {scale:g} {special}")
+    return logits.requires_grad_()
+
+
+def _finite(value: Tensor, leaf: Tensor | None = None, shape: Sequence[int] | None = None) -> None:
+    if shape is not None and tuple(value.shape) != tuple(shape):
+        raise Failure(f"shape {tuple(value.shape)} instead of {tuple(shape)}")
+    if not value.detach().isfinite().all():
+        raise Failure("the result is not finite")
+    if leaf is None or not value.requires_grad:
+        return
+    (grad,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
+    if grad is not None and (grad.shape != leaf.shape or not grad.isfinite().all()):
+        raise Failure("the gradient is not finite")
+
+
+def _estimator(draw: random.Random, what: list[str]) -> None:
+    names = [n for n in estimators.__all__ if n not in ("Draw", "Estimator", "PathwiseEstimator")]
+    name = draw.choice(names)
+    what.append(name)
+    cls = getattr(estimators, name)
+    logits = _logits(draw, what, 2 if name in ("ARMS", "DisARM") and draw.random() < 0.8 else None)
+    settings: dict[str, Any] = {}
+    if "tau" in cls.__init__.__annotations__ and draw.random() < 0.8:
+        # Half precision itself cannot hold the gradient at a temperature below 1e-2.
+        tau = draw.choice([-1.0, 0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 100.0, float("nan")])
+        settings["tau"] = tau
+    if "samples" in cls.__init__.__annotations__ and draw.random() < 0.5:
+        settings["samples"] = draw.choice([-1, 0, 1, 2, 3, 10, 2.5])
+    what.append(str(settings))
+    estimator = cls(**settings)
+    weight = torch.randn(logits.shape[1:])
+
+    def f(code: Tensor) -> Tensor:
+        return (code.float() * weight).flatten(2).sum(-1).tanh()
+
+    if draw.random() < 0.5 and hasattr(estimator, "sample"):
+        result = estimator.train(draw.random() < 0.7)(logits)
+        _finite(result.code, None, logits.shape)
+        _finite((result.code.float() * weight).sum(), logits)
+    else:
+        _finite(estimator.expectation(f, logits), logits, logits.shape[:1])
+
+
+def _functional(draw: random.Random, what: list[str]) -> None:
+    names = "kl entropy log_prob softmax gumbel_softmax gumbel given_max iwae perplexity loo vimco"
+    name = draw.choice([*names.split(), "kmeans", "bernoulli", "logistic"])
+    what.append(name)
+    logits = _logits(draw, what)
+    # An infinite logit or a row that forbids everything is the caller's: the layers refuse it.
+    if not logits.detach().amax(-1).isfinite().all() or not logits.numel():
+        raise ValueError("not for functional")
+    noise = functional.gumbel_from_uniform(torch.rand(logits.shape))
+    _finite(noise)
+    index = functional.gumbel_max(logits.float(), noise)
+    lifted = logits.double()
+    if name == "kl":
+        _finite(functional.categorical_kl(lifted, torch.zeros_like(lifted).log_softmax(-1)), logits)
+    elif name == "entropy":
+        _finite(functional.categorical_entropy(lifted), logits, logits.shape[:-1])
+    elif name == "log_prob":
+        _finite(functional.categorical_log_prob(lifted, index), logits, index.shape)
+    elif name == "softmax":
+        _finite(functional.softmax(lifted), logits, logits.shape)
+    elif name == "gumbel_softmax":
+        tau = draw.choice([1e-3, 0.1, 1.0, 10.0])
+        _finite(functional.gumbel_softmax(lifted, noise, tau), logits, logits.shape)
+    elif name == "given_max":
+        perturbed = functional.gumbel_given_max(logits.float().clamp_min(-1e30), index, noise)
+        if not torch.equal(perturbed.argmax(-1), index):
+            raise Failure("the given category does not win")
+    elif name == "iwae":
+        _finite(functional.iwae_bound(lifted.clamp_min(-1e30), -1), logits)
+    elif name == "perplexity":
+        counts = (logits.detach().double().clamp(-10, 1e6).abs()).long()
+        perplexity = functional.perplexity_from_counts(counts)
+        if not ((perplexity >= 0) & (perplexity <= counts.shape[-1] + 1e-6)).all():
+            raise Failure("perplexity out of [0, K]")
+        _finite(functional.usage_from_counts(counts))
+    elif name in ("loo", "vimco"):
+        values = torch.randn(draw.choice([2, 3, 8]), 4) * draw.choice(SCALES)
+        function = {"loo": functional.leave_one_out_advantage, "vimco": functional.vimco_advantage}
+        _finite(function[name](values), None, values.shape)
+    elif name == "kmeans":
+        points = logits.detach().float().clamp(-1e4, 1e4).flatten(0, -2)
+        _finite(functional.kmeans(points, points[:2].clone(), 3))
+    elif name == "bernoulli":
+        safe = logits.double().clamp(-1e30, 1e30)
+        _finite(functional.bernoulli_log_prob(safe, torch.rand(logits.shape)), logits)
+    elif name == "logistic":
+        x = torch.randint(256, logits.shape) / 255
+        scale = torch.full_like(lifted, draw.uniform(-7, 3))
+        mean = lifted.clamp(-1e3, 1e3)
+        _finite(functional.discretized_logistic_log_prob(mean, scale, x, 256), logits)
+
+
+def _schedule(draw: random.Random, what: list[str]) -> None:
+    def number() -> Any:
+        odd = (float("nan"), float("inf"), 10**400)
+        return draw.choice([-1.0, 0.0, 1e-9, 0.1, 0.5, 1.0, 2.0, 1e30, 0, 1, 3, 1000, True, *odd])
+
+    def steps() -> Any:
+        return draw.choice([None, None, 0, -1, 1, 10, 1000, 0.1, 1.0, 1.5, float("nan"), 10**30])
+
+    def make(depth: int = 0) -> Any:
+        name = draw.choice(schedules.__all__)
+        if name == "Schedule":
+            name = "Linear"
+        if name == "Sequential":
+            if depth > 1:
+                name = "Constant"
+            else:
+                return schedules.Sequential([make(depth + 1) for _ in range(draw.randrange(4))])
+        cls = getattr(schedules, name)
+        keys = [
+            k
+            for k in cls.__dataclass_fields__
+            if draw.random() < 0.8 or k in ("start", "end", "value")
+        ]
+        values = {k: steps() if k in ("steps", "every", "cycles") else number() for k in keys}
+        what.append(f"{name}({values})".replace(str(10**400), "10**400"))
+        return cls(**values)
+
+    schedule = make()
+    run = draw.choice([None, 0, 1, 10, 12345])
+    what.append(f"run {run}")
+    low, high = schedule.bounds()
+    slack = 1e-6 * max(abs(low), abs(high))
+    for step in (0, 1, 7, 500, 10**6):
+        value = schedule(step, run)
+        if not low - slack <= value <= high + slack:
+            raise Failure(f"{value} at step {step} is outside {low} to {high}")
+
+
+def _likelihood(draw: random.Random, what: list[str]) -> None:
+    names = [n for n in likelihoods.__all__ if n not in ("Likelihood", "LEVELS")]
+    name = draw.choice(names)
+    setting = draw.choice([None, None, -1.0, 0.0, 1e-3, 0.1, 0.49, 1.0, float("nan"), 2])
+    what.append(f"{name}({setting})")
+    cls = getattr(likelihoods, name)
+    takes = [k for k in vars(cls).get("__init__", _schedule).__annotations__ if k in _SETTINGS]
+    likelihood = cls(**{takes[0]: setting}) if takes and setting is not None else cls()
+    channels, size = draw.choice([1, 3]), draw.choice([1, 2, 5])
+    count = draw.choice([0, 1, 3])
+    dtype, scale = draw.choice(DTYPES[:2]), draw.choice(SCALES)
+    shape = (count, channels * likelihood.params_per_channel, size, size)
+    params = (torch.randn(shape, dtype=dtype) * scale).requires_grad_()
+    what.append(f"params {shape} {dtype} scale {scale:g}")
+    x = torch.randint(256, (count, channels, size, size)) / 255
+    if not count and name == "OptimalGaussian":
+        likelihood.eval()
+    _finite(likelihood.log_prob(params, likelihood.dequantize(x)), params, (count,))
+    mean = likelihood.mean(params)
+    if mean.numel() and not (mean.min() >= 0 and mean.max() <= 1):
+        raise Failure("the mean is outside [0, 1]")
+
+
+def fuzz(cases: int, seed: int = 0, show: int = 20) -> Counts:
+    """Try many cases.
+
+    Args:
+        cases: How many.
+        seed: Of the first.
+        show: Failures printed at most.
+
+    Returns:
+        How many had a result, a clear error, or failed.
+    """
+    return _count(range(seed, seed + cases), case, show)
+
+
+def _count(seeds: Sequence[int], attempt: Callable[[int], str], show: int) -> Counts:
+    counts: Counts = collections.Counter()
+    for number in seeds:
+        try:
+            counts[attempt(number)] += 1
+        except Failure as error:
+            counts["failure"] += 1
+            if counts["failure"] <= show:
+                print(str(error)[:600], flush=True)
+    return counts
+
+
+def _mutations(draw: random.Random) -> list[Any]:
+    values: list[Any] = [None, -1, 0, 1, -0.5, 1e-300, 1e308, 10**30, float("nan"), float("inf")]
+    values += ["", "abc", "é\n", [], [1, [2]], {}, {"a": 1}, True, "null", "GumbelSoftmax", "../x"]
+    values += ["os.system", "torch.nn.Linear", {"class_path": "Linear"}, {"class_path": 3}]
+    return [draw.choice(values)]
+
+
+def _paths(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    found = [path] if path else []
+    if isinstance(node, (dict, list)):
+        for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+            found += _paths(child, (*path, key))
+    return found
+
+
+def mutate(config: dict[str, Any], draw: random.Random) -> dict[str, Any]:
+    """Change one to three things of a config.
+
+    Args:
+        config: The config.
+        draw: Randomness.
+    """
+    config = copy.deepcopy(config)
+    for _ in range(draw.randint(1, 3)):
+        paths = _paths(config)
+        if not paths:
+            break
+        *parents, key = draw.choice(paths)
+        node: Any = config
+        for parent in parents:
+            node = node[parent]
+        action = draw.random()
+        if action < 0.7:
+            node[key] = _mutations(draw)[0]
+        elif action < 0.8:
+            del node[key]
+        elif isinstance(node, dict):
+            node[draw.choice(["tua", "extra", "", "class_path", "init_args", "1"])] = node[key]
+    return config
+
+
+class _Build(DVAECLI):
+    """The command line up to where it would read the data and train."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        self.model.check_image_shape(self.datamodule.image_shape)
+        self.check_anneals()
+
+
+def config_case(seed: int, folder: Path) -> str:
+    """Put one broken config through the command line's own code, without training.
+
+    Args:
+        seed: Which.
+        folder: Where to write it.
+
+    Returns:
+        ``built`` or ``clear error``.
+
+    Raises:
+        Failure: An exception, several lines, or too much time.
+    """
+    draw = random.Random(seed)
+    files = sorted(CONFIGS.rglob("*.yaml"))
+    source = files[seed % len(files)]
+    config = mutate(yaml.safe_load(source.read_text()), draw)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    output, errors = io.StringIO(), io.StringIO()
+    began = time.perf_counter()
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            code = train(["fit", "--config", str(path)], _Build)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise Failure(f"seed {seed}, {source.name}: {error!r}: {config}") from error
+    seconds = time.perf_counter() - began
+    lines = [line for line in errors.getvalue().splitlines() if line.startswith("error: ")]
+    if seconds > SLOW:
+        raise Failure(f"seed {seed}, {source.name}: took {seconds:.0f} s: {config}")
+    if code == 0:
+        return "built"
+    if len(lines) != 1 or "Traceback" in errors.getvalue() or len(lines[0]) > 1000:
+        raise Failure(f"seed {seed}, {source.name}: {errors.getvalue()[-500:]}: {config}")
+    return "clear error"
+
+
+def fuzz_configs(count: int, seed: int = 0, show: int = 20) -> Counts:
+    """Try many broken configs.
+
+    Args:
+        count: How many.
+        seed: Of the first.
+        show: Failures printed at most.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return _count(range(seed, seed + count), lambda n: config_case(n, Path(folder)), show)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run, and print how many were tried and what became of them.
+
+    Args:
+        args: Arguments; those of the process by default.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--cases", type=int, default=0)
+    parser.add_argument("--configs", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(args)
+    torch.set_num_threads(1)
+    failures = 0
+    runs = (("cases", options.cases, fuzz), ("configs", options.configs, fuzz_configs))
+    for name, count, function in runs:
+        if count:
+            began = time.perf_counter()
+            counts = function(count, options.seed)
+            failures += counts["failure"]
+            good = ", ".join(f"{n} {k}" for k, n in sorted(counts.items()) if k != "failure")
+            seconds = time.perf_counter() - began
+            failed = counts["failure"]
+            print(
+                f"{count} {name}, seed {options.seed}: {good}; {failed} failures, {seconds:.0f} s"
+            )
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""A loss that is no number stops the run at once, and says where it came from."""
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dvae.callbacks.pictures import run_folder
+from dvae.models.logging import is_logged
+from dvae.scalars import annealable_scalars
+
+__all__ = ["NonFinite", "NonFiniteError"]
+
+log = logging.getLogger("dvae")
+
+
+class NonFiniteError(ArithmeticError):
+    """Training met a loss or a gradient that is not finite; the message says where."""
+
+
+class NonFinite(Callback):
+    """Stop, or leave out the step, where a loss or a gradient is not finite.
+
+    The report names the step, the annealed values, and what broke first: a weight, the features of
+    the encoder, the KL, the reconstruction, or the gradient of a weight. The batch is written to
+    ``nonfinite_step_<n>.pt`` in the run's folder: plain tensors ``image`` and ``label``.
+
+    On a CPU the loss is looked at before its backward pass, at every step, and the gradients at the
+    steps that are logged: the weights are still good, and the last checkpoint is too. On an
+    accelerator looking means waiting, so there ``stop`` only keeps a flag on the device and reads
+    it at the steps that are logged (which are read anyway) and before a checkpoint is written:
+    no broken weights are ever saved. ``skip`` has to know before each update and waits at every
+    step, for the loss and all gradients.
+
+    Args:
+        action: ``stop``, or ``skip`` to leave out the update and go on. Where a weight, a statistic
+            that a layer keeps (batch norm, moving averages) or the logits themselves have broken,
+            ``skip`` stops too: leaving out the update does not mend them.
+
+    Raises:
+        ValueError: Another action.
+    """
+
+    def __init__(self, action: Literal["stop", "skip"] = "stop") -> None:
+        if action not in ("stop", "skip"):
+            raise ValueError(f"nonfinite must be stop or skip; got {action!r}")
+        self.action = action
+        self._batch: Any = None
+        self._flag: Tensor | None = None
+        self._loss: Tensor | None = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the batch at hand."""
+        self._batch = batch
+
+    def on_before_backward(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
+    ) -> None:
+        """Look at the loss, or note on the device that somebody will have to."""
+        self._loss = loss.detach()
+        if self.action == "skip":
+            return
+        if loss.device.type == "cpu":
+            if not bool(self._loss.isfinite().all()):
+                self._stop(trainer, pl_module, "the loss")
+            return
+        broken = ~self._loss.isfinite().all()
+        self._flag = broken if self._flag is None else self._flag | broken
+        if is_logged(trainer):
+            self._read_flag(trainer, pl_module)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Look at the gradients, and take them away where the step is to be left out."""
+        if self.action == "stop" and not is_logged(trainer):
+            return
+        assert self._loss is not None
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        total = torch.nn.utils.get_total_norm(gradients)
+        if bool((total + self._loss).isfinite().all()):
+            return
+        what = "the loss" if not bool(self._loss.isfinite().all()) else "a gradient"
+        if self.action == "stop":
+            self._stop(trainer, pl_module, what)
+        if _first_broken(pl_module.named_parameters()) or _first_broken(pl_module.named_buffers()):
+            self._stop(trainer, pl_module, what)
+        log.warning("%s; the step is left out", self._report(trainer, pl_module, what))
+        for parameter in pl_module.parameters():
+            parameter.grad = None
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse to save what comes after a broken step."""
+        self._read_flag(trainer, pl_module)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Tell of a draw that was refused because the logits broke before there was a loss."""
+        if self._batch is None or not isinstance(exception, (ValueError, RuntimeError)):
+            return
+        try:
+            broken = self._where(pl_module)
+        except RuntimeError:  # the device itself has stopped at the check; nothing runs on it now
+            return
+        if broken:
+            exception.args = (self._report(trainer, pl_module, f"a draw ({exception})"),)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let go of the batch."""
+        self._read_flag(trainer, pl_module)
+        self._batch = self._loss = None
+
+    def _read_flag(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        flag, self._flag = self._flag, None
+        if flag is not None and bool(flag):
+            self._stop(trainer, pl_module, "the loss of this step or one since the last logged one")
+
+    def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str) -> None:
+        report = self._report(trainer, pl_module, what)
+        self._batch = None  # said once
+        raise NonFiniteError(f"{report} (--nonfinite skip leaves such steps out)")
+
+    def _report(self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str) -> str:
+        step = trainer.global_step
+        values = ", ".join(
+            f"{path.rsplit('.', 1)[-1]} {scalar.buffer.item():.4g}"
+            for path, scalar in annealable_scalars(pl_module).items()
+        )
+        where = self._where(pl_module) or "no weight, feature or term on its own"
+        path = run_folder(trainer) / f"nonfinite_step_{step}.pt"
+        saved = _save_batch(self._batch, path)
+        return f"step {step} ({values}): {what} is not finite; broke first: {where}; {saved}"
+
+    @torch.no_grad()
+    def _where(self, pl_module: pl.LightningModule) -> str:
+        weight = _first_broken(pl_module.named_parameters())
+        if weight:
+            return f"the weight {weight}"
+        buffer = _first_broken(pl_module.named_buffers())
+        if buffer:
+            return f"the buffer {buffer}"
+        image = getattr(self._batch, "image", None)
+        if image is not None and not bool(image.isfinite().all()):
+            return "the images of the batch"
+        terms = getattr(pl_module, "last_terms", {})
+        encoder: Any = getattr(pl_module, "encoder", None)
+        if image is not None and encoder is not None:
+            # Its own mode comes back; in evaluation no statistic moves.
+            training = encoder.training
+            features = encoder.eval()(image)
+            encoder.train(training)
+            if not bool(features.isfinite().all()):
+                return "the logits (the features of the encoder)"
+        for name, value in terms.items():
+            if not bool(value.isfinite().all()):
+                return f"the {name}"
+        gradients = ((n, p.grad) for n, p in pl_module.named_parameters() if p.grad is not None)
+        gradient = _first_broken(gradients)
+        return f"the gradient of {gradient}" if gradient else ""
+
+
+def _first_broken(tensors: Any) -> str:
+    for name, tensor in tensors:
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            return str(name)
+    return ""
+
+
+def _save_batch(batch: Any, path: Path) -> str:
+    fields = {name: getattr(batch, name, None) for name in ("image", "label")}
+    tensors = {k: v.detach().cpu() for k, v in fields.items() if isinstance(v, Tensor)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(tensors, path)
+    except (OSError, RuntimeError) as error:
+        return f"the batch could not be saved ({error})"
+    return f"the batch is in {path}"

@@ -1,0 +1,89 @@
+"""SIGTERM and Ctrl-C: end the step, save, stop."""
+
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from dvae.callbacks.checkpoints import Checkpoints, ends_a_step
+
+__all__ = ["StopOnSignal", "Stopped"]
+
+log = logging.getLogger("dvae")
+
+
+class Stopped(Exception):
+    """Training was asked to stop.
+
+    Args:
+        number: Of the signal.
+        step: The step it stopped after.
+        checkpoint: Path of the checkpoint of that step, where one is written.
+    """
+
+    def __init__(self, number: int, step: int, checkpoint: str | None) -> None:
+        super().__init__(f"{signal.Signals(number).name} at step {step}")
+        self.number = number
+        self.step = step
+        self.checkpoint = checkpoint
+
+
+class StopOnSignal(Checkpoint):
+    """Answer SIGTERM and Ctrl-C with a checkpoint at the end of the step, and stop training.
+
+    In a validation it waits for the end of it: the checkpoint comes after. A second signal stops
+    at once. Where several processes train together Lightning's own handling is left as it is: they
+    would not stop at the same step.
+
+    A subclass of Lightning's `Checkpoint` so that it comes after the callbacks whose state is
+    saved, in whatever order they are given.
+    """
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen; Lightning restores the handlers that were there before at the end of the fit."""
+        self._signal = None
+        if trainer.world_size > 1 or threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._remember)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Stop at the end of the step."""
+        if self._signal is not None and ends_a_step(trainer, batch_idx):
+            self._stop(trainer, mid_epoch=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop after the validation."""
+        if self._signal is not None:
+            self._stop(trainer, mid_epoch=False)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
+            raise KeyboardInterrupt
+        self._signal = number
+        log.warning(
+            "%s: saving at the end of this step (once more stops at once)",
+            signal.Signals(number).name,
+        )
+
+    def _stop(self, trainer: pl.Trainer, mid_epoch: bool) -> None:
+        assert self._signal is not None
+        path = None
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Checkpoints):
+                path = callback.save_last_step(trainer, mid_epoch)
+        raise Stopped(self._signal, trainer.global_step, path)

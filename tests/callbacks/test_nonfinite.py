@@ -1,0 +1,133 @@
+"""What a run does when its loss, its gradients or its weights stop being numbers."""
+
+import math
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from dvae.callbacks import Anneal, Checkpoints, NonFinite, NonFiniteError
+from dvae.models import CategoricalVAE
+from dvae.schedules import Linear
+from tests.toy import toy_data, toy_model, toy_trainer
+
+
+class Break(Callback):
+    """Break something at a step, once."""
+
+    def __init__(self, what, step=3):
+        self.what, self.step = what, step
+        self.before = {}
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step != self.step:
+            pl_module.bias = 0.0
+            return
+        self.before = {k: v.clone() for k, v in pl_module.state_dict().items()}
+        if self.what == "weight":
+            next(pl_module.decoder.parameters()).data.view(-1)[0] = math.inf
+        elif self.what == "encoder":
+            next(pl_module.encoder.parameters()).data.fill_(math.nan)
+        elif self.what == "loss":
+            pl_module.bias = math.nan
+        elif self.what == "gradient":
+            weight = next(pl_module.parameters())
+            self.hook = weight.register_hook(lambda gradient: gradient * math.inf)
+
+    def on_train_batch_end(self, *_):
+        if hasattr(self, "hook"):
+            self.hook.remove()
+
+
+class Biased(CategoricalVAE):
+    bias = 0.0
+
+    def log_px(self, code, image):
+        return super().log_px(code, image) + self.bias
+
+
+def run(tmp_path, what, action="stop"):
+    model = toy_model()
+    model.__class__ = Biased
+    spy = Break(what)
+    callbacks = [Anneal("tau", Linear(1.0, 0.5, 10)), spy, NonFinite(action)]
+    trainer = toy_trainer(tmp_path, max_steps=6, limit_val_batches=0, callbacks=callbacks)
+    torch.manual_seed(0)
+    trainer.fit(model, datamodule=toy_data())
+    return model, spy, trainer
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("loss", "the loss is not finite; broke first: the reconstruction"),
+        ("weight", "broke first: the weight decoder."),
+        ("gradient", "a gradient is not finite; broke first: the gradient of encoder."),
+    ],
+)
+def test_it_stops_at_once_and_says_where(what, message, tmp_path):
+    with pytest.raises(NonFiniteError) as caught:
+        run(tmp_path, what)
+    text = str(caught.value)
+    assert text.startswith("step 3 (") and "tau 0.85" in text and "beta 1" in text
+    assert message in text and "\n" not in text
+    batch = torch.load(tmp_path / "nonfinite_step_3.pt", weights_only=True)
+    assert batch["image"].shape == (16, 1, 6, 6) and batch["label"].shape == (16,)
+
+
+def test_logits_that_break_before_there_is_a_loss_are_told_too(tmp_path):
+    with pytest.raises(ValueError, match=r"step 3 \(.*broke first: the weight encoder\."):
+        run(tmp_path, "encoder")
+    assert (tmp_path / "nonfinite_step_3.pt").is_file()
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_skip_leaves_the_step_out_and_goes_on(what, tmp_path, caplog):
+    model, _, trainer = run(tmp_path, what, "skip")
+    assert trainer.global_step == 6
+    assert "the step is left out" in caplog.text
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_skip_stops_where_a_weight_is_broken_for_good(tmp_path):
+    with pytest.raises(NonFiniteError, match=r"broke first: the weight decoder\."):
+        run(tmp_path, "weight", "skip")
+
+
+def test_another_action_is_refused():
+    with pytest.raises(ValueError, match="nonfinite must be stop or skip; got 'ignore'"):
+        NonFinite("ignore")
+
+
+def test_a_full_disk_does_not_end_the_training_before_its_end(tmp_path, monkeypatch, caplog):
+    import pytorch_lightning as pl
+
+    checkpoints = Checkpoints(every_n_steps=2)
+    trainer = toy_trainer(tmp_path, max_steps=7, enable_checkpointing=True, callbacks=[checkpoints])
+    save = pl.Trainer.save_checkpoint
+
+    def full(self, *args, **kwargs):
+        if self.global_step in (4, 5, 6):
+            raise OSError(28, "No space left on device")
+        save(self, *args, **kwargs)
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", full)
+    trainer.fit(toy_model(), datamodule=toy_data())
+    assert caplog.text.count("No space left on device") == 2
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    assert torch.load(path, weights_only=True)["global_step"] == 7
+
+
+def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    import pytorch_lightning as pl
+
+    trainer = toy_trainer(
+        tmp_path, max_steps=3, enable_checkpointing=True, callbacks=[Checkpoints()]
+    )
+
+    def denied(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", denied)
+    with pytest.raises(OSError, match=r"last step \(3\) could not be written.*make room"):
+        trainer.fit(toy_model(), datamodule=toy_data())

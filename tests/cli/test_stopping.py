@@ -1,0 +1,104 @@
+"""A run that is killed or asked to stop goes on as if nothing had happened."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dvae.callbacks import Checkpoints, SafeCheckpointIO
+from dvae.cli.resume import find_last, resume_command
+from dvae.models.weights import read_checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_runs_that_are_killed_or_stopped_end_as_if_they_had_not_been():
+    # In a process of its own: it forks, which a process that has computed gradients should not.
+    command = [sys.executable, "-m", "benchmarks.kills", "--kills", "2", "--seed", "3"]
+    command += ["--signals", "KILL", "TERM"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert "2 of 2 resumed, final weights identical" in done.stdout, done.stdout + done.stderr
+    assert "stopped by SIGTERM" in done.stdout, done.stdout
+
+
+def checkpoint(path, step=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"state_dict": {"w": torch.arange(5000.0)}, "global_step": step}
+    SafeCheckpointIO().save_checkpoint(content, path)
+    os.utime(path, (1000 + step, 1000 + step))
+    return path
+
+
+def test_the_newest_good_checkpoint_is_found(tmp_path, caplog):
+    assert find_last(tmp_path / "none") is None
+    checkpoint(tmp_path / "version_9" / "checkpoints" / "last.ckpt", 50)
+    folder = tmp_path / "version_10" / "checkpoints"
+    best, last = checkpoint(folder / "best.ckpt", 10), checkpoint(folder / "last.ckpt", 20)
+    assert find_last(tmp_path) == last
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    (folder / "last.ckpt.part").write_bytes(b"half")
+    assert find_last(tmp_path) == best
+    assert f"passed over: {last} is cut short or damaged" in caplog.text
+    assert not (folder / "last.ckpt.part").exists()
+
+
+def test_a_run_without_a_checkpoint_goes_back_to_where_it_began(tmp_path):
+    last = checkpoint(tmp_path / "version_0" / "checkpoints" / "last.ckpt", 5)
+    (tmp_path / "version_1").mkdir()  # it died before it wrote its config
+    assert find_last(tmp_path) == last
+    (tmp_path / "version_1" / "config.yaml").write_text(f"ckpt_path: {last}\n")
+    assert find_last(tmp_path) == last
+    (tmp_path / "version_2").mkdir()
+    (tmp_path / "version_2" / "config.yaml").write_text("ckpt_path: null\n")
+    assert find_last(tmp_path) is None
+
+
+def write_forever(path):
+    count = 0
+    while True:
+        count += 1
+        SafeCheckpointIO().save_checkpoint({"state_dict": {"w": torch.rand(200_000)}}, path)
+
+
+def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "last.ckpt"
+    for delay in (0.003, 0.011, 0.02, 0.033):
+        writer = multiprocessing.get_context("fork").Process(target=write_forever, args=(path,))
+        writer.start()
+        while not path.is_file():
+            time.sleep(0.001)
+        time.sleep(delay)
+        writer.kill()
+        writer.join()
+        assert read_checkpoint(path)["state_dict"]["w"].shape == (200_000,)
+
+
+def test_a_full_disk_keeps_the_older_file(tmp_path, monkeypatch):
+    path = checkpoint(tmp_path / "last.ckpt", 3)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        SafeCheckpointIO().save_checkpoint({"state_dict": {}}, path)
+    assert read_checkpoint(path)["global_step"] == 3
+    assert [p.name for p in Path(tmp_path).iterdir()] == ["last.ckpt"]
+
+
+def test_the_interval_of_checkpoints_is_a_number_of_steps():
+    with pytest.raises(ValueError, match="every_n_steps must be an integer >= 1 or null; got 0"):
+        Checkpoints(0)
+
+
+def test_the_command_names_what_has_to_be_undone():
+    command = resume_command(Path("a b"), "last.ckpt", True)
+    assert command.startswith("python train.py fit --config 'a b/config.yaml' --ckpt_path last")
+    assert command.endswith("--init_from null")
