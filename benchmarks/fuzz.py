@@ -203,6 +203,12 @@ def _schedule(draw: random.Random, what: list[str]) -> None:
                 name = "Constant"
             else:
                 return schedules.Sequential([make(depth + 1) for _ in range(draw.randrange(4))])
+        if name == "Rescaled":
+            if depth > 1:
+                name = "Constant"
+            else:
+                inner = number() if draw.random() < 0.1 else make(depth + 1)
+                return schedules.Rescaled(inner, number())
         cls = getattr(schedules, name)
         keys = [
             k

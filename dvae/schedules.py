@@ -382,6 +382,8 @@ class Rescaled(Schedule):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        if not isinstance(self.schedule, Schedule):
+            raise ValueError(f"Rescaled.schedule must be a schedule; got {self.schedule!r}")
         _check_numbers(self, start=self.start)
         first, end = self._ends()
         if first == end:

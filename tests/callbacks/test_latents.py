@@ -16,7 +16,16 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from torch.utils.data import DataLoader
 
-from dvae.bottlenecks import FSQ, LFQ, VQ, DistanceCodebook, ProjectedCodebook, ResidualVQ, SimVQ
+from dvae.bottlenecks import (
+    FSQ,
+    LFQ,
+    VQ,
+    DistanceCodebook,
+    ProjectedCodebook,
+    ResidualVQ,
+    SimVQ,
+    Upkeep,
+)
 from dvae.callbacks import (
     Curves,
     LatentInspector,
@@ -41,7 +50,7 @@ BOTTLENECKS = {
     "projected": lambda: ProjectedCodebook(**SMALL, in_features=4),
     "score function": lambda: ProjectedCodebook(**SMALL, in_features=4, estimator=RLOO(2)),
     "distance": lambda: DistanceCodebook(**SMALL),
-    "vq": lambda: VQ(**SMALL, decay=0.8, revive_below=1.0),
+    "vq": lambda: VQ(**SMALL, decay=0.8, upkeep=Upkeep(kmeans=2, revive_after=1)),
     "simvq": lambda: SimVQ(**SMALL),
     "fsq": lambda: FSQ([3, 3], 4),
     "lfq": lambda: LFQ(8, 4),
@@ -403,6 +412,7 @@ def records_of(path):
 def test_an_offline_wandb_run_holds_table_and_pictures(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
+    wandb.finish()  # another test of this process may have left its run open
     logger = WandbLogger(save_dir=tmp_path, offline=True, project="dvae")
     fit(tmp_path, "vq", [LatentInspector(rows=5)], logger, max_epochs=1)
     folder = tmp_path / "wandb" / "latest-run"

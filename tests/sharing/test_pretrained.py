@@ -250,8 +250,8 @@ def test_the_card_has_the_figures_of_the_run_and_no_others(run, best, tmp_path):
         rows = list(csv.DictReader(file))
     val = max((row for row in rows if row["val/elbo"]), key=lambda row: float(row["val/elbo"]))
     test = next(row for row in rows if row["test/elbo"])
-    expected = {k: float(v) for k, v in val.items() if k.startswith("val/")}
-    expected |= {k: float(v) for k, v in test.items() if k.startswith("test/")}
+    expected = {k: float(v) for k, v in val.items() if k.startswith("val/") and v}
+    expected |= {k: float(v) for k, v in test.items() if k.startswith("test/") and v}
     card = (tmp_path / "m" / "README.md").read_text()
     assert table(card) == pytest.approx(expected, rel=1e-3)
     assert "Data: MNIST, binarization none." in card and "4 integers of 5 categories" in card
