@@ -97,7 +97,7 @@ def load_vae(path: str | Path) -> CategoricalVAE:
             "parts and use dvae.lab.problem.vae_problem"
         )
     try:
-        return CategoricalVAE.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        return CategoricalVAE.load_from_checkpoint(path, map_location="cpu")
     except (RuntimeError, TypeError) as error:
         # Torch lists every weight that does not fit; the first ones say what is wrong.
         reason = textwrap.shorten(str(error), 250, placeholder=" ...")

@@ -3,8 +3,9 @@
 import inspect
 import math
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
@@ -20,6 +21,8 @@ from dvae.models.logging import is_logged
 from dvae.models.moments import forget
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.models.parts import parameter_groups
+from dvae.models.trust import refuse_foreign_classes
+from dvae.models.weights import read_checkpoint
 from dvae.networks.base import Network
 from dvae.schedules import Schedule
 
@@ -71,6 +74,27 @@ class DiscreteVAE(Codec):
         self._lr_schedule = lr_schedule
         # Made anew at the start of each evaluation, so that evaluating twice agrees.
         self._exact_noise = self._relaxed_noise = self._pixel_noise = Generator()
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, *args: Any, trusted: Sequence[str] = (), **kwargs: Any
+    ) -> Self:
+        """Load a model as Lightning does, and execute no code of the checkpoint's choice.
+
+        Args:
+            checkpoint_path: The file.
+            args: Of Lightning's method.
+            trusted: Packages beside dvae whose classes the checkpoint may name.
+            kwargs: Of Lightning's method, and parts that replace those of the checkpoint.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is damaged, or names a class from elsewhere.
+        """
+        settings = read_checkpoint(checkpoint_path).get("hyper_parameters") or {}
+        refuse_foreign_classes(settings, trusted)
+        kwargs["weights_only"] = True
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     # Training
 
