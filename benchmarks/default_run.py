@@ -1,8 +1,9 @@
-"""The default run, as a new user starts it: its figures, its time and its pictures.
+"""The runs that the README shows, as a new user starts them: figures, time and pictures.
 
-python -m benchmarks.default_run
+python -m benchmarks.default_run [mnist_categorical | mnist_codebook]
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -12,25 +13,40 @@ from pathlib import Path
 from benchmarks.measure import RESULTS, write_csv
 
 ROOT = Path(__file__).parent.parent
-COMMAND = ["train.py", "fit", "--config", "configs/mnist_categorical.yaml"]
-KEPT = ("test/elbo", "test/iwae", "test/kl", "test/reconstruction", "training")
+# What is kept of a run's summary.
+KEPT = {
+    "mnist_categorical": ("test/elbo", "test/iwae", "test/kl", "test/reconstruction", "training"),
+    "mnist_codebook": (
+        *("test/elbo", "test/kl", "test/psnr", "test/ssim"),
+        *("test/perplexity", "test/usage", "training"),
+    ),
+}
 
 
 def main() -> None:
     """Run it, write the CSV and keep the pictures."""
-    with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, *COMMAND, "--trainer.default_root_dir", name]
-        print("python", *COMMAND)
-        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("name", nargs="?", choices=list(KEPT), default="mnist_categorical")
+    name = parser.parse_args().name
+    words = ["train.py", "fit", "--config", f"configs/{name}.yaml"]
+    with tempfile.TemporaryDirectory() as folder:
+        print("python", *words)
+        done = subprocess.run(
+            [sys.executable, *words, "--trainer.default_root_dir", folder],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         print(done.stdout)
-        run = Path(name) / "mnist_categorical" / "version_0"
-        pictures = sorted((run / "media" / "reconstructions").iterdir())
-        shutil.copy(pictures[-1], RESULTS / "mnist_categorical.png")
-        shutil.copy(run / "media" / "curves.png", RESULTS / "mnist_categorical_curves.png")
-    words = [line.split() for line in done.stdout.splitlines()]
-    figures = {line[0]: line[1] for line in words if line and line[0] in KEPT}
+        media = Path(folder) / name / "version_0" / "media"
+        pictures = sorted((media / "reconstructions").iterdir())
+        shutil.copy(pictures[-1], RESULTS / f"{name}.png")
+        shutil.copy(media / "curves.png", RESULTS / f"{name}_curves.png")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    figures = {line[0]: line[1] for line in lines if line and line[0] in KEPT[name]}
     figures["training_seconds"] = figures.pop("training")
-    print(write_csv("mnist_categorical", [{"command": f"python {' '.join(COMMAND)}", **figures}]))
+    print(write_csv(name, [{"command": f"python {' '.join(words)}", **figures}]))
 
 
 if __name__ == "__main__":

@@ -65,6 +65,17 @@ def default_run() -> str:
     )
 
 
+def codebook_run() -> str:
+    """Describe the run of the code-book model on MNIST."""
+    (row,) = rows("mnist_codebook")
+    return (
+        f"`{row['command']}`: **test PSNR {row['test/psnr']} dB**, SSIM {row['test/ssim']}, "
+        f"perplexity {row['test/perplexity']} of 128 codes, usage {row['test/usage']}, ELBO "
+        f"{row['test/elbo']} nats (a density, Gaussian pixels), KL {row['test/kl']}, after "
+        f"{row['training_seconds']} seconds of training ({where(row)})."
+    )
+
+
 def estimators() -> str:
     """Make the table of estimators."""
     measured = rows("estimators")
