@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from dvae.explore.checkpoints import load_snapshots
 from dvae.explore.images import load_gallery
+from dvae.explore.view import Explorer
 from dvae.extras import MissingExtra, require
 
 
@@ -73,7 +74,7 @@ def _main(args: argparse.Namespace) -> int:
 
     snapshots, left_out = load_snapshots(args.checkpoints)
     gallery = load_gallery(snapshots[0].model.image_shape, snapshots[0].path, args.data)
-    page = make_page(snapshots, gallery)
+    page = make_page(Explorer(snapshots, gallery))
     for reason in left_out:
         print(f"left out: {reason}")
     for snapshot in snapshots:

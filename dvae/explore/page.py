@@ -1,9 +1,8 @@
-"""The page: Gradio's parts laid over the functions of this package."""
+"""The page: Gradio's parts laid over `Explorer`."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -13,19 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from dvae.explore.checkpoints import Snapshot
-from dvae.explore.codes import (
-    Edits,
-    Look,
-    change,
-    check_position,
-    look,
-    place_name,
-    read_table,
-    table_of,
-    whole,
-)
-from dvae.explore.images import Gallery, read_image
+from dvae.explore.codes import Look, place_name, table_of
+from dvae.explore.view import Explorer, View
+from dvae.models import DiscreteVAE
 
 __all__ = ["launch", "make_page"]
 
@@ -43,27 +32,6 @@ _POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; base-uri 'self'; "
     "frame-ancestors 'self'; form-action 'self'"
 )
-
-
-@dataclass(frozen=True)
-class View:
-    """What one visitor looks at.
-
-    Attributes:
-        image: Pixels in [0, 1], ``(C, H, W)``.
-        title: What the image is called.
-        row: Its number in the gallery, or that of the one before where it was uploaded.
-        number: Which checkpoint.
-        position: Which place of the code the sliders move, counted from 0 row by row.
-        edits: What was changed in the code.
-    """
-
-    image: Tensor
-    title: str
-    row: int
-    number: int
-    position: int = 0
-    edits: Edits = field(default_factory=dict)
 
 
 class _LocalOnly:
@@ -113,180 +81,140 @@ def launch(page: Any, host: str, port: int) -> str:
     return str(url)
 
 
-def make_page(snapshots: Sequence[Snapshot], gallery: Gallery) -> Any:
+def make_page(explorer: Explorer) -> Any:
     """Lay out the page and connect its parts.
 
     Args:
-        snapshots: Of one run, at least one; the last is shown first.
-        gallery: Images to choose from.
+        explorer: What the page shows and does.
 
     Returns:
         The ``gradio.Blocks``.
     """
-    model = snapshots[0].model
-    size, count = math.prod(model.index_shape), model.num_codes
-
-    def show(view: View) -> list[Any]:
-        """Give every output that depends on what is looked at, in the order of `outputs`."""
-        now = snapshots[view.number].model
-        check_position(now, view.position)
-        seen = look(now, view.image, view.edits)
-        return [
-            view,
-            view.row,
-            *(_picture(x) for x in (seen.original, seen.reconstruction, seen.decoded)),
-            table_of(seen.changed),
-            view.position,
-            int(seen.changed.view(-1)[view.position]),
-            _numbers(seen),
-            _words(now, view, seen),
-        ]
-
-    def step(act: Callable[[View], View], view: View) -> list[Any]:
-        """Act on the view; where that fails, say why and show what was there."""
-        try:
-            return show(act(view))
-        except (ValueError, OSError) as error:
-            gr.Warning(" ".join(str(error).split()))
-            return show(view)
-
-    def pick_image(view: View, number: Any) -> list[Any]:
-        def act(old: View) -> View:
-            row = whole("the image", number)
-            image, title = gallery[row]
-            return View(image, title, row, old.number, old.position)
-
-        return step(act, view)
-
-    def upload(view: View, path: str) -> list[Any]:
-        def act(old: View) -> View:
-            file = Path(path)
-            image = read_image(file, model.image_shape)
-            return View(image, f"uploaded {file.name}", old.row, old.number, old.position)
-
-        return step(act, view)
-
-    def pick_checkpoint(view: View, number: int) -> list[Any]:
-        return step(lambda old: replace(old, number=number), view)
-
-    def pick_position(view: View, position: Any) -> list[Any]:
-        return step(lambda old: replace(old, position=whole("the position", position)), view)
+    first = explorer.start()
+    model = explorer.model(first)
 
     def pick_cell(view: View, cell: gr.SelectData) -> list[Any]:
-        row, column = cell.index
-        return pick_position(view, row * len(table_of(_code(view))[0]) + column)
+        return _step(explorer, explorer.pick_cell, view, *cell.index)
 
-    def set_category(view: View, category: Any) -> list[Any]:
-        def act(old: View) -> View:
-            now = snapshots[old.number].model
-            value = whole("the category", category)
-            return replace(old, edits=change(now, _code(old), old.edits, old.position, value))
-
-        return step(act, view)
-
-    def edit_table(view: View, table: list[list[Any]]) -> list[Any]:
-        def act(old: View) -> View:
-            return replace(old, edits=read_table(snapshots[old.number].model, _code(old), table))
-
-        return step(act, view)
-
-    def take_back(view: View) -> list[Any]:
-        return step(lambda old: replace(old, edits={}), view)
-
-    def _code(view: View) -> Tensor:
-        return snapshots[view.number].model.encode(view.image[None])[0]
-
-    first = View(*gallery[0], row=0, number=len(snapshots) - 1)
-    start = show(first)
     with gr.Blocks(title="dvae: latent explorer", analytics_enabled=False) as page:
         state = gr.State(first)
-        gr.Markdown(f"## Latent explorer\n{type(model).__name__}, {gallery.name}")
-        choices = [(snapshot.title, n) for n, snapshot in enumerate(snapshots)]
-        choose = gr.Radio if len(choices) <= _BUTTONS else gr.Dropdown
-        checkpoint = choose(choices, value=first.number, label="Checkpoint", elem_id="checkpoint")
+        gr.Markdown(f"## Latent explorer\n{type(model).__name__}, {_plain(explorer.gallery.name)}")
+        checkpoint = _checkpoints(explorer, first)
         with gr.Row(equal_height=True):
-            number = gr.Slider(
-                0,
-                gallery.size - 1,
-                0,
-                step=1,
-                label="Image",
-                elem_id="image",
-                scale=4,
-            )
-            file = gr.UploadButton("Upload an image", file_types=["image"], elem_id="upload")
+            image = _slider("Image", "image", explorer.gallery.size, scale=4)
+            file = gr.UploadButton("Upload an image", file_types=["image"], scale=1)
         with gr.Row():
             pictures = [
-                gr.Image(
-                    value=picture,
-                    label=label,
-                    elem_id=name,
-                    alt_text=label,
-                    format="png",
-                    height=_HEIGHT + 76,
-                    interactive=False,
-                    buttons=["download"],
-                )
-                for picture, label, name in zip(
-                    start[2:5],
-                    ("Original", "Reconstruction (unchanged code)", "Decoded (changed code)"),
-                    ("original", "reconstruction", "decoded"),
-                    strict=True,
+                _frame(name, label)
+                for name, label in (
+                    ("original", "Original"),
+                    ("reconstruction", "Reconstruction (unchanged code)"),
+                    ("decoded", "Decoded (changed code)"),
                 )
             ]
         with gr.Row():
-            numbers = gr.Markdown(start[8], elem_id="numbers")
-            words = gr.Markdown(start[9], elem_id="words")
-        table = gr.Dataframe(
-            start[5],
-            headers=_headers(start[5], model.index_shape),
-            datatype="number",
-            type="array",
-            interactive=True,
-            label=_heading(model.index_shape),
-            elem_id="code",
-            show_row_numbers=len(model.index_shape) > 1,
-            buttons=["copy"],
-        )
+            numbers = gr.Markdown(elem_id="numbers")
+            words = gr.Markdown(elem_id="words")
+        table = _table(model, table_of(explorer.look(first).code))
         with gr.Row(equal_height=True):
-            position = gr.Slider(
-                0,
-                size - 1,
-                0,
-                step=1,
-                label=_position(model.index_shape),
-                elem_id="position",
-                scale=3,
-            )
-            category = gr.Slider(
-                0,
-                count - 1,
-                start[7],
-                step=1,
-                label="Its category",
-                elem_id="category",
-                scale=3,
-            )
-            back = gr.Button("Undo all changes", elem_id="back", scale=1)
+            latents = len(model.index_shape) == 1
+            label = "Latent to change" if latents else "Position to change, row by row"
+            position = _slider(label, "position", math.prod(model.index_shape), scale=3)
+            category = _slider("Its category", "category", model.num_codes, scale=3)
+            back = gr.Button("Undo changes", elem_id="back", scale=1, min_width=160)
 
-        for slider in (number, position, category):
-            # A number out of range is refused below, in words and with what was there shown again.
-            slider.preprocess = lambda payload: payload  # type: ignore[method-assign]
-        outputs = [state, number, *pictures, table, position, category, numbers, words]
-        wires: list[tuple[Any, Callable[..., list[Any]], list[Any]]] = [
-            (number.input, pick_image, [state, number]),
-            (file.upload, upload, [state, file]),
-            (checkpoint.input, pick_checkpoint, [state, checkpoint]),
-            (position.input, pick_position, [state, position]),
-            (category.input, set_category, [state, category]),
-            (table.select, pick_cell, [state]),
-            (table.input, edit_table, [state, table]),
-            (back.click, take_back, [state]),
-        ]
-        for event, act, inputs in wires:
+        outputs = [state, image, *pictures, table, position, category, numbers, words]
+        page.load(partial(_show, explorer), [state], outputs, show_progress="hidden")
+        for event, act, inputs in (
+            (image.input, explorer.pick_image, [image]),
+            (file.upload, explorer.upload, [file]),
+            (checkpoint.input, explorer.pick_checkpoint, [checkpoint]),
+            (position.input, explorer.pick_position, [position]),
+            (category.input, explorer.set_category, [category]),
+            (table.input, explorer.edit_table, [table]),
+            (back.click, explorer.take_back, []),
+        ):
             # A slider in motion: what is shown at last is where it stopped.
-            event(act, inputs, outputs, trigger_mode="always_last", show_progress="hidden")
+            event(
+                partial(_step, explorer, act),
+                [state, *inputs],
+                outputs,
+                trigger_mode="always_last",
+                show_progress="hidden",
+            )
+        table.select(pick_cell, [state], outputs, show_progress="hidden")
     return page
+
+
+def _step(explorer: Explorer, act: Callable[..., View], view: View, *values: Any) -> list[Any]:
+    """Act on the view; where that fails, say why and show what was there."""
+    try:
+        return _show(explorer, act(view, *values))
+    except (ValueError, OSError) as error:
+        gr.Warning(_plain(" ".join(str(error).split())))
+        return _show(explorer, view)
+
+
+def _show(explorer: Explorer, view: View) -> list[Any]:
+    """Return the view and what each part of the page shows of it, in the order of `make_page`."""
+    seen = explorer.look(view)
+    return [
+        view,
+        view.row,
+        *(_picture(x) for x in (seen.original, seen.reconstruction, seen.decoded)),
+        table_of(seen.changed),
+        view.position,
+        int(seen.changed.view(-1)[view.position]),
+        _numbers(seen),
+        _words(explorer.model(view), view, seen),
+    ]
+
+
+def _checkpoints(explorer: Explorer, view: View) -> Any:
+    choices = [(snapshot.title, n) for n, snapshot in enumerate(explorer.snapshots)]
+    choose = gr.Radio if len(choices) <= _BUTTONS else gr.Dropdown
+    return choose(choices, value=view.number, label="Checkpoint", elem_id="checkpoint")
+
+
+def _slider(label: str, name: str, size: int, scale: int) -> Any:
+    slider = gr.Slider(0, size - 1, 0, step=1, label=label, elem_id=name, scale=scale, buttons=[])
+    # A number out of range is refused in our words, and what was there is shown again.
+    slider.preprocess = lambda payload: payload  # type: ignore[method-assign]
+    return slider
+
+
+def _frame(name: str, label: str) -> Any:
+    return gr.Image(
+        label=label,
+        elem_id=name,
+        alt_text=label,
+        format="png",
+        height=_HEIGHT + 76,
+        interactive=False,
+        buttons=["download"],
+    )
+
+
+def _table(model: DiscreteVAE, table: list[list[int]]) -> Any:
+    shape = model.index_shape
+    what = "the category of each latent" if len(shape) == 1 else "the grid of categories"
+    return gr.Dataframe(
+        table,
+        headers=_headers(len(table[0]), shape),
+        datatype="number",
+        type="array",
+        interactive=True,
+        label=f"Code, {what}: click one to choose it, double-click it to type another",
+        elem_id="code",
+        show_row_numbers=False,
+        buttons=["copy"],
+    )
+
+
+def _headers(columns: int, shape: tuple[int, ...]) -> list[str]:
+    if len(shape) < 3:
+        return [str(n) for n in range(columns)]
+    return [f"{n // shape[2]}.{n % shape[2]}" for n in range(columns)]
 
 
 def _picture(image: Tensor) -> Image.Image:
@@ -297,22 +225,6 @@ def _picture(image: Tensor) -> Image.Image:
     return enlarged
 
 
-def _headers(table: list[list[int]], shape: tuple[int, ...]) -> list[str]:
-    columns = range(len(table[0]))
-    if len(shape) < 3:
-        return [str(n) for n in columns]
-    return [f"{n // shape[2]}.{n % shape[2]}" for n in columns]
-
-
-def _heading(shape: tuple[int, ...]) -> str:
-    what = "the category of each latent" if len(shape) == 1 else "the grid of categories"
-    return f"Code, {what}: click one to choose it, double-click it to type another"
-
-
-def _position(shape: tuple[int, ...]) -> str:
-    return "Latent to change" if len(shape) == 1 else "Position to change, row by row"
-
-
 def _numbers(seen: Look) -> str:
     lines = ["| nats | unchanged code | changed code |", "|---|---:|---:|"]
     if seen.log_q is not None:
@@ -321,7 +233,7 @@ def _numbers(seen: Look) -> str:
     return "\n".join(lines)
 
 
-def _words(model: Any, view: View, seen: Look) -> str:
+def _words(model: DiscreteVAE, view: View, seen: Look) -> str:
     code = seen.code.view(-1)
     changes = [
         f"{place_name(model, place)}: {int(code[place])} → {category}"

@@ -50,7 +50,9 @@ def test_a_checkpoint_cut_short_is_refused_by_name_and_left_out_of_a_folder(fold
 @pytest.mark.parametrize(("config", "problem"), [(GRID, "a code of shape"), (TURNED, "a code of")])
 def test_another_model_is_refused(folder, config, problem):
     path = written(folder.parent / "other.ckpt", config)
-    with pytest.raises(ValueError, match=rf"other\.ckpt is of another model than .*at20.*{problem}"):
+    with pytest.raises(
+        ValueError, match=rf"other\.ckpt is of another model than .*at20.*{problem}"
+    ):
         load_snapshots([folder / "at20.ckpt", path])
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dvae.explore import load_gallery, load_snapshots
+from dvae.explore import Explorer, load_gallery, load_snapshots
 from tests.explore.conftest import CATEGORICAL, GRID, LEVELS, written
 
 pytest.importorskip("gradio", reason="gradio is not installed")
@@ -22,7 +22,8 @@ def served(*paths) -> Iterator[str]:
     from dvae.explore.page import launch, make_page
 
     snapshots, _ = load_snapshots(paths)
-    page = make_page(snapshots, load_gallery(snapshots[0].model.image_shape, paths[0]))
+    gallery = load_gallery(snapshots[0].model.image_shape, paths[0])
+    page = make_page(Explorer(snapshots, gallery))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
