@@ -15,6 +15,7 @@ LAYERS = (
     {"bottlenecks", "networks"},
     {"models", "data"},
     {"callbacks", "lab", "compare", "sharing"},
+    {"explore"},
     {"cli"},
 )
 LIGHTNING = {"models", "callbacks", "data", "cli", "lab", "sharing"}

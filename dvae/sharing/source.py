@@ -23,11 +23,13 @@ class Source:
         model: On the CPU.
         figures: What its run measured at these weights, by the run's names; may be empty.
         data: The data set and how its pixels are treated, or ``""`` where it is not known.
+        step: Optimizer steps taken, 0 where they are not known.
     """
 
     model: DiscreteVAE
     figures: Mapping[str, float]
     data: str
+    step: int = 0
 
 
 def load_checkpoint(path: str | Path) -> Source:
@@ -61,7 +63,12 @@ def load_checkpoint(path: str | Path) -> Source:
     if not report.matches:
         raise ValueError(f"{path} is not of the model that it names: {report.problem()}")
     model.load_state_dict(content["state_dict"])
-    return Source(model, _figures(path, content), _data(content))
+    return Source(model, _figures(path, content), _data(content), _step(content))
+
+
+def _step(content: Mapping[str, Any]) -> int:
+    step = content.get("global_step")
+    return step if isinstance(step, int) else 0
 
 
 def _figures(path: Path, content: Mapping[str, Any]) -> dict[str, float]:

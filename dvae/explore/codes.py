@@ -1,0 +1,205 @@
+"""The code of an image, changed by hand, and what the model says about both."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from dvae.models import DiscreteVAE
+
+__all__ = [
+    "Edits",
+    "Look",
+    "change",
+    "check_position",
+    "look",
+    "place_name",
+    "read_table",
+    "table_of",
+    "whole",
+]
+
+Edits = Mapping[int, int]
+"""Positions of a code, counted from 0 row by row, and the categories put there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """An image, its code, the changed code, and what both decode to.
+
+    Attributes:
+        original: Pixels in [0, 1], ``(C, H, W)``.
+        reconstruction: Expected image of the unchanged code, the same shape.
+        decoded: Expected image of the changed code, the same shape.
+        code: Most probable code, integers of the model's `index_shape`.
+        changed: The same with the changes.
+        log_px: log p(x | code) of the unchanged and of the changed code, nats per image.
+        log_q: log q(code | x) of both, nats per image; ``None`` where there is no posterior.
+    """
+
+    original: Tensor
+    reconstruction: Tensor
+    decoded: Tensor
+    code: Tensor
+    changed: Tensor
+    log_px: tuple[float, float]
+    log_q: tuple[float, float] | None
+
+
+@torch.no_grad()
+def look(model: DiscreteVAE, image: Tensor, edits: Edits) -> Look:
+    """Encode an image, change its code and decode both.
+
+    Args:
+        model: In evaluation mode.
+        image: Pixels in [0, 1], ``(C, H, W)``.
+        edits: What to change.
+
+    Raises:
+        ValueError: The image is of another shape than the network's, or there is no such position
+            or category.
+    """
+    code = model.encode(image[None])[0]
+    changed = code.clone()
+    for position, category in edits.items():
+        _check(model, position, category)
+        changed.view(-1)[position] = category
+    both = torch.stack([code, changed])
+    reconstruction, decoded = model.decode(both)
+    # As in evaluation: a density weighs pixels with noise, here the same for every code.
+    noise = Generator().manual_seed(model.evaluation.seed)
+    target = model.likelihood.dequantize(image[None], noise)
+    log_px = model.log_px(model.bottleneck.embed(both[:, None]), target)[:, 0]
+    log_q = None
+    if model.bottleneck.has_posterior:
+        log_q = model.bottleneck.log_posterior(model.encoder(image[None]), both[:, None])[:, 0]
+    return Look(
+        image,
+        reconstruction,
+        decoded,
+        code,
+        changed,
+        _pair(log_px),
+        None if log_q is None else _pair(log_q),
+    )
+
+
+def change(model: DiscreteVAE, code: Tensor, edits: Edits, position: int, category: int) -> Edits:
+    """Put a category at a position; at the unchanged one the change is taken back.
+
+    Args:
+        model: Whose code it is.
+        code: The unchanged code, integers of `index_shape`.
+        edits: The changes so far; not touched.
+        position: Counted from 0 row by row.
+        category: In [0, K).
+
+    Raises:
+        ValueError: There is no such position or category.
+    """
+    _check(model, position, category)
+    others = {place: value for place, value in edits.items() if place != position}
+    return others if int(code.view(-1)[position]) == category else {**others, position: category}
+
+
+def check_position(model: DiscreteVAE, position: int) -> None:
+    """Refuse a position that the code does not have.
+
+    Args:
+        model: Whose code it is.
+        position: Counted from 0 row by row.
+
+    Raises:
+        ValueError: There is no such position.
+    """
+    size = math.prod(model.index_shape)
+    if not 0 <= position < size:
+        raise ValueError(f"the position must be in [0, {size}); got {position}")
+
+
+def place_name(model: DiscreteVAE, position: int) -> str:
+    """Name a position: a latent by its number, a place in a grid by row and column.
+
+    Args:
+        model: Whose code it is.
+        position: Counted from 0 row by row.
+    """
+    shape = model.index_shape
+    if len(shape) == 1:
+        return f"latent {position}"
+    names = ("row", "column", "level")
+    place = np.unravel_index(position, shape)
+    return ", ".join(f"{name} {int(at)}" for name, at in zip(names, place, strict=False))
+
+
+def table_of(code: Tensor) -> list[list[int]]:
+    """Lay out a code: latents in one row, a grid as it is, the levels of a grid side by side.
+
+    Args:
+        code: Integers of `index_shape`.
+
+    Returns:
+        Rows of equal length, which one after another are the positions.
+    """
+    table: list[list[int]] = code.reshape(code.shape[0] if code.dim() > 1 else 1, -1).tolist()
+    return table
+
+
+def read_table(model: DiscreteVAE, code: Tensor, table: Sequence[Sequence[Any]]) -> Edits:
+    """Find the changes in a table that was edited by hand.
+
+    Args:
+        model: Whose code it is.
+        code: The unchanged code, integers of `index_shape`.
+        table: As of `table_of`, with numbers or text.
+
+    Returns:
+        The changes.
+
+    Raises:
+        ValueError: The table is of another size, or a cell is no category.
+    """
+    before = table_of(code)
+    if [len(row) for row in table] != [len(row) for row in before]:
+        raise ValueError(f"the table must have {len(before)} rows of {len(before[0])} categories")
+    edits: Edits = {}
+    for position, cell in enumerate(cell for row in table for cell in row):
+        category = whole(f"{place_name(model, position)}: the category", cell)
+        edits = change(model, code, edits, position, category)
+    return edits
+
+
+def whole(name: str, value: Any) -> int:
+    """Take an integer from what a person entered.
+
+    Args:
+        name: What it is called in the message.
+        value: A number, text, or nothing.
+
+    Raises:
+        ValueError: It is no integer.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not number.is_integer():
+        raise ValueError(f"{name} must be an integer; got {value!r}")
+    return int(number)
+
+
+def _check(model: DiscreteVAE, position: int, category: int) -> None:
+    check_position(model, position)
+    if not 0 <= category < model.num_codes:
+        where = place_name(model, position)
+        allowed = f"must be in [0, {model.num_codes})"
+        raise ValueError(f"{where}: the category {allowed}; got {category}")
+
+
+def _pair(values: Tensor) -> tuple[float, float]:
+    unchanged, changed = values.tolist()
+    return unchanged, changed

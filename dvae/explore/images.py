@@ -1,0 +1,177 @@
+"""Images to look at: the test split of a data set, a folder, or a file."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image, ImageOps
+from torch import Tensor
+
+import dvae.data as data_sets
+from dvae.data import MNIST, ImageDataModule, Images
+
+__all__ = ["Gallery", "load_gallery", "read_image"]
+
+Shape = tuple[int, int, int]
+
+_CONFIG = "config.yaml"
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images by number.
+
+    Attributes:
+        name: Of the data set, for people.
+        size: How many there are, at least one.
+        read: Number to pixels in [0, 1], ``(C, H, W)``, and what the image is called.
+    """
+
+    name: str
+    size: int
+    read: Callable[[int], tuple[Tensor, str]]
+
+    def __getitem__(self, number: int) -> tuple[Tensor, str]:
+        """Read an image.
+
+        Args:
+            number: In [0, size).
+
+        Returns:
+            Pixels in [0, 1], ``(C, H, W)``, and what the image is called.
+
+        Raises:
+            ValueError: There is no such image, or it cannot be read.
+        """
+        if not 0 <= number < self.size:
+            raise ValueError(f"the image must be in [0, {self.size}) of {self.name}; got {number}")
+        return self.read(number)
+
+
+def load_gallery(shape: Shape, checkpoint: Path, data: Path | None = None) -> Gallery:
+    """Open the images that go with a model.
+
+    Args:
+        shape: Channels, height and width that the model wants.
+        checkpoint: Of the model: where its run has left its settings, the run's data set is taken.
+        data: Folder of a run, whose data set is taken, or a folder of images, which are cut and
+            scaled to the shape; the run's own data by default, or else the bundled MNIST.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or a file of the data set is missing.
+        ValueError: The images are of another shape, or the settings describe no data set.
+    """
+    if data is not None and not data.is_dir():
+        raise FileNotFoundError(f"there is no folder {data}: --data is that of a run or of images")
+    run = checkpoint.resolve().parent.parent if data is None else data
+    if (run / _CONFIG).is_file():
+        module = _data_of(run / _CONFIG)
+    elif data is None:
+        module = MNIST()
+    else:
+        return _folder(data, shape)
+    if tuple(module.image_shape) != tuple(shape):
+        raise ValueError(
+            f"{module.name} has images of {_words(module.image_shape)} and the model wants "
+            f"{_words(shape)}: name a folder of a run or of images with --data"
+        )
+    return _test_split(module)
+
+
+def read_image(path: Path, shape: Shape) -> Tensor:
+    """Read an image file as a model wants it: the middle of it, scaled, on white.
+
+    Args:
+        path: The file.
+        shape: Channels (1 for grayscale, 3 for colour), height and width.
+
+    Returns:
+        Pixels in [0, 1], ``(C, H, W)``.
+
+    Raises:
+        ValueError: The file is no image, or is damaged or huge, or images of so many channels
+            have no files.
+    """
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise ValueError(f"an image file has 1 or 3 channels; the model wants {channels}")
+    try:
+        with Image.open(path) as file:
+            upright = ImageOps.exif_transpose(file).convert("RGBA")
+        paper = Image.new("RGBA", upright.size, "white")
+        image = Image.alpha_composite(paper, upright).convert("L" if channels == 1 else "RGB")
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise ValueError(f"{path.name} is no image that can be read") from error
+    pixels = torch.from_numpy(np.array(image)).view(height, width, channels)
+    return pixels.permute(2, 0, 1).float() / 255
+
+
+def _test_split(module: ImageDataModule) -> Gallery:
+    rows = module.rows("test")
+    images, labels, names = rows.images, rows.images.labels, rows.files
+
+    def read(number: int) -> tuple[Tensor, str]:
+        stored = images.images[number] if isinstance(images, Images) else images[number].image
+        title = f"test image {number}" if names is None else names[number]
+        if module.labelled:
+            title += f", label {int(labels[number])}"
+        return stored.float() / 255, title
+
+    return Gallery(f"{module.name}, test split", len(labels), read)
+
+
+def _folder(folder: Path, shape: Shape) -> Gallery:
+    root = folder / "test" if (folder / "test").is_dir() else folder
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if not paths:
+        raise FileNotFoundError(f"{root} has no {_CONFIG} of a run and no images")
+
+    def read(number: int) -> tuple[Tensor, str]:
+        return read_image(paths[number], shape), paths[number].relative_to(root).as_posix()
+
+    return Gallery(f"folder {root.name}", len(paths), read)
+
+
+def _data_of(path: Path) -> ImageDataModule:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no plain YAML: {error}") from error
+    node: Any = config.get("data") if isinstance(config, Mapping) else None
+    if not isinstance(node, Mapping) or "class_path" not in node:
+        raise ValueError(f"{path} names no data set: it has no data.class_path")
+    # Only the data sets of dvae, by name: a config is a file of somebody.
+    given = str(node["class_path"])
+    known = {name: getattr(data_sets, name) for name in data_sets.__all__}
+    name = given.rpartition(".")[2]
+    cls = known.get(name)
+    known = {
+        n: c for n, c in known.items() if isinstance(c, type) and issubclass(c, ImageDataModule)
+    }
+    known.pop(ImageDataModule.__name__)
+    if name not in known or given not in (name, f"dvae.data.{name}", f"{cls.__module__}.{name}"):
+        raise ValueError(
+            f"{path} names the data set {given}, which is none of dvae's ({', '.join(known)}): "
+            "name a folder of images with --data"
+        )
+    try:
+        module: ImageDataModule = known[name](**(node.get("init_args") or {}))
+    except TypeError as error:
+        raise ValueError(f"the data settings of {path} do not fit: {error}") from error
+    return module
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from dvae.scalars import annealable_scalars
+from dvae.sharing.config import build_model
+
+CATEGORICAL = {
+    "class_path": "dvae.models.CategoricalVAE",
+    "init_args": {
+        "network": {"class_path": "dvae.networks.MLP", "init_args": {"hidden": [16]}},
+        "bottleneck": {
+            "class_path": "dvae.bottlenecks.CategoricalBottleneck",
+            "init_args": {"num_latents": 4, "num_codes": 5},
+        },
+    },
+}
+GRID = {
+    "class_path": "dvae.models.CodebookVAE",
+    "init_args": {
+        "network": {
+            "class_path": "dvae.networks.ResNet",
+            "init_args": {"image_shape": [1, 28, 28], "width": 8, "blocks": 1},
+        },
+        "bottleneck": {
+            "class_path": "dvae.bottlenecks.ProjectedCodebook",
+            "init_args": {"num_codes": 6, "code_dim": 4},
+        },
+    },
+}
+LEVELS = {
+    "class_path": "dvae.models.CodebookVAE",
+    "init_args": {
+        "network": GRID["init_args"]["network"],
+        "bottleneck": {
+            "class_path": "dvae.bottlenecks.ResidualVQ",
+            "init_args": {"num_codes": 6, "code_dim": 4, "depth": 2},
+        },
+    },
+}
+
+
+def built(config, seed=0):
+    torch.manual_seed(seed)
+    return build_model(config).eval()
+
+
+def written(path, config, step=0, tau=None, seed=0):
+    """Write a checkpoint as the command line does."""
+    model = built(config, seed)
+    if tau is not None:
+        scalars = {name.rpartition(".")[2]: ref for name, ref in annealable_scalars(model).items()}
+        scalars["tau"].buffer.fill_(tau)
+    settings = {"_class_path": config["class_path"], **config["init_args"]}
+    content = {
+        "state_dict": model.state_dict(),
+        "hyper_parameters": settings,
+        "global_step": step,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture(params=["categorical", "grid", "levels"])
+def model(request):
+    return built({"categorical": CATEGORICAL, "grid": GRID, "levels": LEVELS}[request.param])

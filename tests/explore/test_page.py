@@ -1,0 +1,189 @@
+"""The page in a real browser: a click changes the picture, and a mistake changes nothing."""
+
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from dvae.explore import Explorer, load_gallery, load_snapshots
+from tests.explore.conftest import CATEGORICAL, GRID, LEVELS, written
+
+pytest.importorskip("gradio", reason="gradio is not installed")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@contextmanager
+def served(*paths) -> Iterator[str]:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    from dvae.explore.page import launch, make_page
+
+    snapshots, _ = load_snapshots(paths)
+    gallery = load_gallery(snapshots[0].model.image_shape, paths[0])
+    page = make_page(Explorer(snapshots, gallery))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    try:
+        yield launch(page, "127.0.0.1", port)
+    finally:
+        page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with playwright.sync_playwright() as started:
+        path = path or started.chromium.executable_path
+        if not os.path.exists(path):
+            pytest.skip("there is no Chromium")
+        chromium = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def tab(browser):
+    """A tab; what it asks of other machines, and its errors, are kept."""
+    page = browser.new_page(viewport={"width": 1200, "height": 1000})
+    page.set_default_timeout(20_000)
+    page.foreign, page.errors = [], []
+    local = re.compile(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:")
+    page.on("request", lambda r: None if local.match(r.url) else page.foreign.append(r.url))
+    page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    yield page
+    page.close()
+
+
+def opened(tab, url):
+    tab.goto(url)
+    tab.wait_for_selector("#decoded img")
+    tab.wait_for_selector("[data-testid=cell-0-0]")
+
+
+def picture(tab, name):
+    return tab.get_attribute(f"#{name} img", "src")
+
+
+def wait_for_words(tab, text):
+    tab.wait_for_function("t => document.querySelector('#words').innerText.includes(t)", arg=text)
+
+
+def type_into(tab, name, value):
+    tab.fill(f"#{name} input[type=number]", str(value))
+    tab.keyboard.press("Enter")
+
+
+def type_cell(tab, row, column, value):
+    tab.dblclick(f"[data-testid=cell-{row}-{column}]")
+    tab.wait_for_selector(f"[data-testid=cell-{row}-{column}] :is(input, textarea)")
+    tab.keyboard.press("Control+A")
+    tab.keyboard.type(str(value))
+    tab.keyboard.press("Enter")
+
+
+def cell(tab, row, column):
+    return int(tab.inner_text(f"[data-testid=cell-{row}-{column}]"))
+
+
+def changes(tab):
+    return tab.inner_text("#words").partition("Changes:")[2]
+
+
+def wait_for_warning(tab, text):
+    tab.wait_for_selector(f".toast-body:has-text('{text}')")
+
+
+@pytest.mark.parametrize(
+    ("config", "row", "column", "place"),
+    [
+        (CATEGORICAL, 0, 2, "latent 2"),
+        (GRID, 2, 3, "row 2, column 3"),
+        (LEVELS, 2, 3, "row 2, column 1, level 1"),
+    ],
+    ids=["latents", "grid", "levels"],
+)
+def test_a_click_and_a_number_change_the_picture(tab, tmp_path, config, row, column, place):
+    with served(written(tmp_path / "a.ckpt", config)) as url:
+        opened(tab, url)
+        first, before = picture(tab, "decoded"), cell(tab, row, column)
+        tab.click(f"[data-testid=cell-{row}-{column}]")
+        wait_for_words(tab, f"Chosen: {place}")
+        other = (before + 1) % 5
+        type_into(tab, "category", other)
+        wait_for_words(tab, f"{before} → {other}")
+        assert cell(tab, row, column) == other
+        assert picture(tab, "decoded") != first
+        assert picture(tab, "reconstruction") != picture(tab, "decoded")
+        tab.click("#back")
+        wait_for_words(tab, "Changes: none")
+        assert cell(tab, row, column) == before
+        # The same pixels have the same name: Gradio calls a picture by its content.
+        assert picture(tab, "decoded") == first
+    assert tab.foreign == [] and tab.errors == []
+
+
+def test_mistakes_are_said_and_lose_nothing(tab, tmp_path):
+    with served(written(tmp_path / "a.ckpt", CATEGORICAL)) as url:
+        opened(tab, url)
+        before = cell(tab, 0, 3)
+        other = (before + 2) % 5
+        type_cell(tab, 0, 3, other)
+        wait_for_words(tab, f"latent 3: {before} → {other}")
+        kept, listed = picture(tab, "decoded"), changes(tab)
+        type_cell(tab, 0, 1, 99)
+        wait_for_warning(tab, "latent 1: the category must be in [0, 5); got 99")
+        type_into(tab, "image", 10_000)
+        wait_for_warning(tab, "the image must be in [0, 10000)")
+        type_into(tab, "position", 4)
+        wait_for_warning(tab, "the position must be in [0, 4); got 4")
+        type_into(tab, "category", 5)
+        wait_for_warning(tab, "the category must be in [0, 5); got 5")
+        (tmp_path / "text.png").write_text("no image")
+        tab.set_input_files("input[type=file]", tmp_path / "text.png")
+        wait_for_warning(tab, "text.png is no image that can be read")
+        assert changes(tab) == listed
+        assert picture(tab, "decoded") == kept
+        assert tab.input_value("#image input[type=number]") == "0"
+    assert tab.foreign == []
+
+
+def test_a_change_stays_while_the_checkpoints_are_flipped_and_an_image_is_uploaded(tab, tmp_path):
+    from PIL import Image
+
+    early = written(tmp_path / "early.ckpt", CATEGORICAL, 5, 1.0, seed=1)
+    late = written(tmp_path / "late.ckpt", CATEGORICAL, 50, 0.1, seed=2)
+    Image.effect_noise((50, 30), 80).save(tmp_path / "noise.png")
+    with served(early, late) as url:
+        opened(tab, url)
+        assert "τ 1," in tab.inner_text("#checkpoint") and "τ 0.1," in tab.inner_text("#checkpoint")
+        first = picture(tab, "reconstruction")
+        tab.set_input_files("input[type=file]", tmp_path / "noise.png")
+        wait_for_words(tab, "uploaded noise.png")
+        uploaded = picture(tab, "reconstruction")
+        before = cell(tab, 0, 0)
+        type_into(tab, "category", (before + 1) % 5)
+        wait_for_words(tab, "latent 0:")
+        tab.click("#checkpoint label >> nth=0")
+        tab.wait_for_function(
+            "s => document.querySelector('#reconstruction img').src !== s", arg=uploaded
+        )
+        assert cell(tab, 0, 0) == (before + 1) % 5
+        assert "uploaded noise.png" in tab.inner_text("#words")
+        assert len({first, uploaded, picture(tab, "reconstruction")}) == 3
+    assert tab.foreign == [] and tab.errors == []
+
+
+def test_the_page_may_ask_no_other_machine(tmp_path):
+    from urllib.request import urlopen
+
+    with served(written(tmp_path / "a.ckpt", CATEGORICAL)) as url, urlopen(url) as answer:
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'self' ") and "http" not in policy
