@@ -110,8 +110,9 @@ def test_there_are_tables():
         ("title: Toy", "title: [", "not YAML"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_it(toy, capsys, old, new, message):
+def test_a_mistake_is_one_line_that_names_it(toy, capsys, monkeypatch, old, new, message):
     assert old in TOY
+    monkeypatch.setattr(command, "run_all", None)  # nothing is to be run
     toy.write_text(TOY.replace(old, new))
     assert command.main([str(toy)]) == 2
     error = capsys.readouterr().err
@@ -307,6 +308,7 @@ def test_a_command_that_is_killed_takes_its_runs_with_it(toy, tmp_path):
     toy.write_text(TOY.replace("epochs: 2", "epochs: 100000"))
     runs = tmp_path / "runs"
     arguments = [str(toy), "--seeds", "1", "--estimators", "GS", "--runs", str(runs)]
+    arguments += ["--results", str(tmp_path / "results")]
     parent = subprocess.Popen([sys.executable, "-m", "benchmarks.tables", *arguments], cwd=ROOT)
     try:
         until(lambda: list(runs.rglob("last.ckpt")))

@@ -56,7 +56,9 @@ def train_epochs(tmp_path, val_size, *callbacks, ckpt_path=None):
     return model
 
 
-@pytest.mark.filterwarnings("ignore:Total length of:UserWarning", "ignore:Checkpoint directory")
+@pytest.mark.filterwarnings(
+    "ignore:Total length of", "ignore:Checkpoint directory", "ignore:Be aware that when"
+)
 @pytest.mark.parametrize("val_size", [0, 50])  # 14 or 11 batches an epoch
 def test_a_killed_run_goes_on_from_its_last_epoch_to_the_same_end(tmp_path, val_size):
     whole = train_epochs(tmp_path / "whole", val_size)
