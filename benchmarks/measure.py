@@ -53,21 +53,23 @@ def machine() -> dict[str, str]:
     }
 
 
-def write_csv(name: str, rows: Sequence[Mapping[str, object]]) -> Path:
+def write_csv(name: str, rows: Sequence[Mapping[str, object]], folder: Path | None = None) -> Path:
     """Write rows, each with the description of the machine.
 
     Args:
-        name: Of the file in ``benchmarks/results``, without its ending.
-        rows: All with the same keys.
+        name: Of the file, without its ending.
+        rows: All with the same keys. One that says itself where it was measured is believed.
+        folder: Where to; ``benchmarks/results`` by default.
 
     Returns:
         The file.
     """
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.csv"
+    folder = RESULTS if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.csv"
     where = machine()
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *where])
+        writer = csv.DictWriter(file, list(dict.fromkeys([*rows[0], *where])))
         writer.writeheader()
-        writer.writerows({**row, **where} for row in rows)
+        writer.writerows({**where, **row} for row in rows)
     return path

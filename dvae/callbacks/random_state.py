@@ -1,4 +1,4 @@
-"""The state of the random generators in every checkpoint, so that resuming is exact."""
+"""Random state and data order go on from every checkpoint, so that resuming is exact."""
 
 from typing import Any
 
@@ -15,10 +15,15 @@ class RandomState(Callback):
     Lightning saves weights, optimizers, loops and data order, but not this. It is restored after
     the sanity check, just before the first batch; a loader that draws from the global generator
     after that (a DataLoader without a generator of its own) would spoil it.
+
+    The data order is restored here as well: where the length of a run is given in epochs, Lightning
+    (2.6) does not load what it saved of it into a run that resumes from the end of an epoch, which
+    would begin the stream anew.
     """
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
+        self._order: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the CPU generator and of the current accelerator's."""
@@ -31,8 +36,19 @@ class RandomState(Callback):
         """Keep the state until training starts."""
         self._loaded = state_dict
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the place in the data until training starts."""
+        loop = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {})
+        self._order = loop.get("combined_loader", [])
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the state once: the first batch may draw as soon as it is on the device."""
+        loader: Any = trainer.train_dataloader
+        if len(self._order) == 1 and hasattr(loader, "load_state_dict"):
+            loader.load_state_dict(self._order[0])
+        self._order = []
         if self._loaded is None:
             return
         torch.set_rng_state(self._loaded["cpu"].cpu())

@@ -15,14 +15,15 @@ __all__ = ["MLP"]
 
 @dataclass(frozen=True)
 class MLP(Network):
-    """Fully connected encoder and, mirrored, decoder.
+    """Fully connected encoder and, mirrored unless said otherwise, decoder.
 
     Args:
         image_shape: Channels, height and width.
-        hidden: Widths of the encoder's hidden layers, outermost first; the decoder has them in
-            reverse.
+        hidden: Widths of the encoder's hidden layers, outermost first.
         norm: Normalisation of each hidden layer: ``batch`` or ``none``.
         negative_slope: Slope of the leaky rectifier below 0, in [0, 1); 0 is the plain one.
+        decoder_hidden: Widths of the decoder's hidden layers, outermost last; those of the encoder
+            in reverse by default.
 
     Raises:
         ValueError: A width or a size below 1.
@@ -32,13 +33,15 @@ class MLP(Network):
     hidden: Sequence[int] = (512, 256)
     norm: Literal["batch", "none"] = "batch"
     negative_slope: float = 0.1
+    decoder_hidden: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        for name, values in (("image_shape", self.image_shape), ("hidden", self.hidden)):
-            if any(value < 1 for value in values):
+        for name in ("image_shape", "hidden", "decoder_hidden"):
+            values = getattr(self, name)
+            if values is not None and any(value < 1 for value in values):
                 raise ValueError(f"MLP.{name} must hold numbers >= 1; got {list(values)}")
         if self.norm not in ("batch", "none"):
             raise ValueError(f"MLP.norm must be 'batch' or 'none'; got {self.norm!r}")
@@ -54,7 +57,8 @@ class MLP(Network):
         """Build ``(B, in_features)`` to ``(B, params_per_channel * C, H, W)``."""
         channels, height, width = self.image_shape
         shape = (params_per_channel * channels, height, width)
-        widths = [in_features, *reversed(self.hidden)]
+        mirrored = self.hidden[::-1] if self.decoder_hidden is None else self.decoder_hidden
+        widths = [in_features, *mirrored]
         return nn.Sequential(*self._hidden(widths, math.prod(shape)), nn.Unflatten(1, shape))
 
     def _hidden(self, widths: list[int], out_features: int) -> list[nn.Module]:

@@ -41,6 +41,35 @@ def test_training_2n_steps_equals_n_then_a_stop_then_n(tmp_path, estimator, stop
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
+class Kill(pl.Callback):
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_step == 25:
+            raise RuntimeError("killed")
+
+
+def train_epochs(tmp_path, val_size, *callbacks, ckpt_path=None):
+    pl.seed_everything(3)
+    model = toy_model(GumbelSoftmax(1.0))
+    every = [RandomState(), *callbacks, Checkpoints()]
+    trainer = toy_trainer(tmp_path, max_epochs=3, enable_checkpointing=True, callbacks=every)
+    trainer.fit(model, datamodule=toy_data(val_size=val_size), ckpt_path=ckpt_path)
+    return model
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Total length of", "ignore:Checkpoint directory", "ignore:Be aware that when"
+)
+@pytest.mark.parametrize("val_size", [0, 50])  # 14 or 11 batches an epoch
+def test_a_killed_run_goes_on_from_its_last_epoch_to_the_same_end(tmp_path, val_size):
+    whole = train_epochs(tmp_path / "whole", val_size)
+    with pytest.raises(RuntimeError, match="killed"):
+        train_epochs(tmp_path, val_size, Kill())
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    resumed = train_epochs(tmp_path, val_size, ckpt_path=last)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
 def test_the_checkpoint_holds_the_annealed_values(tmp_path):
     trainer, _ = train(tmp_path, lambda: GumbelSoftmax(1.0), 10)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
