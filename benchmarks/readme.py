@@ -184,7 +184,7 @@ def rendered(text: str) -> str:
     Args:
         text: The README.
     """
-    for part in (default_run, finetune, estimators, speed):
+    for part in (default_run, codebook_run, finetune, codebooks, estimators, speed):
         mark = part.__name__
         pattern = rf"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)"
         text, count = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.DOTALL)

@@ -412,7 +412,9 @@ def records_of(path):
 def test_an_offline_wandb_run_holds_table_and_pictures(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
-    wandb.finish()  # another test of this process may have left its run open
+    # Another test of this process may have left a run open, or set wandb up with other settings.
+    wandb.finish()
+    wandb.teardown()
     logger = WandbLogger(save_dir=tmp_path, offline=True, project="dvae")
     fit(tmp_path, "vq", [LatentInspector(rows=5)], logger, max_epochs=1)
     folder = tmp_path / "wandb" / "latest-run"
