@@ -16,7 +16,7 @@ _COLUMNS = 16
 # Positions of a grid that are flipped, along each side.
 _SIDE = 3
 # Codes up to which there is a picture for each.
-_CODES = 256
+_CODES = 512
 _CHUNK = 64
 
 

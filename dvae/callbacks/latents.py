@@ -53,7 +53,7 @@ class LatentInspector(Callback):
     - ``table``: images with reconstruction, label, code and the log-probabilities of the arg-max
       code, as a `wandb.Table` and a CSV with a picture of its rows.
     - ``traversal``: latents of one image flipped through their categories.
-    - ``codebook``: the code book on its principal plane and, up to 256 codes, what each looks like;
+    - ``codebook``: the code book on its principal plane and, up to 512 codes, what each looks like;
       only for code books.
     - ``entropy``: of the posterior of each latent and what the latent tells about the image, nats;
       logs their mean entropy as ``val/latent_entropy``. Not for vector quantizers, which have none.
