@@ -76,6 +76,27 @@ def wait_for_words(tab, text):
     tab.wait_for_function("t => document.querySelector('#words').innerText.includes(t)", arg=text)
 
 
+def wait_for_another(tab, name, source):
+    """Wait until a picture is no longer the one it was: words and pictures come one by one."""
+    tab.wait_for_function(
+        "([n, s]) => document.querySelector(`#${n} img`).src !== s", arg=[name, source]
+    )
+
+
+def wait_for_picture(tab, name, source):
+    tab.wait_for_function(
+        "([n, s]) => document.querySelector(`#${n} img`).src === s", arg=[name, source]
+    )
+
+
+def wait_for_cell(tab, row, column, value):
+    for _ in range(100):
+        if cell(tab, row, column) == value:
+            return
+        tab.wait_for_timeout(50)
+    assert cell(tab, row, column) == value
+
+
 def type_into(tab, name, value):
     tab.fill(f"#{name} input[type=number]", str(value))
     tab.keyboard.press("Enter")
@@ -119,14 +140,14 @@ def test_a_click_and_a_number_change_the_picture(tab, tmp_path, config, row, col
         other = (before + 1) % 5
         type_into(tab, "category", other)
         wait_for_words(tab, f"{before} → {other}")
-        assert cell(tab, row, column) == other
-        assert picture(tab, "decoded") != first
+        wait_for_cell(tab, row, column, other)
+        wait_for_another(tab, "decoded", first)
         assert picture(tab, "reconstruction") != picture(tab, "decoded")
         tab.click("#back")
         wait_for_words(tab, "Changes: none")
-        assert cell(tab, row, column) == before
+        wait_for_cell(tab, row, column, before)
         # The same pixels have the same name: Gradio calls a picture by its content.
-        assert picture(tab, "decoded") == first
+        wait_for_picture(tab, "decoded", first)
     assert tab.foreign == [] and tab.errors == []
 
 
@@ -167,15 +188,14 @@ def test_a_change_stays_while_the_checkpoints_are_flipped_and_an_image_is_upload
         first = picture(tab, "reconstruction")
         tab.set_input_files("input[type=file]", tmp_path / "noise.png")
         wait_for_words(tab, "uploaded noise.png")
+        wait_for_another(tab, "reconstruction", first)
         uploaded = picture(tab, "reconstruction")
         before = cell(tab, 0, 0)
         type_into(tab, "category", (before + 1) % 5)
         wait_for_words(tab, "latent 0:")
         tab.click("#checkpoint label >> nth=0")
-        tab.wait_for_function(
-            "s => document.querySelector('#reconstruction img').src !== s", arg=uploaded
-        )
-        assert cell(tab, 0, 0) == (before + 1) % 5
+        wait_for_another(tab, "reconstruction", uploaded)
+        wait_for_cell(tab, 0, 0, (before + 1) % 5)
         assert "uploaded noise.png" in tab.inner_text("#words")
         assert len({first, uploaded, picture(tab, "reconstruction")}) == 3
     assert tab.foreign == [] and tab.errors == []
