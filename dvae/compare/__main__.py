@@ -1,27 +1,19 @@
 """Runs side by side on the command line: python -m dvae.compare runs/a runs/b."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
+from dvae.commands import Parser, run_command
 from dvae.compare.files import check_folder, write_comparison
 from dvae.compare.runs import find_runs, read_run
 from dvae.compare.table import compare, terminal_table
 
 # Where the table goes to a file, a line is not broken.
 _WIDE = 240
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -33,17 +25,11 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 where the input was bad. ``DVAE_TRACEBACK=1`` raises instead.
     """
-    try:
-        return _main(_parser().parse_args(args))
-    except (ValueError, OSError) as error:
-        if os.environ.get("DVAE_TRACEBACK"):
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return run_command(_parser(), _main, args)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m dvae.compare",
         description="Put runs side by side: the settings in which they differ, what they reached, "
         "and their curves over each other, as one page and one picture. Needs no server.",
@@ -62,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _main(args: argparse.Namespace) -> int:
+def _main(args: argparse.Namespace) -> None:
     check_folder(args.out)
     folders, without = find_runs(args.runs)
     comparison = compare([read_run(folder) for folder in folders])
@@ -75,7 +61,6 @@ def _main(args: argparse.Namespace) -> int:
         print(f"left out: {folder} has no metrics.csv")
     for path in written:
         print(f"wrote {path}")
-    return 0
 
 
 if __name__ == "__main__":

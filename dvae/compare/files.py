@@ -1,11 +1,11 @@
 """A comparison's files, all of them or none."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import matplotlib
 
+from dvae.commands import write_all
 from dvae.compare.curves import DRAWING, draw
 from dvae.compare.page import page
 from dvae.compare.table import Comparison
@@ -49,14 +49,9 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     with matplotlib.rc_context(DRAWING):
         curves = draw(comparison)
         html = page(comparison, curves)
-        folder.mkdir(parents=True, exist_ok=True)
-        # Beside their place, and so on the same disk: the move at the end cannot stop half-way.
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as beside:
-            work = Path(beside)
+
+        def write(work: Path) -> None:
             (work / "comparison.html").write_text(html, encoding="utf-8")
             curves.savefig(work / "curves.png", dpi=_DPI, facecolor="white")
-            written = []
-            for path in sorted(work.iterdir()):
-                path.replace(folder / path.name)
-                written.append(folder / path.name)
-    return written
+
+        return write_all(folder, write)

@@ -6,19 +6,12 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from dvae.commands import Parser, run_command
 from dvae.explore.checkpoints import load_snapshots
 from dvae.explore.images import load_gallery
 from dvae.explore.view import Explorer
-from dvae.extras import MissingExtra, require
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
+from dvae.extras import require
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -30,17 +23,11 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 where the input was bad. ``DVAE_TRACEBACK=1`` raises instead.
     """
-    try:
-        return _main(_parser().parse_args(args))
-    except (ValueError, OSError, MissingExtra) as error:
-        if os.environ.get("DVAE_TRACEBACK"):
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return run_command(_parser(), _main, args)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m dvae.explore",
         description="Open a local page to change the code of an image by hand and see the decoded "
         "image change, at each checkpoint of a run.",
@@ -65,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _main(args: argparse.Namespace) -> int:
+def _main(args: argparse.Namespace) -> None:
     _check_address(args.host, args.port)
     # Before Gradio is imported: it sends nothing to anybody.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -81,7 +68,6 @@ def _main(args: argparse.Namespace) -> int:
         print(snapshot.title)
     print(f"listening on {launch(page, args.host, args.port)} (Ctrl-C ends it)", flush=True)
     page.block_thread()
-    return 0
 
 
 def _check_address(host: str, port: int) -> None:

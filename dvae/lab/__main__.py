@@ -1,15 +1,15 @@
 """The gradient lab on the command line: python -m dvae.lab --function network."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import get_args
 
 from rich.console import Console
 from rich.progress import track
 
+from dvae.commands import Parser, run_command
 from dvae.estimators.base import TEMPERATURE
 from dvae.lab.files import check_folder, write_report
 from dvae.lab.functions import FunctionName, LogitsName
@@ -30,13 +30,6 @@ _VAE_DRAWS = 1_000
 _SIZE = 4
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -46,17 +39,11 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 where the input was bad. ``DVAE_TRACEBACK=1`` raises instead.
     """
-    try:
-        return _main(_parser().parse_args(args))
-    except (ValueError, OSError) as error:
-        if os.environ.get("DVAE_TRACEBACK"):
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return run_command(_parser(), _main, args)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m dvae.lab",
         description="Measure bias, variance, cosine with the exact gradient and time per step of "
         "every estimator, over temperatures, against exact enumeration.",
@@ -85,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _main(args: argparse.Namespace) -> int:
+def _main(args: argparse.Namespace) -> None:
     draws = args.draws
     if draws is None:
         draws = _VAE_DRAWS if args.vae or args.ckpt else _DRAWS
@@ -109,7 +96,6 @@ def _main(args: argparse.Namespace) -> int:
         print(f"not measured: {name}: {reason}")
     for path in write_report(report, args.out):
         print(f"wrote {path}")
-    return 0
 
 
 def _problem(args: argparse.Namespace) -> Problem:

@@ -1,9 +1,9 @@
 """A report's files, all of them or none."""
 
 import os
-import tempfile
 from pathlib import Path
 
+from dvae.commands import write_all
 from dvae.lab.plots import figures
 from dvae.lab.run import Report
 from dvae.lab.tables import csv_text, markdown_text
@@ -42,16 +42,11 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     Raises:
         OSError: They cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    # Beside their place, and so on the same disk: the move at the end cannot stop half-way.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as beside:
-        work = Path(beside)
+
+    def write(work: Path) -> None:
         (work / "results.csv").write_text(csv_text(report), encoding="utf-8")
         (work / "results.md").write_text(markdown_text(report), encoding="utf-8")
         for name, figure in figures(report).items():
             figure.savefig(work / f"{name}.png")
-        written = []
-        for path in sorted(work.iterdir()):
-            path.replace(folder / path.name)
-            written.append(folder / path.name)
-    return written
+
+    return write_all(folder, write)

@@ -1,23 +1,14 @@
 """Sharing on the command line: python -m dvae.sharing save runs/.../best.ckpt --out folder."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from dvae.extras import MissingExtra
+from dvae.commands import Parser, run_command
 from dvae.sharing.onnx import export_onnx
 from dvae.sharing.pretrained import from_pretrained, push_to_hub, save_pretrained
 from dvae.sharing.source import Source, load_checkpoint
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -29,18 +20,11 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 where the input was bad. ``DVAE_TRACEBACK=1`` raises instead.
     """
-    try:
-        _main(_parser().parse_args(args))
-    except (ValueError, OSError, MissingExtra) as error:
-        if os.environ.get("DVAE_TRACEBACK"):
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(_parser(), _main, args)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m dvae.sharing", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="python -m dvae.sharing", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (
         ("save", "write config.json, model.safetensors and a model card"),

@@ -1,0 +1,77 @@
+"""What the commands beside train.py share: one-line errors, and files that appear together."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from dvae.extras import MissingExtra
+
+__all__ = ["Parser", "run_command", "write_all"]
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving.
+
+        Args:
+            message: What is wrong.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(message)
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    command: Callable[[argparse.Namespace], object],
+    args: Sequence[str] | None,
+) -> int:
+    """Run a command, bad input being one line.
+
+    Args:
+        parser: Of its arguments.
+        command: What to do with them.
+        args: Arguments; those of the process by default.
+
+    Returns:
+        The exit code: 0, or 2 where the input was bad. ``DVAE_TRACEBACK=1`` raises instead.
+    """
+    try:
+        command(parser.parse_args(args))
+    except (ValueError, OSError, MissingExtra) as error:
+        if os.environ.get("DVAE_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def write_all(folder: Path, write: Callable[[Path], None]) -> list[Path]:
+    """Write files into a folder; each appears complete or not at all.
+
+    Args:
+        folder: Made if it is not there.
+        write: Writes them into the folder that it is given.
+
+    Returns:
+        The files, by name.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Beside their place, and so on the same disk: the move at the end cannot stop half-way.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as beside:
+        write(Path(beside))
+        written = []
+        for path in sorted(Path(beside).iterdir()):
+            path.replace(folder / path.name)
+            written.append(folder / path.name)
+    return written
