@@ -134,6 +134,24 @@ def speed() -> str:
     return "\n".join(lines)
 
 
+def bottleneck() -> str:
+    """Make the table of the fused code-book layer beside other ways."""
+    measured = rows("bottleneck")
+    ways = list(dict.fromkeys(row["way"] for row in measured))
+    lines = ["| rows | codes K | " + " | ".join(ways) + " |", "|---|---|" + "---|" * len(ways)]
+    for size in dict.fromkeys((row["rows"], row["codes"]) for row in measured):
+        cells = {r["way"]: _step(r) for r in measured if (r["rows"], r["codes"]) == size}
+        lines.append(f"| {size[0]} | {size[1]} | " + " | ".join(cells[way] for way in ways) + " |")
+    lines += ["", "Milliseconds, (ratio to fused, median of pairs,) peak memory. "]
+    lines[-1] += f"`python -m benchmarks.bottleneck --threads 2` ({where(measured[0])})."
+    return "\n".join(lines)
+
+
+def _step(row: dict[str, str]) -> str:
+    ratio = "" if row["way"] == "fused" else f" ({row['over_fused_median']})"
+    return f"{float(row['ms']):.0f}{ratio}, {float(row['peak_mib']):.0f} MiB"
+
+
 def codebooks() -> str:
     """Make the table of ways to a code on a grid."""
     measured = rows("codebooks")
@@ -155,13 +173,14 @@ def codebooks() -> str:
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
     row = measured[0]
     seeds = len({row["seed"] for row in measured})
+    places = "; ".join(dict.fromkeys(where(row) for row in measured))
     return "\n".join(
         [
             *lines,
             "",
             f"{row['steps']} steps of {row['batch_size']} images, {seeds} seed(s), two runs side "
             "by side on a CPU: `python -m benchmarks.codebooks --data FOLDER --steps "
-            f"{row['steps']} --jobs 2` ({where(row)}).",
+            f"{row['steps']} --jobs 2` ({places}).",
         ]
     )
 
@@ -184,7 +203,7 @@ def rendered(text: str) -> str:
     Args:
         text: The README.
     """
-    for part in (default_run, codebook_run, finetune, codebooks, estimators, speed):
+    for part in (default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed):
         mark = part.__name__
         pattern = rf"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)"
         text, count = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.DOTALL)

@@ -16,6 +16,7 @@ from dvae.bottlenecks.base import Bottleneck
 from dvae.likelihoods import LEVELS, Likelihood
 from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.codec import Codec
+from dvae.models.compiled import NetworkCalls, compile_calls
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
 from dvae.models.logging import is_logged
 from dvae.models.moments import forget
@@ -44,6 +45,7 @@ class DiscreteVAE(Codec):
         optimizer: Makes the optimizer from the parameters; AdamW (learning rate 2e-3) by default.
         lr_schedule: Factor on the optimizer's learning rate for each step; constant by default.
         evaluation: How much work the test puts into its bounds.
+        compile: Whether training compiles the encoder, and the decoder with its likelihood.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class DiscreteVAE(Codec):
         optimizer: OptimizerCallable | None = None,
         lr_schedule: Schedule | None = None,
         evaluation: Evaluation | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.image_shape = network.image_shape
@@ -72,6 +75,8 @@ class DiscreteVAE(Codec):
         self.last_terms: dict[str, Tensor] = {}
         self._make_optimizer = optimizer
         self._lr_schedule = lr_schedule
+        self._compiles = compile
+        self._calls: NetworkCalls | None = None
         # Made anew at the start of each evaluation, so that evaluating twice agrees.
         self._exact_noise = self._relaxed_noise = self._pixel_noise = Generator()
 
@@ -98,11 +103,15 @@ class DiscreteVAE(Codec):
 
     # Training
 
+    def on_fit_start(self) -> None:
+        """Have the networks compiled where that was asked for; it happens in the first step."""
+        self._calls = compile_calls(self.encoder, self.log_px) if self._compiles else None
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, nats per example."""
         image = batch.image
-        features = self.encoder(image)
-        out = self.objective(lambda z: self.log_px(z, image), features, self.bottleneck)
+        encode, log_px = self._calls or (self.encoder, self.log_px)
+        out = self.objective(lambda z: log_px(z, image), encode(image), self.bottleneck)
         # For whoever has to say which of them broke.
         self.last_terms = {"kl": out.kl.detach(), "reconstruction": out.log_px.detach()}
         self._log_training(out)

@@ -41,6 +41,7 @@ class CategoricalVAE(DiscreteVAE):
         optimizer: OptimizerCallable | None = None,
         lr_schedule: Schedule | None = None,
         evaluation: Evaluation | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__(
             network=MLP() if network is None else network,
@@ -50,5 +51,6 @@ class CategoricalVAE(DiscreteVAE):
             optimizer=optimizer,
             lr_schedule=lr_schedule,
             evaluation=evaluation,
+            compile=compile,
         )
         self._remember_settings()

@@ -52,6 +52,7 @@ class CodebookVAE(DiscreteVAE):
         optimizer: OptimizerCallable | None = None,
         lr_schedule: Schedule | None = None,
         evaluation: Evaluation | None = None,
+        compile: bool = False,
     ) -> None:
         # Under names of their own: the arguments as they were given are the settings remembered.
         net = ResNet() if network is None else network
@@ -70,6 +71,7 @@ class CodebookVAE(DiscreteVAE):
             evaluation=(
                 Evaluation(iwae_samples=1, chunk=512) if evaluation is None else evaluation
             ),
+            compile=compile,
         )
         code.grid = net.grid
         self.image_quality = ImageQuality()

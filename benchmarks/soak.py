@@ -1,0 +1,80 @@
+"""A long run of the main job, its memory and open files watched: neither may grow.
+
+python -m benchmarks.soak --minutes 30
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+from benchmarks.measure import write_csv
+
+ROOT = Path(__file__).parent.parent
+MIB = 2**20
+EVERY = 10.0  # seconds
+# Until the first epochs, pictures and checkpoints are behind it, a run fills its caches.
+WARM_UP = 180.0
+
+
+def look(process: psutil.Process) -> tuple[float, int]:
+    """Return the memory of a process, MiB, and the number of its open files.
+
+    Not of its children: the logger's server is another program's.
+
+    Args:
+        process: The training.
+    """
+    return process.memory_info().rss / MIB, process.num_fds()
+
+
+def main() -> None:
+    """Train, watch, stop, and write the CSV."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=30.0)
+    minutes = parser.parse_args().minutes
+    warm_up = min(WARM_UP, 15 * minutes)
+    words = ["train.py", "fit", "--config", "configs/mnist_categorical.yaml"]
+    # Longer than anybody waits, so that the schedules move all the way.
+    words += ["--trainer.max_epochs", "100000", "--trainer.enable_progress_bar", "false"]
+    seen: list[tuple[float, int]] = []
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w") as log:
+        words += ["--trainer.default_root_dir", folder]
+        print("python", *words, flush=True)
+        run = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=log, stderr=log)
+        process, start = psutil.Process(run.pid), time.monotonic()
+        while (elapsed := time.monotonic() - start) < 60 * minutes:
+            time.sleep(EVERY)
+            if run.poll() is not None:
+                said = (Path(folder) / "log").read_text()
+                sys.exit(f"the run ended after {elapsed:.0f} s:\n{said}")
+            if elapsed >= warm_up:
+                seen.append(look(process))
+        run.send_signal(signal.SIGTERM)
+        run.wait()
+    quarter = max(len(seen) // 4, 1)
+    first, last = seen[:quarter], seen[-quarter:]
+    before, after = (median(mib for mib, _ in part) for part in (first, last))
+    row = {
+        "minutes": minutes,
+        "samples": len(seen),
+        "first_quarter_mib": round(before, 1),
+        "last_quarter_mib": round(after, 1),
+        "growth_percent": round(100 * (after / before - 1), 2),
+        "largest_mib": round(max(mib for mib, _ in seen), 1),
+        "first_quarter_files": median(files for _, files in first),
+        "last_quarter_files": median(files for _, files in last),
+        "exit_code": run.returncode,
+    }
+    print(", ".join(f"{key} {value}" for key, value in row.items()))
+    print(write_csv("soak", [row]))
+
+
+if __name__ == "__main__":
+    main()
