@@ -71,7 +71,11 @@ def _unknown_option(text: str) -> str | None:
     if not paths:
         return re.sub(r"\s+", " ", text)
     cls = _import(paths[-1])
-    allowed = [] if cls is None else list(inspect.signature(cls).parameters)
+    try:
+        allowed = [] if cls is None else list(inspect.signature(cls).parameters)
+    except ValueError:
+        # Of torch.Tensor, which optimizers name as an alternative to a number.
+        return f"{_path(text, found.start())}: a number was expected; got settings ({option})"
     name = paths[-1].rsplit(".", 1)[-1]
     return f"{name} has no setting {option!r}{_suggest(option, allowed)}"
 

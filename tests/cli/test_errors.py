@@ -30,6 +30,10 @@ CASES = {
     "a temperature of zero": ([f"{ESTIMATOR}.tau", "0"], "tau must be a number > 0; got 0"),
     "one category": (["--model.bottleneck.num_codes", "1"], "num_codes must be >= 2"),
     "a word for a number": (["--model.bottleneck.num_codes", "many"], "num_codes"),
+    "settings for a number": (
+        ["--model.optimizer", '{"class_path": "torch.optim.AdamW", "init_args": {"lr": {"a": 1}}}'],
+        "model.optimizer.lr: a number was expected; got settings (a)",
+    ),
     "a decay that does not decay": (["--anneal.tau.end", "1.0"], "ends where it starts"),
     "annealing below zero": (["--anneal.tau.end", "-1"], "anneal.tau must be a number > 0"),
     "images of another size": (
