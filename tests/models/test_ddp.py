@@ -1,0 +1,59 @@
+"""Two and four processes are one with the large batch: gradients, and the metrics of a test."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.models.ddp import measure, models
+
+TIMEOUT = 240  # seconds; nearly all of the time goes to importing torch
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return {name: measure(model, 1) for name, model in models().items()}
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def ranks(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    launch = ["torch.distributed.run", "--standalone", f"--nproc_per_node={request.param}"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launch, "-m", "tests.models.ddp", str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(folder / f"{r}.pt", weights_only=True) for r in range(request.param)]
+
+
+@pytest.mark.parametrize("model", ["categorical", "codebook"])
+def test_they_are_one_process_with_the_large_batch(model, ranks, alone):
+    for what, expected in alone[model].items():
+        for found in ranks:
+            assert found[model][what].keys() == expected.keys()
+            for name, value in expected.items():
+                torch.testing.assert_close(
+                    found[model][what][name],
+                    value,
+                    rtol=1e-3,
+                    atol=1e-5 * float(value.abs().max() + 1e-3),
+                    msg=lambda text, n=name: f"{n}: {text}",
+                )
+
+
+@pytest.mark.parametrize("model", ["categorical", "codebook"])
+def test_the_comparison_is_of_something(model, alone):
+    metrics = alone[model]["metrics"]
+    assert {"test/elbo", "test/kl", "test/usage", "test/perplexity"} <= metrics.keys()
+    assert all(value.isfinite() for value in metrics.values())
+    for part in ("encoder", "bottleneck", "decoder"):
+        gradients = alone[model]["gradients"].items()
+        found = [value.abs().max() > 0 for name, value in gradients if name.startswith(part)]
+        # The categorical bottleneck has no parameters.
+        assert any(found) or (model, part) == ("categorical", "bottleneck")
