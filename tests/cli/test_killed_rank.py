@@ -34,8 +34,8 @@ def test_a_killed_rank_ends_the_run(tmp_path):
             children = psutil.Process(run.pid).children()
             (other,) = [c for c in children if any("train.py" in word for word in c.cmdline())]
             other.send_signal(signal.SIGKILL)
+            # By an exception in the collective or by Lightning's watch over its children, whichever
+            # is first; the second cuts the report of the first short.
             assert run.wait(TIMEOUT) != 0
         finally:
             run.kill()
-    # Closed or reset, as it was reading or writing.
-    assert "remote worker" in (tmp_path / "output").read_text()
