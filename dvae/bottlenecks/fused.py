@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from dvae.estimators.base import Estimator, check_top
 from dvae.estimators.gumbel_softmax import GumbelSoftmax
+from dvae.estimators.reinmax import ReinMax
 from dvae.estimators.straight_through import StraightThrough
 from dvae.kernels import Backend, Book, Relaxation, Sweep, draw_seed, sweep, triton_refusal
 
@@ -42,11 +43,16 @@ class KernelChoice:
         if kernel not in get_args(Kernel):
             raise ValueError(f"kernel must be one of {', '.join(get_args(Kernel))}; got {kernel!r}")
         # Not their subclasses, which draw in another way.
-        self.supported = type(estimator) in (GumbelSoftmax, StraightThrough)
+        self.supported = type(estimator) in (GumbelSoftmax, StraightThrough, ReinMax)
         if kernel in ("blocked", "triton") and not self.supported:
             raise ValueError(
-                f"kernel={kernel!r} needs the estimator GumbelSoftmax or StraightThrough; got "
-                f"{type(estimator).__name__} (allowed with it: auto, plain)"
+                f"kernel={kernel!r} needs the estimator GumbelSoftmax, StraightThrough or ReinMax; "
+                f"got {type(estimator).__name__} (allowed with it: auto, plain)"
+            )
+        self._triton = type(estimator) is not ReinMax
+        if kernel == "triton" and not self._triton:
+            raise ValueError(
+                "kernel='triton' has no ReinMax; allowed with it are auto, plain, blocked"
             )
         if kernel == "triton" and find_spec("triton") is None:
             raise ValueError(
@@ -85,8 +91,10 @@ class KernelChoice:
         on_cpu = rows.device.type == "cpu"
         if len(rows) * num_codes < (_CROSSOVER if on_cpu else _CROSSOVER_ELSEWHERE):
             return None
+        if on_cpu or not self._triton:
+            return "blocked"
         refused = triton_refusal(rows.device, rows.shape[1], code_dim, rows.dtype)
-        return "blocked" if on_cpu or refused else "triton"
+        return "blocked" if refused else "triton"
 
 
 def fused_draw(
@@ -101,7 +109,7 @@ def fused_draw(
     Args:
         rows: Features ``(N, in_features)``.
         book: The code book.
-        estimator: `GumbelSoftmax` or `StraightThrough`.
+        estimator: `GumbelSoftmax`, `StraightThrough` or `ReinMax`.
         backend: The version.
         generator: Where the seed of the noise comes from; the global one by default.
 
@@ -113,7 +121,8 @@ def fused_draw(
     assert isinstance(tau, Tensor)
     hard = estimator.hard if isinstance(estimator, GumbelSoftmax) else True
     seed = draw_seed(generator, rows.device)
-    found: Sweep = sweep(rows, book, Relaxation(tau, hard, noisy), seed, backend)
+    relaxation = Relaxation(tau, hard, noisy, heun=isinstance(estimator, ReinMax))
+    found: Sweep = sweep(rows, book, relaxation, seed, backend)
     # NaN and +inf among the logits are NaN here.
     check_top(found.kl)
     return found

@@ -13,7 +13,7 @@ from dvae.bottlenecks.processes import from_first_process
 from dvae.bottlenecks.upkeep import Upkeep, data_centers, draw_far, round_size
 from dvae.estimators.base import Estimator, check_count
 from dvae.functional import squared_distance
-from dvae.kernels import Book
+from dvae.kernels import Book, Relaxation, Sweep, draw_seed, sweep
 
 __all__ = ["ProjectedCodebook"]
 
@@ -41,10 +41,11 @@ class ProjectedCodebook(CodebookBottleneck):
             temperature 1 by default.
         learned_prior: Whether the prior over codes is learned; else it is uniform.
         upkeep: How the code book is started and kept alive.
-        kernel: How `expectation` draws. ``plain`` has matrices of logits, positions by codes, and
-            serves all estimators; ``blocked`` and ``triton`` (on CUDA) go over the codes block by
-            block and serve Gumbel-softmax and straight-through; ``auto`` chooses by device and
-            size. The noise of a seed is another with and without matrices, the same without.
+        kernel: How `expectation`, `draw`, `mode` and `kl` are computed. ``plain`` has matrices of
+            logits, positions by codes, and serves all estimators; ``blocked`` and ``triton`` (on
+            CUDA) go over the codes block by block and serve Gumbel-softmax, straight-through and
+            (not Triton) ReinMax; ``auto`` chooses by device and size. The noise of a seed is
+            another with and without matrices, the same without.
 
     Raises:
         ValueError: A value outside its range.
@@ -97,6 +98,41 @@ class ProjectedCodebook(CodebookBottleneck):
         code = rearrange(found.code, "(b h w) d -> 1 b d h w", h=height, w=width)
         kl = found.kl.view(batch, height * width).sum(1)
         return Expectation(f(code).squeeze(0), kl, torch.zeros_like(kl))
+
+    def kl(self, features: Tensor) -> Tensor:
+        """Sum the exact KL over the positions, by the chosen kernel; see `Bottleneck.kl`."""
+        found = self._sweep(features)
+        if found is None:
+            return super().kl(features)
+        kl: Tensor = found.kl.view(len(features), -1).sum(1)
+        return kl
+
+    def mode(self, features: Tensor) -> Tensor:
+        """Return the arg-max, ``(B, H, W)``, by the chosen kernel."""
+        found = self._sweep(features)
+        return super().mode(features) if found is None else _grid_of(found.mode, features)
+
+    def draw(self, features: Tensor, samples: int, generator: Generator | None = None) -> Tensor:
+        """Draw by Gumbel-max, ``(S, B, H, W)``, by the chosen kernel; see `Bottleneck.draw`."""
+        drawn = []
+        for _ in range(samples):
+            found = self._sweep(features, lambda: draw_seed(generator, features.device))
+            if found is None:
+                return super().draw(features, samples, generator)
+            drawn.append(_grid_of(found.index, features))
+        return torch.stack(drawn)
+
+    def _sweep(
+        self, features: Tensor, seed: Callable[[], Tensor | int] = lambda: 0
+    ) -> Sweep | None:
+        """Find draw, mode and KL without the matrix of logits, unless the kernel is ``plain``."""
+        rows = rows_of(features).flatten(0, -2)
+        backend = self.kernel(rows, self.num_codes, self.code_features)
+        if backend is None:
+            return None
+        relaxation = Relaxation(rows.new_ones(()), hard=True, noisy=False)
+        found: Sweep = sweep(rows, self._book(rows.dtype), relaxation, seed(), backend)
+        return found
 
     def _book(self, dtype: torch.dtype) -> Book:
         learned = self.prior_logits.requires_grad
@@ -151,3 +187,8 @@ class ProjectedCodebook(CodebookBottleneck):
             code = torch.where(value > best, new[which], code)
             best = torch.maximum(value, best)
         return [codebook, weight, bias]
+
+
+def _grid_of(index: Tensor, features: Tensor) -> Tensor:
+    batch, _, height, width = features.shape
+    return index.view(batch, height, width)

@@ -3,6 +3,7 @@
 from dvae.kernels.codebook import (
     Backend,
     gumbel_codebook,
+    reinmax_codebook,
     straight_through_codebook,
     sweep,
     triton_refusal,
@@ -18,6 +19,7 @@ __all__ = [
     "draw_seed",
     "gumbel_codebook",
     "gumbel_noise",
+    "reinmax_codebook",
     "straight_through_codebook",
     "sweep",
     "triton_refusal",

@@ -39,7 +39,7 @@ def blocked_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor) -
         seed: Of the noise, ``()``.
 
     Returns:
-        What `gumbel_codebook` and `straight_through_codebook` return.
+        What the functions of `dvae.kernels.codebook` return.
     """
     tensors = (book.weight, book.bias, book.codebook, book.log_prior)
     return Sweep(*_BlockedSweep.apply(h, *tensors, relaxation, seed))
@@ -61,6 +61,8 @@ class _BlockedSweep(torch.autograd.Function):
         n, dim = len(h), codebook.shape[1]
         new = blocks.numbers
         mixture, kl = new(n, dim), new(n)
+        # The mixture by the posterior itself, which only ReinMax's gradient needs.
+        posterior = new(n, dim) if relaxation.heun else None
         total, relaxed_total = new(n), new(n)
         index, mode = torch.empty(2, n, dtype=torch.int64, device=h.device)
         mixed = not relaxation.hard or any(ctx.needs_input_grad)
@@ -70,12 +72,14 @@ class _BlockedSweep(torch.autograd.Function):
                 state.take(codes)
             mixture[rows], index[rows], mode[rows] = state.mixture(), state.index, state.mode
             kl[rows], total[rows], relaxed_total[rows] = state.results()
+            if posterior is not None and state.posterior_sum is not None:
+                posterior[rows] = state.posterior_sum / state.sum.unsqueeze(1)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(index, mode)
         ctx.relaxation = relaxation
         ctx.save_for_backward(
             *(h, weight, bias, codebook, log_prior, seed),
-            *(mixture, index, kl, total, relaxed_total),
+            *(mixture, posterior, index, kl, total, relaxed_total),
         )
         code = codebook[index] if relaxation.hard else mixture.to(h.dtype)
         return code, index, kl, mode
@@ -97,7 +101,7 @@ class _Blocks:
 
     def __init__(self, h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor) -> None:
         self.h, self.book = h, book
-        self.noisy, self.hard = relaxation.noisy, relaxation.hard
+        self.noisy, self.hard, self.heun = relaxation.noisy, relaxation.hard, relaxation.heun
         self.dtype = torch.float64 if h.dtype == torch.float64 else torch.float32
         self.inverse_tau = relaxation.tau.to(h.device, self.dtype).reciprocal()
         self.num_codes = len(book.weight)
@@ -154,6 +158,7 @@ class _Running:
         # Sums of exp(logit - top), of that times the log-ratio, of exp((x - peak) / tau).
         self.sum, self.moment, self.weight = (blocks.numbers(n).zero_() for _ in range(3))
         self.mixed_sum = blocks.numbers(n, dim).zero_()
+        self.posterior_sum = blocks.numbers(n, dim).zero_() if mixed and blocks.heun else None
         self.index, self.mode = torch.zeros(2, n, dtype=torch.int64, device=self.h.device)
 
     def take(self, codes: slice) -> None:
@@ -189,6 +194,9 @@ class _Running:
         shifted = logits.sub_(top.unsqueeze(1))
         q = shifted.exp()
         self.sum.mul_(decay).add_(q.sum(-1))
+        if self.posterior_sum is not None:
+            codebook = self.blocks.lift(self.blocks.book.codebook[codes])
+            self.posterior_sum.mul_(decay.unsqueeze(1)).addmm_(q, codebook)
         self.moment.add_(q.mul_(self.blocks.log_ratio(shifted, codes)).sum(-1))
         self.top = top
 
@@ -214,7 +222,7 @@ def _gradients(
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """Sweep over the codes again: gradients of features, weight, bias, code book and log-prior."""
-    mixture, index, kl, total, relaxed_total = saved
+    mixture, posterior, index, kl, total, relaxed_total = saved
     book = blocks.book
     inputs = (blocks.h, book.weight, book.bias, book.codebook, book.log_prior)
     found = [
@@ -231,8 +239,23 @@ def _gradients(
         h = blocks.lift(blocks.h[rows])
         if grad_code is not None:
             grad = blocks.lift(grad_code[rows])
-            scaled = grad * blocks.inverse_tau
+            scaled = grad if blocks.heun else grad * blocks.inverse_tau
             mean = (scaled * mixture[rows]).sum(-1, keepdim=True)
+        if grad_code is not None and blocks.heun:
+            # With u_k = g.E_k, p at tau, q at 1 and D the draw, 2 J((p + D) / 2) u - J(q) u / 2 is
+            # p (u - m) + D (u_D - m) - q (u - q.u) / 2, m = (p.u + u_D) / 2. The draw's term is
+            # the only one that is not a matrix.
+            drawn = index[rows]
+            of_drawn = (grad * blocks.lift(book.codebook[drawn])).sum(-1, keepdim=True)
+            mean = (mean + of_drawn) / 2
+            posterior_mean = (grad * posterior[rows]).sum(-1, keepdim=True)
+            of_drawn = of_drawn - mean
+            if of_h is not None:
+                of_h[rows] += of_drawn * blocks.lift(book.weight[drawn])
+            if of_weight is not None:
+                of_weight.index_add_(0, drawn, of_drawn * h)
+            if of_bias is not None:
+                of_bias.index_add_(0, drawn, of_drawn.squeeze(1))
         for codes in blocks.codes():
             logits = blocks.logits(h, codes)
             of_logits = None
@@ -242,7 +265,12 @@ def _gradients(
                 if of_codebook is not None:
                     of_codebook[codes].addmm_(s.t(), grad)
                 of_logits = torch.addmm(-mean, scaled, blocks.lift(book.codebook[codes]).t())
-                of_logits.mul_(s)
+                if blocks.heun:
+                    q = (logits - total[rows].unsqueeze(1)).exp_()
+                    of_posterior = (of_logits + (mean - posterior_mean)).mul_(q)
+                    of_logits.mul_(s).sub_(of_posterior, alpha=0.5)
+                else:
+                    of_logits.mul_(s)
             if grad_kl is not None:
                 log_q = logits.sub_(total[rows].unsqueeze(1))
                 q = log_q.exp().mul_(blocks.lift(grad_kl[rows]).unsqueeze(1))

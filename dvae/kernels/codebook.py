@@ -11,7 +11,14 @@ from dvae.kernels.blocked import blocked_sweep
 from dvae.kernels.reference import reference_sweep
 from dvae.kernels.sweep import Book, Relaxation, Sweep
 
-__all__ = ["Backend", "gumbel_codebook", "straight_through_codebook", "sweep", "triton_refusal"]
+__all__ = [
+    "Backend",
+    "gumbel_codebook",
+    "reinmax_codebook",
+    "straight_through_codebook",
+    "sweep",
+    "triton_refusal",
+]
 
 Backend = Literal["auto", "reference", "blocked", "triton"]
 
@@ -114,6 +121,47 @@ def straight_through_codebook(
     return found.code, found.index, found.kl
 
 
+def reinmax_codebook(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    codebook: Tensor,
+    tau: Tensor | float,
+    seed: Tensor | int,
+    log_prior: Tensor | None = None,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Draw vectors of a code book; their gradient is ReinMax's, of second order.
+
+    Forward :math:`E_i` with i drawn from :math:`q = \mathrm{softmax}(h W^\top + b)`; backward, for
+    the logits, :math:`2 J(\pi) u - \frac12 J(q) u` with :math:`u = E g`, :math:`\pi` half way
+    between the draw and :math:`\mathrm{softmax}((h W^\top + b) / \tau)`, and J the Jacobian of a
+    softmax; for E the gradient of the vector drawn.
+
+    Args:
+        h: Features ``(N, C)``.
+        weight: W, ``(K, C)``.
+        bias: b, ``(K,)``, or ``None``.
+        codebook: E, ``(K, D)``.
+        tau: Temperature, above 0.
+        seed: Of the noise.
+        log_prior: Normalised log-probabilities of the prior, ``(K,)``; uniform by default.
+        backend: See `gumbel_codebook`; ``triton`` has no ReinMax, and ``auto`` is ``blocked``.
+
+    Returns:
+        Code, index and KL; see `gumbel_codebook`.
+
+    Raises:
+        ValueError: See `gumbel_codebook`.
+
+    References:
+        L. Liu, C. Dong, X. Liu, B. Yu, J. Gao, 2023, arXiv 2304.08612, algorithm 2.
+    """
+    relaxation = Relaxation(torch.as_tensor(tau), hard=True, noisy=False, heun=True)
+    found = sweep(h, Book(weight, bias, codebook, log_prior), relaxation, seed, backend)
+    return found.code, found.index, found.kl
+
+
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def sweep(
     h: Tensor,
@@ -137,7 +185,7 @@ def sweep(
         ValueError: See `gumbel_codebook`.
     """
     _check(h, book, relaxation)
-    run = _pick(backend, h, book)
+    run = _pick(backend, h, book, relaxation)
     seed = torch.as_tensor(seed, dtype=torch.int64).to(h.device, non_blocking=True)
     # Not under autocast: logits of a large code book need the digits of float32.
     with torch.autocast(h.device.type, enabled=False):
@@ -160,7 +208,7 @@ def triton_refusal(device: torch.device, features: int, dim: int, dtype: torch.d
     return refusal(device, features, dim, dtype)
 
 
-def _pick(backend: Backend, h: Tensor, book: Book) -> Callable[..., Sweep]:
+def _pick(backend: Backend, h: Tensor, book: Book, relaxation: Relaxation) -> Callable[..., Sweep]:
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}; got {backend!r}")
     if backend == "reference":
@@ -168,6 +216,8 @@ def _pick(backend: Backend, h: Tensor, book: Book) -> Callable[..., Sweep]:
     if backend == "blocked" or (backend == "auto" and h.device.type != "cuda"):
         return blocked_sweep
     reason = triton_refusal(h.device, h.shape[1], book.codebook.shape[1], h.dtype)
+    if relaxation.heun:
+        reason = "it has no ReinMax"
     if not reason:
         from dvae.kernels.triton_sweep import triton_sweep
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dvae.functional import categorical_kl
+from dvae.functional import categorical_kl, one_hot_like, straight_through
 from dvae.kernels.noise import gumbel_noise
 from dvae.kernels.sweep import Book, Relaxation, Sweep
 
@@ -23,7 +23,7 @@ def reference_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor)
         seed: Of the noise, ``()``.
 
     Returns:
-        What `gumbel_codebook` and `straight_through_codebook` return.
+        What the functions of `dvae.kernels.codebook` return.
     """
     codebook = book.codebook
     logits = F.linear(h, book.weight, book.bias)
@@ -31,7 +31,12 @@ def reference_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor)
     scores = at_least_float + gumbel_noise(seed, *logits.shape)
     index = scores.detach().argmax(-1)
     relaxed = (scores if relaxation.noisy else at_least_float) / relaxation.tau
-    weights = relaxed.softmax(-1).to(h.dtype)
+    weights = relaxed.softmax(-1)
+    if relaxation.heun:
+        code = one_hot_like(at_least_float, index)
+        probs = [(weights.detach() + code) / 2, at_least_float.detach().softmax(-1)]
+        weights = straight_through(at_least_float, code, probs, [2.0, -0.5])
+    weights = weights.to(h.dtype)
     if relaxation.hard:
         # The value and the code book's gradient are those of the vector drawn.
         mixture = weights @ codebook.detach()

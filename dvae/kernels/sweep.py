@@ -32,11 +32,13 @@ class Relaxation:
         tau: Temperature, above 0, ``()``.
         hard: Whether the vector drawn goes forward, and the mixture by s only backward.
         noisy: Whether x are the logits with the noise of the draw, or the logits.
+        heun: Whether the gradient is ReinMax's, which takes a hard draw and logits without noise.
     """
 
     tau: Tensor
     hard: bool
     noisy: bool = True
+    heun: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from dvae.bottlenecks import ProjectedCodebook, Upkeep, fused
-from dvae.estimators import DecoupledGumbelSoftmax, GumbelSoftmax, ReinMax, StraightThrough
+from dvae.estimators import RLOO, DecoupledGumbelSoftmax, GumbelSoftmax, ReinMax, StraightThrough
 from dvae.kernels import gumbel_noise
-from tests.laws import assert_same_mean, fix
+from tests.laws import assert_chi_square, assert_same_mean, fix
 
 SEED = 31
 ASLEEP = Upkeep(kmeans=0, revive_after=0)
-ESTIMATORS = [GumbelSoftmax(0.7), GumbelSoftmax(0.7, hard=True), StraightThrough(1.2)]
+ESTIMATORS = [GumbelSoftmax(0.7), GumbelSoftmax(0.7, hard=True), StraightThrough(1.2), ReinMax(1.2)]
+IDS = ["soft", "hard", "straight_through", "reinmax"]
 
 
 def make(kernel, estimator, codes=37, learned=False, upkeep=ASLEEP):
@@ -32,10 +33,10 @@ def f(code):
 
 
 @pytest.mark.parametrize("learned", [False, True])
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=["soft", "hard", "straight_through"])
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=IDS)
 def test_with_the_same_noise_both_paths_are_the_same(monkeypatch, estimator, learned):
     noise = gumbel_noise(SEED, 30, 37).view(3, 2, 5, 37)
-    where = "dvae.estimators.base" if isinstance(estimator, StraightThrough) else estimator
+    where = estimator if isinstance(estimator, GumbelSoftmax) else "dvae.estimators.base"
     fix(monkeypatch, where, "gumbel_noise_like", noise)
     monkeypatch.setattr(fused, "draw_seed", lambda *_: torch.tensor(SEED))
     found = []
@@ -51,7 +52,7 @@ def test_with_the_same_noise_both_paths_are_the_same(monkeypatch, estimator, lea
         torch.testing.assert_close(blocked, plain, rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=["soft", "hard", "straight_through"])
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=IDS)
 def test_with_noise_of_their_own_both_paths_have_the_same_means(estimator):
     values, gradients = [], []
     for kernel in ("plain", "blocked"):
@@ -97,7 +98,7 @@ def test_auto_chooses_by_size_and_estimator_and_says_so_once(monkeypatch, caplog
     for estimator, batch, said in (
         (GumbelSoftmax(), 3, "kernel blocked (auto) for 30 positions of 37 codes on cpu"),
         (GumbelSoftmax(), 2, "kernel plain (auto) for 20 positions of 37 codes on cpu"),
-        (ReinMax(), 3, "kernel plain (auto) for 30 positions of 37 codes on cpu"),
+        (RLOO(), 3, "kernel plain (auto) for 30 positions of 37 codes on cpu"),
     ):
         caplog.clear()
         bottleneck = make("auto", estimator)
@@ -118,7 +119,8 @@ def test_logits_that_are_no_categorical_are_refused():
     ("kernel", "estimator", "message"),
     [
         ("fast", GumbelSoftmax(), "kernel must be one of auto, plain, blocked, triton; got 'fast'"),
-        ("blocked", ReinMax(), "kernel='blocked' needs the estimator .*; got ReinMax"),
+        ("blocked", RLOO(), "kernel='blocked' needs the estimator .*; got RLOO"),
+        ("triton", ReinMax(), "kernel='triton' has no ReinMax; allowed with it are .* blocked"),
         ("triton", DecoupledGumbelSoftmax(), "kernel='triton' needs .* DecoupledGumbelSoftmax"),
     ],
 )
@@ -132,3 +134,33 @@ def test_triton_without_a_gpu_is_refused():
     pytest.importorskip("triton", reason="triton is not installed")
     with pytest.raises(ValueError, match="needs a CUDA device and got cpu"):
         make("triton", GumbelSoftmax()).expectation(f, features_of())
+
+
+def test_draw_mode_and_kl_need_no_matrix_and_are_the_same():
+    generator = torch.Generator().manual_seed(2)
+    features = torch.randn(3, 4, 2, 5, generator=generator)
+    state = torch.get_rng_state()
+    found = []
+    for kernel in ("plain", "blocked"):
+        bottleneck = make(kernel, ReinMax(), learned=True).eval()
+        torch.set_rng_state(state)
+        with torch.no_grad():
+            found.append((bottleneck.mode(features), bottleneck.kl(features)))
+        # Neither of them is random.
+        assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1])
+
+
+def test_a_draw_without_matrices_is_exact():
+    features = torch.randn(1, 4, 1, 1, generator=torch.Generator().manual_seed(3))
+    bottleneck = make("blocked", GumbelSoftmax(), codes=5).eval()
+    with torch.no_grad():
+        grid = features.expand(200, -1, 5, 4)
+        drawn = bottleneck.draw(grid, 3, torch.Generator().manual_seed(4))
+        again = bottleneck.draw(grid, 3, torch.Generator().manual_seed(4))
+        probabilities = bottleneck.logits(features).flatten().softmax(0)
+    assert drawn.shape == (3, 200, 5, 4)
+    assert torch.equal(drawn, again)
+    assert not torch.equal(drawn[0], drawn[1])
+    assert_chi_square(drawn.flatten().bincount(minlength=5), probabilities)

@@ -2,10 +2,11 @@
 
 import torch
 
-from dvae.kernels import gumbel_codebook, straight_through_codebook
+from dvae.kernels import gumbel_codebook, reinmax_codebook, straight_through_codebook
 
 NAMES = ("code", "index", "kl", "h", "weight", "bias", "codebook", "log_prior")
-KINDS = ("soft", "hard", "straight_through")
+TRITON_KINDS = ("soft", "hard", "straight_through")
+KINDS = (*TRITON_KINDS, "reinmax")
 SEED = 77
 # N, C, K, D: odd sizes, one row, one number a vector, fewer codes than a block and more.
 SHAPES = ((7, 5, 33, 6), (1, 3, 50, 1), (40, 16, 7, 17), (19, 33, 130, 20))
@@ -32,6 +33,8 @@ def run(backend, shape, dtype, kind="soft", tau=0.6, device="cpu", **given):
     h, weight, bias, codebook, log_prior = leaves
     if kind == "straight_through":
         call, extra = straight_through_codebook, {}
+    elif kind == "reinmax":
+        call, extra = reinmax_codebook, {}
     else:
         call, extra = gumbel_codebook, {"hard": kind == "hard"}
     code, index, kl = call(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dvae.estimators import GumbelSoftmax, StraightThrough
+from dvae.estimators import GumbelSoftmax, ReinMax, StraightThrough
 from dvae.functional import categorical_kl
 from dvae.kernels import (
     Book,
@@ -12,6 +12,7 @@ from dvae.kernels import (
     blocked,
     gumbel_codebook,
     gumbel_noise,
+    reinmax_codebook,
     straight_through_codebook,
     sweep,
 )
@@ -46,20 +47,21 @@ def test_bias_and_prior_may_be_left_out(blocks, given):
 @pytest.mark.parametrize("shape", [*SHAPES, (300, 64, 5_000, 64), (100, 200, 300, 256)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_gpu_is_as_good_as_plain_torch(backend, shape, dtype, kind):
+    if backend == "triton" and kind == "reinmax":
+        pytest.skip("Triton has no ReinMax")
     assert_as_good_as_plain(backend, shape, dtype, kind, device="cuda")
 
 
+@pytest.mark.parametrize("call", [gumbel_codebook, reinmax_codebook])
 @pytest.mark.parametrize("wanted", range(5))
-def test_a_gradient_does_not_depend_on_which_others_are_wanted(wanted):
+def test_a_gradient_does_not_depend_on_which_others_are_wanted(wanted, call):
     alone, all_of_them = inputs(SHAPES[0], torch.float64), inputs(SHAPES[0], torch.float64)
     for number, leaf in enumerate(alone):
         leaf.requires_grad_(number == wanted)
     found = []
     for leaves in (alone, all_of_them):
         h, weight, bias, codebook, prior = leaves
-        code, _, kl = gumbel_codebook(
-            h, weight, bias, codebook, 0.6, SEED, log_prior=prior, backend="blocked"
-        )
+        code, _, kl = call(h, weight, bias, codebook, 0.6, SEED, log_prior=prior, backend="blocked")
         found.append(torch.autograd.grad(code.square().sum() + kl.sum(), leaves[wanted])[0])
     assert torch.equal(*found)
 
@@ -106,17 +108,25 @@ def test_straight_through_is_the_estimator_with_the_same_noise(monkeypatch):
     check_against(StraightThrough(1.3), monkeypatch, SHAPES[3])
 
 
+def test_reinmax_is_the_estimator_with_the_same_noise(monkeypatch):
+    check_against(ReinMax(1.3), monkeypatch, SHAPES[3])
+
+
 def check_against(estimator, monkeypatch, shape, **hard):
     leaves = inputs(shape, torch.float64, prior=False)[:4]
     h, weight, bias, codebook = leaves
     noise = gumbel_noise(SEED, shape[0], shape[2]).double()
-    where = "dvae.estimators.base" if isinstance(estimator, StraightThrough) else estimator
+    where = estimator if hard else "dvae.estimators.base"
     fix(monkeypatch, where, "gumbel_noise_like", noise)
     logits = torch.nn.functional.linear(h, weight, bias)
     draw = estimator.sample(logits)
     uniform = logits.new_full((shape[2],), 1 / shape[2]).log()
     expected = (draw.code @ codebook, draw.index, categorical_kl(logits, uniform))
-    call = gumbel_codebook if hard else straight_through_codebook
+    call = {
+        GumbelSoftmax: gumbel_codebook,
+        StraightThrough: straight_through_codebook,
+        ReinMax: reinmax_codebook,
+    }[type(estimator)]
     found = call(h, weight, bias, codebook, estimator.tau, SEED, backend="blocked", **hard)
     assert torch.equal(found[1], expected[1])
     ours, theirs = ((*out, *grads_of(out, leaves)) for out in (found, expected))
