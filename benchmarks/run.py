@@ -26,12 +26,15 @@ RUNS = {
     "training": ([], [], ("way",), "ratio_{}"),
     "estimators": (CPU, CUDA, ("latents", "codes", "estimator", "settings"), "cost_{}"),
     "layer": (CPU, CUDA, ("shape",), "speedup_{}"),
+    "growth": ([], [], ("varied", "value"), "{}"),
 }
+MEDIAN = {"training": "ours_over_this", "growth": "microseconds_per_image"}
 MEANING = {
     "bottleneck": "time of this way / fused",
     "training": "images per second, ours / this",
     "estimators": "time of this estimator / GumbelSoftmax",
     "layer": "time of F.gumbel_softmax / ours",
+    "growth": "microseconds an image",
 }
 
 
@@ -43,7 +46,7 @@ def table(name: str, seconds: float) -> None:
     where = f"{rows[0]['device']}, {rows[0]['threads']} thread(s), torch {rows[0]['torch']}"
     print(f"\n{name}: {MEANING[name]}, median (p20 to p80); {seconds:.0f} s; {where}")
     for row in rows:
-        median = row["ours_over_this" if name == "training" else ratio.format("median")]
+        median = row[MEDIAN.get(name, ratio.format("median"))]
         spread = f"({row[ratio.format('p20')]} to {row[ratio.format('p80')]})"
         print(f"  {' '.join(row[key] for key in what):52} {median:>7} {spread}")
 

@@ -2,9 +2,10 @@
 
 python -m benchmarks.training
 
-Four ways to train a 20x10 categorical VAE on MNIST, in turn, several rounds:
+Five ways to train a 20x10 categorical VAE on MNIST, in turn, several rounds:
 
 - ours: `CategoricalVAE` under Lightning with the loggers and callbacks of the command line;
+- ours without callbacks and loggers: the same with nothing shown, logged or saved;
 - bare: a PyTorch loop that does the same arithmetic on the same batches, and nothing else;
 - peer: torchvision's MNIST with ToTensor in a DataLoader, F.gumbel_softmax, plain Adam,
   Lightning; without worker processes, and with one for each core.
@@ -49,6 +50,7 @@ from dvae.schedules import Cosine
 
 BATCH = 200
 WARM_UP = 20
+SILENT = "ours without callbacks and loggers"
 
 
 class Clock(pl.Callback):
@@ -88,6 +90,24 @@ def ours(steps: int, folder: Path) -> float:
         ],
         enable_model_summary=False,
         enable_progress_bar=True,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+    )
+    trainer.fit(make_model(), datamodule=MNIST(batch_size=BATCH))
+    return (steps - WARM_UP) * BATCH / clock.seconds
+
+
+def silent(steps: int, folder: Path) -> float:
+    """Train without anything beside the training; return images per second."""
+    clock = Clock()
+    trainer = pl.Trainer(
+        max_steps=steps,
+        default_root_dir=folder,
+        logger=False,
+        callbacks=[clock],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
@@ -201,6 +221,7 @@ def main() -> None:
     workers = torch.get_num_threads()
     ways: dict[str, Callable[[int, Path], float]] = {
         "ours": ours,
+        SILENT: silent,
         "bare loop": bare,
         "peer, no workers": peer(0),
         f"peer, {workers} workers": peer(workers),
@@ -213,11 +234,11 @@ def main() -> None:
             for way, run in ways.items():
                 speeds[way].append(run(args.steps, folder))
     rows = []
-    print(f"\n{'':20}{'images/s':>10}  ours / this, median (p20 to p80)")
+    print(f"\n{'':36}{'images/s':>10}  ours / this, median (p20 to p80)")
     for way, values in speeds.items():
         median, p20, p80 = spread(values)
         r, r20, r80 = ratio(speeds["ours"], values)
-        print(f"{way:20}{median:10.0f}  {r:.2f} ({r20:.2f} to {r80:.2f})")
+        print(f"{way:36}{median:10.0f}  {r:.2f} ({r20:.2f} to {r80:.2f})")
         rows.append(
             {
                 "way": way,
