@@ -37,7 +37,10 @@ from dvae.kernels import draw_seed, gumbel_codebook
 __all__ = ["main"]
 
 CODES = (512, 2048, 8192, 32768, 131_072)
-DIM = 64  # of features and of vectors
+DIM = 64  # D, of vectors
+FEATURES = 64  # C
+# Rows, codes and features of a size with wider features than vectors, as encoders have them.
+WIDE = (4096, 8192, 128)
 TAU = 0.7
 # Rows of each device, and the largest matrix of logits that others are asked to hold.
 ROWS = {"cpu": (256, 4096), "cuda": (4096, 32_768)}
@@ -52,12 +55,14 @@ Step = Callable[[], None]
 class Problem:
     """Features, parameters and upstream gradients of one size."""
 
-    def __init__(self, rows: int, codes: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, rows: int, codes: int, features: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
         def made(*shape: int, scale: float = 1.0) -> Tensor:
             return (scale * torch.randn(shape, device=device)).to(dtype)
 
-        self.h = made(rows, DIM).requires_grad_()
-        self.weight = made(codes, DIM, scale=DIM**-0.5).requires_grad_()
+        self.h = made(rows, features).requires_grad_()
+        self.weight = made(codes, features, scale=features**-0.5).requires_grad_()
         self.bias = made(codes).requires_grad_()
         self.codebook = made(codes, DIM).requires_grad_()
         self.of_code = made(rows, DIM)
@@ -114,14 +119,15 @@ def eager(problem: Problem) -> Step:
 
 
 def vector_quantize(problem: Problem) -> Step:
-    """Build a training step of a vector quantizer with moving averages."""
+    """Build a training step of a vector quantizer with moving averages, which has no projection."""
     codes = len(problem.weight)
     layer: nn.Module = VectorQuantize(dim=DIM, codebook_size=codes).to(problem.h.device).train()
-    h, grad = problem.h.unsqueeze(0), problem.of_code.unsqueeze(0)
+    h = problem.h.detach()[:, :DIM].unsqueeze(0).contiguous().requires_grad_()
+    grad = problem.of_code.unsqueeze(0)
 
     def step() -> None:
         code, _, loss = layer(h)
-        torch.autograd.grad([code, loss.sum()], problem.h, [grad.to(code.dtype), None])
+        torch.autograd.grad([code, loss.sum()], h, [grad.to(code.dtype), None])
 
     return step
 
@@ -158,11 +164,11 @@ WAYS: dict[str, Callable[[Problem], Step]] = {
 
 
 def compare(
-    rows: int, codes: int, rounds: int, device: torch.device, dtype: torch.dtype
+    rows: int, codes: int, features: int, rounds: int, device: torch.device, dtype: torch.dtype
 ) -> list[dict[str, object]]:
     """Time all ways of one size in turn and measure the memory of each."""
     torch.manual_seed(0)
-    problem = Problem(rows, codes, device, dtype)
+    problem = Problem(rows, codes, features, device, dtype)
     steps: dict[str, Step] = {}
     for name, build in WAYS.items():
         try:
@@ -184,6 +190,7 @@ def compare(
             {
                 "rows": rows,
                 "codes": codes,
+                "features": features,
                 "dim": DIM,
                 "dtype": str(dtype).removeprefix("torch."),
                 "way": name,
@@ -259,10 +266,11 @@ def main() -> None:
     largest = args.largest or LARGEST[args.device]
     found = []
     for dtype in args.dtype or ["float32"]:
-        for rows in ROWS[args.device]:
-            for codes in CODES:
-                if rows * codes <= largest:
-                    found += compare(rows, codes, args.rounds, device, getattr(torch, dtype))
+        sizes = [(rows, codes, FEATURES) for rows in ROWS[args.device] for codes in CODES]
+        for rows, codes, features in (*sizes, WIDE):
+            if rows * codes <= largest:
+                kind = getattr(torch, dtype)
+                found += compare(rows, codes, features, args.rounds, device, kind)
     if not args.dry:
         print(f"wrote {write_csv('bottleneck', found)}")
         draw(found, RESULTS / "bottleneck.png")

@@ -24,6 +24,9 @@ def draw(rows: Sequence[Mapping[str, object]], path: Path) -> None:
         rows: Of the CSV.
         path: Where the picture goes.
     """
+    # A size apart from the others would be a point off their line.
+    features = rows[0]["features"]
+    rows = [row for row in rows if row["features"] == features]
     groups = list(dict.fromkeys((str(r["dtype"]), int(str(r["rows"]))) for r in rows))
     look = looks(str(row["way"]) for row in rows)
     with matplotlib.rc_context(FONT):

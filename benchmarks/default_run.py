@@ -23,30 +23,56 @@ KEPT = {
 }
 
 
+def start(name: str, folder: Path, *options: str) -> str:
+    """Train by a configuration as a new user would, and return what was printed.
+
+    Args:
+        name: Of the configuration.
+        folder: For the run.
+        options: More of the command line.
+    """
+    words = [*_words(name), *options]
+    print("python", *words, flush=True)
+    done = subprocess.run(
+        [sys.executable, *words, "--trainer.default_root_dir", str(folder)],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    print(done.stdout, flush=True)
+    return done.stdout
+
+
+def figures(output: str, name: str) -> dict[str, str]:
+    """Find the figures in a run's summary.
+
+    Args:
+        output: Of `start`.
+        name: Of the configuration.
+    """
+    lines = [line.split() for line in output.splitlines()]
+    found = {line[0]: line[1] for line in lines if line and line[0] in KEPT[name]}
+    found["training_seconds"] = found.pop("training")
+    return found
+
+
 def main() -> None:
     """Run it, write the CSV and keep the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", nargs="?", choices=list(KEPT), default="mnist_categorical")
     name = parser.parse_args().name
-    words = ["train.py", "fit", "--config", f"configs/{name}.yaml"]
     with tempfile.TemporaryDirectory() as folder:
-        print("python", *words)
-        done = subprocess.run(
-            [sys.executable, *words, "--trainer.default_root_dir", folder],
-            cwd=ROOT,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        print(done.stdout)
+        found = figures(start(name, Path(folder)), name)
         media = Path(folder) / name / "version_0" / "media"
         pictures = sorted((media / "reconstructions").iterdir())
         shutil.copy(pictures[-1], RESULTS / f"{name}.png")
         shutil.copy(media / "curves.png", RESULTS / f"{name}_curves.png")
-    lines = [line.split() for line in done.stdout.splitlines()]
-    figures = {line[0]: line[1] for line in lines if line and line[0] in KEPT[name]}
-    figures["training_seconds"] = figures.pop("training")
-    print(write_csv(name, [{"command": f"python {' '.join(words)}", **figures}]))
+    print(write_csv(name, [{"command": f"python {' '.join(_words(name))}", **found}]))
+
+
+def _words(name: str) -> list[str]:
+    return ["train.py", "fit", "--config", f"configs/{name}.yaml"]
 
 
 if __name__ == "__main__":

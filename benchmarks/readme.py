@@ -114,15 +114,13 @@ def finetune() -> str:
 
 def speed() -> str:
     """Describe the measured speed."""
-    training = {row["way"]: row for row in rows("training")}
-    peers = [row for way, row in training.items() if way.startswith("peer")]
-    silent = [row for way, row in training.items() if way.startswith("ours without")]
+    training = [row for row in rows("training") if row["way"] != "ours"]
     lines = ["| the main job against | ours / this (p20 to p80) |", "|---|---|"]
     lines += [
         f"| {row['way']} | {row['ours_over_this']} ({row['ratio_p20']} to {row['ratio_p80']}) |"
-        for row in (*silent, training["bare loop"], *peers)
+        for row in training
     ]
-    lines += ["", f"`python -m benchmarks.training` ({where(peers[0])}).", ""]
+    lines += ["", f"`python -m benchmarks.training` ({where(training[0])}).", ""]
     lines += ["| the layer against `F.gumbel_softmax(hard=True)` | torch / ours (p20 to p80) |"]
     lines += ["|---|---|"]
     layer = rows("layer")
@@ -139,11 +137,13 @@ def bottleneck() -> str:
     """Make the table of the fused code-book layer beside other ways."""
     measured = rows("bottleneck")
     ways = list(dict.fromkeys(row["way"] for row in measured))
-    lines = ["| rows | codes K | " + " | ".join(ways) + " |", "|---|---|" + "---|" * len(ways)]
-    for size in dict.fromkeys((row["rows"], row["codes"]) for row in measured):
-        cells = {r["way"]: _step(r) for r in measured if (r["rows"], r["codes"]) == size}
-        lines.append(f"| {size[0]} | {size[1]} | " + " | ".join(cells[way] for way in ways) + " |")
-    lines += ["", "Milliseconds, (ratio to fused, median of pairs,) peak memory. "]
+    sizes = ("rows", "codes", "features")
+    lines = ["| rows | codes K | features C | " + " | ".join(ways) + " |"]
+    lines += ["|---|---|---|" + "---|" * len(ways)]
+    for size in dict.fromkeys(tuple(row[key] for key in sizes) for row in measured):
+        cells = {r["way"]: _step(r) for r in measured if tuple(r[key] for key in sizes) == size}
+        lines.append("| " + " | ".join([*size, *(cells[way] for way in ways)]) + " |")
+    lines += ["", "Milliseconds, (ratio to fused, median of pairs,) peak memory; vectors of 64. "]
     lines[-1] += f"`python -m benchmarks.bottleneck --threads 2` ({where(measured[0])})."
     return "\n".join(lines)
 

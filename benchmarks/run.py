@@ -22,7 +22,12 @@ CPU = ["--threads", str(torch.get_num_threads())]
 CUDA = ["--device", "cuda"]
 BOTH = ["--dtype", "bfloat16", "--dtype", "float32"]
 RUNS = {
-    "bottleneck": (CPU, CUDA + BOTH, ("rows", "codes", "dtype", "way"), "over_fused_{}"),
+    "bottleneck": (
+        CPU,
+        CUDA + BOTH,
+        ("rows", "codes", "features", "dtype", "way"),
+        "over_fused_{}",
+    ),
     "training": ([], [], ("way",), "ratio_{}"),
     "estimators": (CPU, CUDA, ("latents", "codes", "estimator", "settings"), "cost_{}"),
     "layer": (CPU, CUDA, ("shape",), "speedup_{}"),

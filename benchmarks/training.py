@@ -2,9 +2,11 @@
 
 python -m benchmarks.training
 
-Five ways to train a 20x10 categorical VAE on MNIST, in turn, several rounds:
+Ways to train a 20x10 categorical VAE on MNIST, in turn, several rounds:
 
 - ours: `CategoricalVAE` under Lightning with the loggers and callbacks of the command line;
+- ours, compiled: with `--model.compile true`, the compiler's own time apart;
+- ours, bf16-mixed: with `--trainer.precision bf16-mixed`, which is not the peers' arithmetic;
 - ours without callbacks and loggers: the same with nothing shown, logged or saved;
 - bare: a PyTorch loop that does the same arithmetic on the same batches, and nothing else;
 - peer: torchvision's MNIST with ToTensor in a DataLoader, F.gumbel_softmax, plain Adam,
@@ -19,8 +21,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -66,16 +69,23 @@ class Clock(pl.Callback):
         self.seconds = time.perf_counter() - getattr(self, "start", 0.0)
 
 
-def make_model() -> CategoricalVAE:
+def make_model(compile: bool = False) -> CategoricalVAE:
     """Build the model of the default configuration."""
-    return CategoricalVAE(bottleneck=CategoricalBottleneck(estimator=GumbelSoftmax(1.0)))
+    bottleneck = CategoricalBottleneck(estimator=GumbelSoftmax(1.0))
+    return CategoricalVAE(bottleneck=bottleneck, compile=compile)
 
 
-def ours(steps: int, folder: Path) -> float:
+def ours(
+    steps: int,
+    folder: Path,
+    compile: bool = False,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+) -> float:
     """Train as the command line does; return images per second."""
     clock = Clock()
     trainer = pl.Trainer(
         max_steps=steps,
+        precision=precision,
         default_root_dir=folder,
         logger=default_loggers(str(folder), "benchmark"),
         callbacks=[
@@ -93,7 +103,7 @@ def ours(steps: int, folder: Path) -> float:
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
-    trainer.fit(make_model(), datamodule=MNIST(batch_size=BATCH))
+    trainer.fit(make_model(compile), datamodule=MNIST(batch_size=BATCH))
     return (steps - WARM_UP) * BATCH / clock.seconds
 
 
@@ -221,6 +231,8 @@ def main() -> None:
     workers = torch.get_num_threads()
     ways: dict[str, Callable[[int, Path], float]] = {
         "ours": ours,
+        "ours, compiled": partial(ours, compile=True),
+        "ours, bf16-mixed": partial(ours, precision="bf16-mixed"),
         SILENT: silent,
         "bare loop": bare,
         "peer, no workers": peer(0),

@@ -18,9 +18,10 @@ _MONITOR = "val/elbo"
 class Checkpoints(ModelCheckpoint):
     """Write ``checkpoints/last.ckpt`` after each epoch and ``best.ckpt`` by ``val/elbo``.
 
-    Where nothing was validated the best is the last. A run that ends within an epoch leaves a
-    checkpoint of its last step too. A checkpoint that cannot be written is reported, the older one
-    stays, and training goes on; only at the end of the training is it an error.
+    Where nothing was validated the best is the last. A run that ends within an epoch, or cannot
+    read its next batch, leaves a checkpoint of its last step too. A checkpoint that cannot be
+    written is reported, the older one stays, and training goes on; only at the end of the training
+    is it an error.
 
     Args:
         every_n_steps: Steps after which ``last.ckpt`` is written within an epoch too, at least 1;
@@ -46,6 +47,7 @@ class Checkpoints(ModelCheckpoint):
         self.every_n_steps = every_n_steps
         self._step_of_last = 0
         self._failed = False
+        self._between_steps = False
 
     @property
     def state_key(self) -> str:
@@ -66,6 +68,10 @@ class Checkpoints(ModelCheckpoint):
         if not sum(_sizes(trainer.num_val_batches)):
             self.monitor = None
 
+    def on_train_batch_start(self, *args: Any) -> None:
+        """Note that a step has begun."""
+        self._between_steps = False
+
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
@@ -75,9 +81,28 @@ class Checkpoints(ModelCheckpoint):
         batch_idx: int,
     ) -> None:
         """Save the last where it is time to; the end of an epoch has its own."""
+        self._between_steps = ends_a_step(trainer, batch_idx)
         due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
-        if due and ends_a_step(trainer, batch_idx):
+        if due and self._between_steps:
             self.save_last_step(trainer)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save the last step where it is the next batch that failed: a disk or folder that went."""
+        super().on_exception(trainer, pl_module, exception)
+        failed_to_read = isinstance(exception, (OSError, ValueError)) and self._between_steps
+        # Other processes may be in the middle of a step.
+        if not failed_to_read or trainer.world_size > 1 or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        path = self.save_last_step(trainer)
+        if not self._failed:
+            log.warning(
+                "the next batch could not be read; step %d is saved in %s, and --ckpt_path last "
+                "goes on from there",
+                trainer.global_step,
+                path,
+            )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, unless nothing has been validated yet to tell the best by."""

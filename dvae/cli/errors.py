@@ -24,6 +24,8 @@ _NOISE = re.compile(
     r"|^Problem with given class_path '[^']+':$|either not accessible or invalid$"
 )
 _LONGEST = 400
+# A worker process of a data loader sends its whole report; the last line is the message.
+_WORKER = re.compile(r"(?ms)\ACaught \w+ in DataLoader worker.*^\w[\w.]*: (.*)\Z")
 # What the parser's own code trips over when a value has another kind than it takes for granted.
 _TRIPPED = (
     (re.compile(r"'(\w+)' object has no attribute '\w+'"), r"settings were expected; got a \1"),
@@ -41,6 +43,7 @@ def one_line(error: BaseException) -> str:
         error: What was raised.
     """
     text = str(error).strip() or type(error).__name__
+    text = _WORKER.sub(r"\1", text)
     for pattern, plain in _TRIPPED:
         text = pattern.sub(plain, text)
     return _unknown_option(text) or _unknown_class(text) or _innermost(text) or _summary(text)

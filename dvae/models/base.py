@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Generator, Tensor
 from torch.optim import Optimizer
@@ -16,7 +17,7 @@ from dvae.bottlenecks.base import Bottleneck
 from dvae.likelihoods import LEVELS, Likelihood
 from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.codec import Codec
-from dvae.models.compiled import NetworkCalls, compile_calls
+from dvae.models.compiled import Compile, NetworkCalls, check_compile, compile_calls
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
 from dvae.models.logging import is_logged
 from dvae.models.moments import forget
@@ -45,7 +46,8 @@ class DiscreteVAE(Codec):
         optimizer: Makes the optimizer from the parameters; AdamW (learning rate 2e-3) by default.
         lr_schedule: Factor on the optimizer's learning rate for each step; constant by default.
         evaluation: How much work the test puts into its bounds.
-        compile: Whether training compiles the encoder, and the decoder with its likelihood.
+        compile: Whether training compiles the encoder, and the decoder with its likelihood;
+            ``cuda-graphs`` captures them on a GPU besides.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class DiscreteVAE(Codec):
         optimizer: OptimizerCallable | None = None,
         lr_schedule: Schedule | None = None,
         evaluation: Evaluation | None = None,
-        compile: bool = False,
+        compile: Compile = False,
     ) -> None:
         super().__init__()
         self.image_shape = network.image_shape
@@ -105,7 +107,21 @@ class DiscreteVAE(Codec):
 
     def on_fit_start(self) -> None:
         """Have the networks compiled where that was asked for; it happens in the first step."""
-        self._calls = compile_calls(self.encoder, self.log_px) if self._compiles else None
+        self.check_compile(self.trainer)
+        how = self._compiles
+        self._calls = compile_calls(self.encoder, self.log_px, how) if how else None
+
+    def check_compile(self, trainer: Trainer) -> None:
+        """Refuse what cannot be compiled for a trainer.
+
+        Args:
+            trainer: Of the fit to come.
+
+        Raises:
+            ValueError: See `dvae.models.compiled`.
+        """
+        accumulates = trainer.accumulate_grad_batches > 1
+        check_compile(self._compiles, trainer.strategy.root_device, accumulates)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, nats per example."""

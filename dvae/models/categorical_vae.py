@@ -6,6 +6,7 @@ from dvae.bottlenecks.base import Bottleneck
 from dvae.bottlenecks.categorical import CategoricalBottleneck
 from dvae.likelihoods import Bernoulli, Likelihood
 from dvae.models.base import DiscreteVAE
+from dvae.models.compiled import Compile
 from dvae.models.evaluation import Evaluation
 from dvae.models.objectives import Objective
 from dvae.networks.base import Network
@@ -41,7 +42,7 @@ class CategoricalVAE(DiscreteVAE):
         optimizer: OptimizerCallable | None = None,
         lr_schedule: Schedule | None = None,
         evaluation: Evaluation | None = None,
-        compile: bool = False,
+        compile: Compile = False,
     ) -> None:
         super().__init__(
             network=MLP() if network is None else network,

@@ -7,6 +7,7 @@ from dvae.bottlenecks.projected_codebook import ProjectedCodebook
 from dvae.likelihoods import Likelihood, OptimalGaussian
 from dvae.metrics import ImageQuality
 from dvae.models.base import DiscreteVAE
+from dvae.models.compiled import Compile
 from dvae.models.evaluation import Evaluation
 from dvae.models.objectives import Objective
 from dvae.networks.base import Network
@@ -52,7 +53,7 @@ class CodebookVAE(DiscreteVAE):
         optimizer: OptimizerCallable | None = None,
         lr_schedule: Schedule | None = None,
         evaluation: Evaluation | None = None,
-        compile: bool = False,
+        compile: Compile = False,
     ) -> None:
         # Under names of their own: the arguments as they were given are the settings remembered.
         net = ResNet() if network is None else network

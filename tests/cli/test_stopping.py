@@ -19,11 +19,12 @@ ROOT = Path(__file__).parents[2]
 
 def test_runs_that_are_killed_or_stopped_end_as_if_they_had_not_been():
     # In a process of its own: it forks, which a process that has computed gradients should not.
-    command = [sys.executable, "-m", "benchmarks.kills", "--kills", "2", "--seed", "3"]
-    command += ["--signals", "KILL", "TERM"]
+    command = [sys.executable, "-m", "benchmarks.kills", "--kills", "3", "--seed", "3"]
+    command += ["--signals", "KILL", "TERM", "INT"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
-    assert "2 of 2 resumed, final weights identical" in done.stdout, done.stdout + done.stderr
+    assert "3 of 3 resumed, final weights identical" in done.stdout, done.stdout + done.stderr
     assert "stopped by SIGTERM" in done.stdout, done.stdout
+    assert "stopped by SIGINT" in done.stdout, done.stdout
 
 
 def checkpoint(path, step=0):

@@ -14,6 +14,7 @@ from dvae.data import MNIST
 from dvae.estimators import GumbelSoftmax
 from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.models.base import DiscreteVAE
+from dvae.models.compiled import check_compile, compile_calls
 from dvae.networks import MLP, ResNet
 from dvae.schedules import Linear
 
@@ -76,3 +77,19 @@ def test_without_a_compiler_it_says_so(monkeypatch):
     monkeypatch.setenv("CXX", "nowhere++")
     with pytest.raises(ValueError, match=r"model\.compile needs a C\+\+ compiler.*nowhere\+\+"):
         trained(categorical(compile=True))
+
+
+def test_cuda_graphs_are_of_a_gpu_and_begin_a_step_with_the_encoder(monkeypatch):
+    with pytest.raises(ValueError, match="cuda-graphs needs a GPU, and training is on cpu"):
+        trained(categorical(compile="cuda-graphs"))
+    gpu = torch.device("cuda")
+    with pytest.raises(ValueError, match="accumulate_grad_batches above 1 exclude each other"):
+        check_compile("cuda-graphs", gpu, accumulates=True)
+    check_compile("cuda-graphs", gpu, accumulates=False)
+    said = []
+    monkeypatch.setattr(torch, "compile", lambda f, **how: said.append(how) or (lambda *x: (f, x)))
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: said.append("step"))
+    encoder = torch.nn.Identity()
+    calls = compile_calls(encoder, torch.add, "cuda-graphs")
+    assert calls.encode(1) == (encoder, (1,)) and calls.log_px(1, 2) == (torch.add, (1, 2))
+    assert said == [{"fullgraph": True, "mode": "reduce-overhead"}] * 2 + ["step"]
