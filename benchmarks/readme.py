@@ -14,9 +14,13 @@ from statistics import fmean
 
 from benchmarks.finetune import WAYS, best
 from benchmarks.measure import RESULTS
+from benchmarks.tables.page import of_cell
+from benchmarks.tables.spec import load, tables
 
 README = Path(__file__).parent.parent / "README.md"
 
+# What is shown of a table beside its own metric.
+TESTED = ("test_negative_elbo", "test_negative_iwae")
 # Class, year, paper, bias; the cost comes from the benchmark.
 ESTIMATORS = (
     ("GumbelSoftmax", "2017", "1611.01144, 1611.00712", "biased"),
@@ -194,6 +198,62 @@ def _mean(runs: list[dict[str, str]], key: str, digits: int) -> str:
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
+def published() -> str:
+    """Make the table of what was reproduced of the published tables, and list what is missing."""
+    lines = ["| table | sizes | estimator | published | ours | test -ELBO | test bound | seeds |"]
+    lines += ["|" + "---|" * 8]
+    missing = []
+    for name in tables():
+        table = load(name)
+        known = rows(name) if (RESULTS / f"{name}.csv").is_file() else []
+        for cell in table.cells.values():
+            runs = of_cell(table, cell, known)
+            if cell.estimator is not None and not runs:
+                missing.append(f"{name} {cell.name}")
+            if runs:
+                means = [_mean(list(runs), key, 2) for key in (table.metric, *TESTED)]
+                cells = [name, cell.row, cell.column, str(cell.published), *means, str(len(runs))]
+                lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Nats per example, lower is better; what is published and ours beside it is the "]
+    lines[-1] += (
+        "train -ELBO, but for jang2017 the test bound. Settings, commands and machines are "
+    )
+    lines[-1] += "in `benchmarks/results/<table>.csv` and `.md`."
+    lines += ["", f"Not run yet: {', '.join(missing) or 'nothing'}."]
+    return "\n".join(lines)
+
+
+def precision() -> str:
+    """Describe the main job in each precision."""
+    measured = rows("precision")
+    lines = ["| precision | test ELBO, nats | less float32's | 100-sample bound | seconds |"]
+    lines += ["|---|---|---|---|---|"]
+    lines += [
+        f"| {row['precision']} | {row['test/elbo']} | {row['over_float32']} | {row['test/iwae']} "
+        f"| {row['training_seconds']} |"
+        for row in measured
+    ]
+    lines += [
+        "",
+        f"`python -m benchmarks.precision` ({where(measured[0])}). fp16 needs a GPU and is ",
+    ]
+    lines[-1] += "not measured."
+    return "\n".join(lines)
+
+
+def soak() -> str:
+    """Describe the long run."""
+    (row,) = rows("soak")
+    mib = [round(float(row[f"{part}_quarter_mib"])) for part in ("first", "last")]
+    files = [round(float(row[f"{part}_quarter_files"])) for part in ("first", "last")]
+    return (
+        f"`python -m benchmarks.soak --minutes {float(row['minutes']):.0f}`, the main job beside "
+        f"other work: memory of the first and last quarter {mib[0]} and {mib[1]} MiB "
+        f"({float(row['growth_percent']):+.1f}%), open files {files[0]} and {files[1]} "
+        f"({where(row)})."
+    )
+
+
 def snake(name: str) -> str:
     """Write a class name as a file name."""
     name = name.replace("ReinMax", "Reinmax").replace("DisARM", "Disarm")
@@ -206,13 +266,19 @@ def rendered(text: str) -> str:
     Args:
         text: The README.
     """
-    for part in (default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed):
+    for part in PARTS:
         mark = part.__name__
         pattern = rf"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)"
         text, count = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.DOTALL)
         if count != 1:
             raise ValueError(f"the README must hold the part {mark} once; found {count}")
     return text
+
+
+PARTS = (
+    *(default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed),
+    *(published, precision, soak),
+)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,10 @@ RUNS = {
         ("rows", "codes", "features", "dtype", "way"),
         "over_fused_{}",
     ),
-    "training": ([], [], ("way",), "ratio_{}"),
+    "training": (["--rounds", "3"], ["--rounds", "3"], ("way",), "ratio_{}"),
     "estimators": (CPU, CUDA, ("latents", "codes", "estimator", "settings"), "cost_{}"),
     "layer": (CPU, CUDA, ("shape",), "speedup_{}"),
-    "growth": ([], [], ("varied", "value"), "{}"),
+    "growth": (["--rounds", "2"], ["--rounds", "2"], ("varied", "value"), "{}"),
 }
 MEDIAN = {"training": "ours_over_this", "growth": "microseconds_per_image"}
 MEANING = {

@@ -4,6 +4,7 @@ python -m benchmarks.soak --minutes 30
 """
 
 import argparse
+import contextlib
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from benchmarks.measure import write_csv
 ROOT = Path(__file__).parent.parent
 MIB = 2**20
 EVERY = 10.0  # seconds
+SHOWN = 6  # one line for so many looks
 # Until the first epochs, pictures and checkpoints are behind it, a run fills its caches.
 WARM_UP = 180.0
 
@@ -32,6 +34,20 @@ def look(process: psutil.Process) -> tuple[float, int]:
         process: The training.
     """
     return process.memory_info().rss / MIB, process.num_fds()
+
+
+def opened(process: psutil.Process) -> list[str]:
+    """Name what a process has open, to tell two looks apart.
+
+    Args:
+        process: The training.
+    """
+    names = []
+    for path in Path(f"/proc/{process.pid}/fd").glob("*"):
+        # One may be closed between the listing and the look.
+        with contextlib.suppress(OSError):
+            names.append(path.readlink().name)
+    return sorted(names)
 
 
 def main() -> None:
@@ -56,6 +72,12 @@ def main() -> None:
                 sys.exit(f"the run ended after {elapsed:.0f} s:\n{said}")
             if elapsed >= warm_up:
                 seen.append(look(process))
+                if len(seen) % SHOWN == 1:
+                    print(
+                        f"{elapsed / 60:5.1f} min {seen[-1][0]:7.1f} MiB",
+                        *opened(process),
+                        flush=True,
+                    )
         run.send_signal(signal.SIGTERM)
         run.wait()
     quarter = max(len(seen) // 4, 1)

@@ -15,18 +15,20 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dvae.kernels.noise import gumbel_block, row_keys
+from dvae.kernels.noise import folded, minus_gumbel_block, row_keys
 from dvae.kernels.sweep import Book, Relaxation, Sweep
 
 __all__ = ["blocked_sweep"]
 
-# Rows of a block, and numbers in a block: on a CPU its few matrices stay near a level-2 cache
-# of two megabytes; a GPU wants launches that are worth their time.
+# Rows of a block, and numbers in a block: on a CPU its few matrices stay near the level-2 caches of
+# two cores; a GPU wants launches that are worth their time.
 _ROWS = 512
-_NUMBERS = {"cpu": 2**17}
+_NUMBERS = {"cpu": 2**18}
 _NUMBERS_ELSEWHERE = 2**23
 # Lower than any logit, and finite: the difference of two of them is a number.
 _LOWEST = -1e30
+# Powers of two are a third of the work of powers of e on some CPUs, and never more.
+_LOG2E = math.log2(math.e)
 
 
 def blocked_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor) -> Sweep:
@@ -104,10 +106,12 @@ class _Blocks:
         self.noisy, self.hard, self.heun = relaxation.noisy, relaxation.hard, relaxation.heun
         self.dtype = torch.float64 if h.dtype == torch.float64 else torch.float32
         self.inverse_tau = relaxation.tau.to(h.device, self.dtype).reciprocal()
+        self.rate = self.inverse_tau * _LOG2E
         self.num_codes = len(book.weight)
         self.log_num_codes = math.log(self.num_codes)
-        self.keys = row_keys(seed, torch.arange(len(h), device=h.device))
-        self.columns = torch.arange(self.num_codes, dtype=torch.int32, device=h.device)
+        self.keys = folded(row_keys(seed, torch.arange(len(h), device=h.device)))
+        columns = torch.arange(self.num_codes, dtype=torch.int32, device=h.device)
+        self.columns = folded(columns)
         self.bias = None if book.bias is None else book.bias.to(self.dtype).clamp_min(_LOWEST)
         size = _NUMBERS.get(h.device.type, _NUMBERS_ELSEWHERE)
         self.height = max(1, min(len(h), _ROWS))
@@ -138,8 +142,8 @@ class _Blocks:
 
     def scores(self, logits: Tensor, rows: slice, codes: slice) -> Tensor:
         """Add the noise to logits ``(n, k)``."""
-        noise = gumbel_block(self.keys[:, rows], self.columns[codes])
-        return self.lift(noise).add_(logits)
+        noise = self.lift(minus_gumbel_block(self.keys[:, rows], self.columns[codes]))
+        return torch.sub(logits, noise, out=noise)
 
     def log_ratio(self, log_q: Tensor, codes: slice) -> Tensor:
         """Subtract the prior's log-probabilities where there is one given; in place."""
@@ -165,10 +169,9 @@ class _Running:
         """Take in a block of codes."""
         logits = self.blocks.logits(self.h, codes)
         scores = self.blocks.scores(logits, self.rows, codes)
-        top, mode = logits.max(-1)
-        best, index = scores.max(-1)
-        self.mode = torch.where(top > self.top, mode + codes.start, self.mode)
-        self.index = torch.where(best > self.best, index + codes.start, self.index)
+        top, best = logits.amax(-1), scores.amax(-1)
+        _update(self.mode, logits, top > self.top, codes.start)
+        _update(self.index, scores, best > self.best, codes.start)
         self.best = torch.maximum(best, self.best)
         if self.mixed:
             noisy = self.blocks.noisy
@@ -178,8 +181,8 @@ class _Running:
     def _relax(self, x: Tensor, top: Tensor, codes: slice) -> None:
         """Add to the relaxed softmax; overwrites x."""
         peak = torch.maximum(self.peak, top)
-        decay = ((self.peak - peak) * self.blocks.inverse_tau).exp_()
-        weights = x.sub_(peak.unsqueeze(1)).mul_(self.blocks.inverse_tau).exp_()
+        decay = ((self.peak - peak) * self.blocks.rate).exp2_()
+        weights = x.sub_(peak.unsqueeze(1)).mul_(self.blocks.rate).exp2_()
         self.weight = self.weight.mul_(decay).add_(weights.sum(-1))
         codebook = self.blocks.lift(self.blocks.book.codebook[codes])
         self.mixed_sum.mul_(decay.unsqueeze(1)).addmm_(weights, codebook)
@@ -192,7 +195,7 @@ class _Running:
         decay = fall.exp()
         self.moment.add_(fall.mul_(self.sum)).mul_(decay)
         shifted = logits.sub_(top.unsqueeze(1))
-        q = shifted.exp()
+        q = (shifted * _LOG2E).exp2_()
         self.sum.mul_(decay).add_(q.sum(-1))
         if self.posterior_sum is not None:
             codebook = self.blocks.lift(self.blocks.book.codebook[codes])
@@ -214,6 +217,18 @@ class _Running:
         return kl, self.top + log_sum, relaxed
 
 
+def _update(place: Tensor, x: Tensor, higher: Tensor, start: int) -> None:
+    """Note where the maximum of a row is, for the rows whose maximum this block has moved up."""
+    if x.device.type != "cpu":
+        # How many rows that are is not known without waiting for the device.
+        torch.where(higher, x.argmax(-1) + start, place, out=place)
+        return
+    # After the first few blocks these are few, and to find a place takes a CPU many
+    # times as long as to find a maximum.
+    rows = higher.nonzero().squeeze(1)
+    place[rows] = x[rows].argmax(-1) + start
+
+
 def _gradients(
     blocks: _Blocks,
     saved: list[Tensor],
@@ -223,6 +238,7 @@ def _gradients(
 ) -> list[Tensor | None]:
     """Sweep over the codes again: gradients of features, weight, bias, code book and log-prior."""
     mixture, posterior, index, kl, total, relaxed_total = saved
+    relaxed_total = relaxed_total * _LOG2E
     book = blocks.book
     inputs = (blocks.h, book.weight, book.bias, book.codebook, book.log_prior)
     found = [
@@ -261,19 +277,19 @@ def _gradients(
             of_logits = None
             if grad_code is not None:
                 x = blocks.scores(logits, rows, codes) if blocks.noisy else logits.clone()
-                s = x.mul_(blocks.inverse_tau).sub_(relaxed_total[rows].unsqueeze(1)).exp_()
+                s = x.mul_(blocks.rate).sub_(relaxed_total[rows].unsqueeze(1)).exp2_()
                 if of_codebook is not None:
                     of_codebook[codes].addmm_(s.t(), grad)
                 of_logits = torch.addmm(-mean, scaled, blocks.lift(book.codebook[codes]).t())
                 if blocks.heun:
-                    q = (logits - total[rows].unsqueeze(1)).exp_()
+                    q = (logits - total[rows].unsqueeze(1)).mul_(_LOG2E).exp2_()
                     of_posterior = (of_logits + (mean - posterior_mean)).mul_(q)
                     of_logits.mul_(s).sub_(of_posterior, alpha=0.5)
                 else:
                     of_logits.mul_(s)
             if grad_kl is not None:
                 log_q = logits.sub_(total[rows].unsqueeze(1))
-                q = log_q.exp().mul_(blocks.lift(grad_kl[rows]).unsqueeze(1))
+                q = (log_q * _LOG2E).exp2_().mul_(blocks.lift(grad_kl[rows]).unsqueeze(1))
                 if of_prior is not None:
                     of_prior[codes].sub_(q.sum(0))
                 of_kl = blocks.log_ratio(log_q, codes).sub_(kl[rows].unsqueeze(1)).mul_(q)

@@ -86,11 +86,38 @@ def gumbel_block(keys: Tensor, columns: Tensor) -> Tensor:
     Returns:
         Standard Gumbel noise ``(n, k)`` in float32, finite: within [-2.82, 22.19].
     """
+    return minus_gumbel_block(folded(keys), folded(columns)).neg_()
+
+
+def folded(words: Tensor) -> Tensor:
+    """Return 32-bit integers with their upper halves added to the lower, modulo 2.
+
+    It is the first step of the hash. As it is linear, keys and columns take it apart, once each.
+
+    Args:
+        words: Keys or columns.
+    """
+    return words ^ (words >> 16 & 0xFFFF)
+
+
+def minus_gumbel_block(keys: Tensor, columns: Tensor) -> Tensor:
+    """Compute the negative noise of a block, of what is prepared once for all blocks.
+
+    Args:
+        keys: `folded` keys of the rows.
+        columns: `folded` column numbers.
+
+    Returns:
+        See `gumbel_block`.
+    """
     bits = columns ^ keys[0]
     spare = torch.empty_like(bits)
-    _hash(bits, spare)
-    _hash(bits.bitwise_xor_(keys[1]), spare)
-    return _gumbel_from_bits(bits)
+    _scramble(bits, spare)
+    # The first hash ends and the second begins with a fold by 16 bits. Two of them cancel: what is
+    # left is the key, folded.
+    _scramble(bits.bitwise_xor_(keys[1]), spare)
+    _fold(bits, spare, 16)
+    return _minus_gumbel(bits)
 
 
 def gumbel_noise(seed: int | Tensor, rows: int, columns: int) -> Tensor:
@@ -109,23 +136,22 @@ def gumbel_noise(seed: int | Tensor, rows: int, columns: int) -> Tensor:
     return gumbel_block(keys, torch.arange(columns, dtype=torch.int32, device=device))
 
 
-def _gumbel_from_bits(bits: Tensor) -> Tensor:
-    r"""Turn 31 random bits into :math:`-\log(-\log(1 - v))`, v uniform; overwrites the bits.
+def _minus_gumbel(bits: Tensor) -> Tensor:
+    r"""Turn 31 random bits into :math:`\log(-\log(1 - v))`, v uniform; overwrites the bits.
 
     :math:`v = (i + \frac12) 2^{-31}`: small v, which give the large numbers that win an arg-max,
     keep all their digits, so that ties are as rare as they should be among 100,000 codes.
     """
-    uniform = bits.bitwise_and_(0x7FFFFFFF).float().add_(0.5).mul_(2.0**-31)
-    return uniform.clamp_max_(_BELOW_ONE).neg_().log1p_().neg_().log_().neg_()
+    i = bits.bitwise_and_(0x7FFFFFFF).float()
+    minus_v = torch.sub(i.new_tensor(-(2.0**-32)), i, alpha=2.0**-31, out=i)
+    return minus_v.clamp_min_(-_BELOW_ONE).log1p_().neg_().log_()
 
 
-def _hash(x: Tensor, spare: Tensor) -> None:
-    """Mix 32-bit integers in place, every bit into every other."""
-    _fold(x, spare, 16)
+def _scramble(x: Tensor, spare: Tensor) -> None:
+    """Mix 32-bit integers in place: the hash between its first and its last fold."""
     x.mul_(_HASH[0])
     _fold(x, spare, 15)
     x.mul_(_HASH[1])
-    _fold(x, spare, 16)
 
 
 def _fold(x: Tensor, spare: Tensor, shift: int) -> None:
