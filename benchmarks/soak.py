@@ -21,8 +21,10 @@ ROOT = Path(__file__).parent.parent
 MIB = 2**20
 EVERY = 10.0  # seconds
 SHOWN = 6  # one line for so many looks
-# Until the first epochs, pictures and checkpoints are behind it, a run fills its caches.
+# Until a run has done each of its things once it fills its caches, and the last of them is to draw
+# the code, after ten epochs: that loads matplotlib with its fonts, 40 MiB once and for all.
 WARM_UP = 180.0
+LAST_OF_ALL = "mnist_categorical/version_0/media/latent_usage/*.png"
 
 
 def look(process: psutil.Process) -> tuple[float, int]:
@@ -70,7 +72,7 @@ def main() -> None:
             if run.poll() is not None:
                 said = (Path(folder) / "log").read_text()
                 sys.exit(f"the run ended after {elapsed:.0f} s:\n{said}")
-            if elapsed >= warm_up:
+            if elapsed >= warm_up and any(Path(folder).glob(LAST_OF_ALL)):
                 seen.append(look(process))
                 if len(seen) % SHOWN == 1:
                     print(
@@ -80,6 +82,8 @@ def main() -> None:
                     )
         run.send_signal(signal.SIGTERM)
         run.wait()
+    if not seen:
+        sys.exit(f"the run has not drawn its code within {minutes:g} minutes: give it more")
     quarter = max(len(seen) // 4, 1)
     first, last = seen[:quarter], seen[-quarter:]
     before, after = (median(mib for mib, _ in part) for part in (first, last))
