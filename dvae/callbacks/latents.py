@@ -1,5 +1,6 @@
 """Look into the code every few epochs: its use, entropy, images, table and a linear probe."""
 
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -115,6 +116,9 @@ class LatentInspector(Callback):
                 metrics |= self._part(part)(view)
         # Other processes are not here: nothing may be reduced over them.
         pl_module.log_dict(metrics, rank_zero_only=True)
+        # A drawn figure is thousands of objects in reference cycles that hold megabytes. Python's
+        # collector goes by the number of objects, and would let a hundred epochs of them pile up.
+        gc.collect()
 
     def _part(self, name: str) -> Callable[[_View], dict[str, float]]:
         parts = (_usage, self._table, _traversal, _codebook, _entropy, _probe)

@@ -1,4 +1,5 @@
 import csv
+import gc
 import json
 import logging
 import math
@@ -12,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 import wandb
+from matplotlib.figure import Figure
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from torch.utils.data import DataLoader
@@ -193,6 +195,16 @@ def test_without_validation_images_it_says_so(tmp_path, caplog):
         fit(tmp_path, "categorical", [LatentInspector()], data=toy_data(val_size=0))
     assert "there are no validation images" in caplog.text
     assert not (tmp_path / "media").exists()
+
+
+def test_no_figure_outlives_the_look(tmp_path):
+    gc.disable()  # as between two full collections, which may be a hundred epochs apart
+    try:
+        fit(tmp_path, "categorical", [LatentInspector(1)])
+        alive = [one for one in gc.get_objects() if isinstance(one, Figure)]
+    finally:
+        gc.enable()
+    assert not alive
 
 
 def test_only_the_first_process_does_anything():
