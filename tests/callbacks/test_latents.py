@@ -201,7 +201,7 @@ def test_no_figure_outlives_the_look(tmp_path):
     gc.disable()  # as between two full collections, which may be a hundred epochs apart
     try:
         fit(tmp_path, "categorical", [LatentInspector(1)])
-        alive = [one for one in gc.get_objects() if isinstance(one, Figure)]
+        alive = [one for one in gc.get_objects() if type(one) is Figure]
     finally:
         gc.enable()
     assert not alive
