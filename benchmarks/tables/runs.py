@@ -18,6 +18,14 @@ from dvae.networks import MLP
 
 __all__ = ["Run", "anneals", "data", "is_trial", "model", "shortened"]
 
+# The same steps by fewer passes over the weights: with one thread the default of RAdam, a tensor at a
+# time, was 40% of a run's time. No settings: the result depends on them by rounding only.
+_QUICK: dict[str, dict[str, bool]] = {
+    "Adam": {"fused": True},
+    "AdamW": {"fused": True},
+    "RAdam": {"foreach": True},
+}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -111,8 +119,9 @@ def model(run: Run) -> CategoricalVAE:
 
     def optimizer(parameters: Any) -> torch.optim.Optimizer:
         arguments = {key: value for key, value in cell.optimizer.items() if key != "class"}
-        made: torch.optim.Optimizer = getattr(torch.optim, cell.optimizer["class"])(
-            parameters, **arguments
+        kind = cell.optimizer["class"]
+        made: torch.optim.Optimizer = getattr(torch.optim, kind)(
+            parameters, **arguments, **_QUICK.get(kind, {})
         )
         return made
 
