@@ -18,8 +18,8 @@ from dvae.networks import MLP
 
 __all__ = ["Run", "anneals", "data", "is_trial", "model", "shortened"]
 
-# The same steps by fewer passes over the weights: with one thread the default of RAdam, a tensor at a
-# time, was 40% of a run's time. No settings: the result depends on them by rounding only.
+# The same steps by fewer passes over the weights: with one thread the default of RAdam, a tensor at
+# a time, was 40% of a run's time. No settings: the result depends on them by rounding only.
 _QUICK: dict[str, dict[str, bool]] = {
     "Adam": {"fused": True},
     "AdamW": {"fused": True},
