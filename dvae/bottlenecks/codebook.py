@@ -15,12 +15,18 @@ from dvae.bottlenecks.processes import from_all_processes, from_first_process
 from dvae.bottlenecks.upkeep import POINTS_PER_CODE, Idle, Once, Upkeep
 from dvae.estimators.base import Estimator, PathwiseEstimator, check_count, gumbel_noise_like
 from dvae.estimators.gumbel_softmax import GumbelSoftmax
-from dvae.functional import categorical_kl, categorical_log_prob, gumbel_max
+from dvae.functional import (
+    categorical_kl,
+    categorical_log_prob,
+    gumbel_max,
+)
 
 __all__ = ["CodebookBottleneck", "rows_of"]
 
 # Numbers of noise drawn at once; a grid of 32x32 positions of 8,192 codes has half as many.
 _NOISE = 2**24
+# Probabilities that are looked at in a step for which codes are in use: a small part of it.
+_NOTED = 2**18
 
 
 class CodebookBottleneck(GridBottleneck):
@@ -81,7 +87,7 @@ class CodebookBottleneck(GridBottleneck):
 
     @abstractmethod
     def _revive(self, points: Tensor, dead: Tensor) -> list[Tensor]:
-        """Move the dead codes ``(K,)`` to where they will be chosen; not differentiated.
+        """Move the dead codes ``(K,)`` to where they will be used; not differentiated.
 
         All processes come here in the same step with the same points.
 
@@ -188,9 +194,26 @@ class CodebookBottleneck(GridBottleneck):
             return rows, self._logits(rows)
         self._tend(rows)
         logits = self._logits(rows)
-        if self.idle.limit:
-            self.idle.count(self.count(logits.detach().argmax(-1)))
+        self._note(logits.flatten(0, -2))
         return rows, logits
+
+    @torch.no_grad()
+    def _note(self, rows: Tensor, logits: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Take in which codes are in use, by some of the positions where there are many.
+
+        Args:
+            rows: Logits ``(N, K)``, or what gives them ``(N, in_features)``.
+            logits: What turns rows into logits, where they are not.
+        """
+        if not self.idle.limit:
+            return
+        some = rows[:: math.ceil(len(rows) * self.num_codes / _NOTED)]
+        uses = self._uses(some if logits is None else logits(some))
+        self.idle.count(uses * (len(rows) / len(some)))
+
+    def _uses(self, logits: Tensor) -> Tensor:
+        """Tell how often each code is in use, ``(K,)``, from logits ``(N, K)``."""
+        return self.count(logits.argmax(-1)).to(logits.dtype)
 
     @torch.no_grad()
     def _tend(self, rows: Tensor) -> None:

@@ -6,17 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from dvae.bottlenecks.codebook import CodebookBottleneck
-from dvae.bottlenecks.processes import from_first_process
-from dvae.bottlenecks.upkeep import Upkeep, data_centers, spread_out
+from dvae.bottlenecks.upkeep import Upkeep, data_centers, soft_variance, spread_out
 from dvae.estimators.base import Estimator
-from dvae.functional import categorical_entropy, squared_distance
+from dvae.functional import squared_distance
 from dvae.scalars import Range
 
 __all__ = ["DistanceCodebook"]
 
 _POSITIVE = Range(0.0, low_allowed=False)
-# Features that are looked at for the start of the variance.
-_POINTS = 4096
 
 
 class DistanceCodebook(CodebookBottleneck):
@@ -89,31 +86,10 @@ class DistanceCodebook(CodebookBottleneck):
     def _start(self, points: Tensor) -> None:
         self.codebook.copy_(data_centers(points, self.num_codes, self.upkeep.kmeans))
         if self.variance_from_data:
-            distance = squared_distance(points[:_POINTS], self.codebook)
-            log_variance = _matched(distance, 0.5 * math.log(self.num_codes))
-            self.log_variance.copy_(from_first_process(log_variance))
+            self.log_variance.copy_(soft_variance(points, self.codebook).log())
 
     def _revive(self, points: Tensor, dead: Tensor) -> list[Tensor]:
         points = points.to(self.codebook.dtype)
         distance = squared_distance(points, self.codebook[~dead]).amin(-1)
         self.codebook[dead] = points[spread_out(points, distance, int(dead.sum()))]
         return [self.codebook]
-
-
-def _matched(distance: Tensor, entropy: float) -> Tensor:
-    """Find the log-variance at which posteriors have an entropy on average, by bisection.
-
-    Args:
-        distance: Squared, of features to vectors, ``(N, K)``.
-        entropy: In nats, within (0, log K).
-
-    Returns:
-        A scalar.
-    """
-    scale = distance.mean().clamp_min(1e-12).log()
-    low, high = scale - 20.0, scale + 20.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        too_sharp = categorical_entropy(-0.5 * distance * (-middle).exp()).mean() < entropy
-        low, high = torch.where(too_sharp, middle, low), torch.where(too_sharp, high, middle)
-    return (low + high) / 2

@@ -10,17 +10,20 @@ from dvae.bottlenecks.base import Expectation
 from dvae.bottlenecks.codebook import CodebookBottleneck, rows_of
 from dvae.bottlenecks.fused import Kernel, KernelChoice, fused_draw
 from dvae.bottlenecks.processes import from_first_process
-from dvae.bottlenecks.upkeep import Upkeep, data_centers, draw_far, round_size
+from dvae.bottlenecks.upkeep import Upkeep, data_centers, draw_far, soft_variance
 from dvae.estimators.base import Estimator, check_count
-from dvae.functional import squared_distance
+from dvae.functional import information_by_category
 from dvae.kernels import Book, Relaxation, Sweep, draw_seed, sweep
 
 __all__ = ["ProjectedCodebook"]
 
-# Nats by which a revived code's logit exceeds that of the code it is a copy of, at its point.
-_MARGIN = 2.0
-# How far a revived vector is off the one it is a copy of, as a fraction of the vectors' size. With
-# less the decoder tells the two apart too late, and the KL makes them equally probable before.
+# How steeply the halves of a code are told apart, in parts of what tells other codes apart. Logits
+# are linear: with more, the halves would win far away from their cell what was never theirs.
+_GENTLE = 0.25
+# Nats by which they would be, a standard deviation from the mean, where there are no other codes.
+_MARGIN = 4.0
+# Distance of the halves' vectors, as a fraction of the vectors' size. With less the decoder tells
+# the two apart too late, and the KL makes them equally probable before.
 _OFFSET = 0.5
 
 
@@ -28,10 +31,11 @@ class ProjectedCodebook(CodebookBottleneck):
     r"""Logits :math:`W z + b` by a 1x1 projection; the code book is the decoder's alone.
 
     With a k-means start the projection begins as the log-posterior of a mixture of Gaussians
-    around the centers of the first batch's features, so that all codes are in use from the first
-    step. A dead code is revived for one feature of the batch, the rather the farther that is from
-    the mean of those with the same code: it becomes a copy of the code in use there, slightly off,
-    that is more probable around that feature and less elsewhere.
+    around the centers of the first batch's features, so wide that posteriors have a perplexity of
+    :math:`\sqrt K` on average: all codes are in use from the first step, and none for sure. A dead
+    code is revived as one half of the code whose features are spread most: one of the halves is the
+    more probable on either side of the features' mean, and their vectors lie on either side of the
+    code's own, so that the decoder sees on average what it saw before.
 
     Args:
         num_codes: K, at least 2.
@@ -51,7 +55,8 @@ class ProjectedCodebook(CodebookBottleneck):
         ValueError: A value outside its range.
 
     References:
-        A. Ramesh et al., 2021, arXiv 2102.12092, section 2.1 and appendix A.
+        A. Ramesh et al., 2021, arXiv 2102.12092, section 2.1 and appendix A; Y. Linde, A. Buzo,
+        R. Gray, 1980, *An algorithm for vector quantizer design*, section III (splitting).
 
     Example:
         >>> import torch
@@ -92,8 +97,8 @@ class ProjectedCodebook(CodebookBottleneck):
         if self.training:
             self._tend(grid)
         found = fused_draw(rows, self._book(rows.dtype), self.estimator, backend, generator)
-        if self.training and self.idle.limit:
-            self.idle.count(self.count(found.mode))
+        if self.training:
+            self._note(rows, self._logits)
         batch, height, width, _ = grid.shape
         code = rearrange(found.code, "(b h w) d -> 1 b d h w", h=height, w=width)
         kl = found.kl.view(batch, height * width).sum(1)
@@ -146,11 +151,19 @@ class ProjectedCodebook(CodebookBottleneck):
             logits: Tensor = self.projection(rows)
         return logits
 
+    def _uses(self, logits: Tensor) -> Tensor:
+        """Count the positions where a code is the most probable, and draws that tell a nat.
+
+        With posteriors over many codes one can be drawn at its places for long, and known by the
+        decoder, before it is the most probable anywhere. One that is drawn everywhere alike is in
+        no use: of equal codes all are.
+        """
+        draws = logits.softmax(-1).sum(0)
+        return super()._uses(logits) + draws * (information_by_category(logits) >= draws)
+
     def _start(self, points: Tensor) -> None:
         centers = data_centers(points, self.num_codes, self.upkeep.kmeans)
-        nearest = squared_distance(points, centers).amin(-1).mean()
-        # The maximum-likelihood variance of the mixture, of one coordinate.
-        variance = from_first_process(nearest / self.in_features).clamp_min(1e-6)
+        variance = soft_variance(points, centers)
         self.projection.weight.copy_(centers / variance)
         self.projection.bias.copy_(-0.5 * centers.square().sum(-1) / variance)
         # Codes that are near to one another for the encoder are so for the decoder, too.
@@ -163,30 +176,86 @@ class ProjectedCodebook(CodebookBottleneck):
 
     def _revive(self, points: Tensor, dead: Tensor) -> list[Tensor]:
         weight, bias, codebook = self.projection.weight, self.projection.bias, self.codebook
-        best, code = self._logits(points).masked_fill(dead, -torch.inf).max(-1)
-        codes = dead.nonzero().squeeze(1)
+        size = codebook[~dead].square().mean().sqrt()
+        left, dead = dead.nonzero().squeeze(1), dead.clone()
         scale: Tensor | None = None
-        for new in codes.split(round_size(len(codes), len(points))):
-            count = torch.bincount(code, minlength=self.num_codes).clamp_min(1).unsqueeze(1)
-            mean = torch.zeros_like(weight).index_add_(0, code, points) / count
-            distance = (points - mean[code]).square().sum(-1)
-            chosen = draw_far(distance, len(new))
-            parent, point = code[chosen], points[chosen]
-            mean = mean[parent]
-            # Adds s/2 (|z - mean|^2 - |z - point|^2) to the parent's logit, which is linear in z:
-            # of a parent and its copies the one nearest to z is the most probable.
-            if scale is None:
-                scale = 2 * _MARGIN / distance[chosen].mean().clamp_min(1e-12)
-            weight[new] = weight[parent] + scale * (point - mean)
-            bias[new] = bias[parent] + scale / 2 * (mean.square() - point.square()).sum(-1)
-            offset = self._mix_in(point - mean)
-            offset *= _OFFSET * codebook.square().mean().sqrt() / offset.std().clamp_min(1e-12)
-            codebook[new] = codebook[parent] + offset
-            # The next are placed where these have left a code with much.
-            value, which = (points @ weight[new].mT + bias[new]).max(-1)
-            code = torch.where(value > best, new[which], code)
-            best = torch.maximum(value, best)
+        while len(left):
+            code = self._logits(points).masked_fill(dead, -torch.inf).argmax(-1)
+            cells = _Cells(points, code, self.num_codes)
+            scale = _GENTLE * cells.steepness(weight) if scale is None else scale
+            parent, mean, away = cells.widest(len(left))
+            new, left = left[: len(parent)], left[len(parent) :]
+            tilt = scale * away
+            shift = (tilt * mean).sum(-1)  # the halves are equally probable at the cell's mean
+            level = bias[parent]
+            offset = self._mix_in(away)
+            offset *= _OFFSET / 2 * size / offset.square().mean(-1, keepdim=True).sqrt()
+            weight[new], weight[parent] = weight[parent] + tilt, weight[parent] - tilt
+            bias[new], bias[parent] = level - shift, level + shift
+            codebook[new], codebook[parent] = codebook[parent] + offset, codebook[parent] - offset
+            dead[new] = False
         return [codebook, weight, bias]
+
+
+class _Cells:
+    """Points by the code that each belongs to.
+
+    Args:
+        points: ``(N, C)``.
+        code: ``(N,)``, within 0 to K - 1.
+        num_codes: K.
+    """
+
+    def __init__(self, points: Tensor, code: Tensor, num_codes: int) -> None:
+        self.points = points
+        self.count = torch.bincount(code, minlength=num_codes)
+        self.mean = points.new_zeros(num_codes, points.shape[1]).index_add_(0, code, points)
+        self.mean /= self.count.clamp_min(1).unsqueeze(1)
+        distance = (points - self.mean[code]).square().sum(-1)
+        self.variance = distance.mean().clamp_min(1e-12)
+        spread = distance.new_zeros(num_codes).index_add_(0, code, distance)
+        self.spread = torch.where(self.count > 0, spread, -1.0)
+        # A point of each cell, the rather the farther from its mean.
+        order = draw_far(distance, len(points))
+        first = torch.full_like(self.count, len(points) - 1)
+        place = torch.arange(len(points), device=code.device)
+        self.point = order[first.scatter_reduce_(0, code[order], place, "amin")]
+
+    def steepness(self, weight: Tensor) -> Tensor:
+        """Compare how far apart the weights of the codes in use are with how far their means are.
+
+        Args:
+            weight: Of the logits ``(K, C)``.
+
+        Returns:
+            A scalar s, such that the weights spread as s times the means do: the precision, were
+            they a mixture of equal Gaussians. With one code in use there is nothing to compare, and
+            it is the one of a margin.
+        """
+        used = self.count > 0
+        if used.sum() < 2:
+            return _MARGIN / 2 / self.variance
+        of_weights, of_means = (x[used].var(0).sum() for x in (weight, self.mean))
+        return (of_weights / of_means.clamp_min(1e-12)).sqrt()
+
+    def widest(self, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose the cells that have most to tell apart.
+
+        Args:
+            limit: How many at most, at least 1.
+
+        Returns:
+            Codes ``(n,)``; means ``(n, C)``; from each mean, the direction of a point by the length
+            of the root of the mean squared distance, ``(n, C)``.
+        """
+        code = self.spread.topk(min(limit, int((self.count > 0).sum()))).indices
+        mean = self.mean[code]
+        away = self.points[self.point[code]] - mean
+        # A cell of one point, or of equal ones, is halved in any direction, ever so little.
+        away = torch.where(away.norm(dim=1, keepdim=True) > 0, away, torch.randn_like(away))
+        radius = (self.spread[code] / self.count[code]).sqrt().unsqueeze(1)
+        least = 1e-3 * self.variance.sqrt()
+        return code, mean, away / away.norm(dim=1, keepdim=True) * torch.maximum(radius, least)
 
 
 def _grid_of(index: Tensor, features: Tensor) -> Tensor:

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from dvae.bottlenecks.processes import from_first_process, sum_over_processes
-from dvae.functional import kmeans, squared_distance
+from dvae.functional import categorical_entropy, kmeans, squared_distance
 
-__all__ = ["Idle", "Once", "Upkeep", "data_centers", "draw_far", "round_size", "spread_out"]
+__all__ = ["Idle", "Once", "Upkeep", "data_centers", "draw_far", "soft_variance", "spread_out"]
 
 # Points that are looked at for each code: more do not move the centers by much.
 POINTS_PER_CODE = 64
+# Points that are looked at for a variance.
+_LOOKED_AT = 4096
 # Rounds in which points are drawn far from those before: one a point up to this many points.
 _ROUNDS = 32
 
@@ -23,8 +25,10 @@ class Upkeep:
 
     Args:
         kmeans: Iterations of k-means on the first training batch's features; 0 starts at random.
-        revive_after: Training steps in a row in which a code was the most probable at no position
-            of any process, after which it is moved to where it will be; 0 for never.
+        revive_after: Training steps without a use of a code, at any position of any process, after
+            which it is moved to where it will be used; 0 for never. It is used where it is the most
+            probable; one behind a projection also where it is drawn, if a draw of it tells at least
+            a nat of the position on average.
         frozen: Whether the code book stays as it is after its start: no training, no revival.
 
     Raises:
@@ -63,7 +67,7 @@ class Once(nn.Module):
 
 
 class Idle(nn.Module):
-    """For how many training steps each code has not been chosen; part of every checkpoint.
+    """For how many training steps each code has not been used; part of every checkpoint.
 
     Args:
         num_codes: K.
@@ -71,11 +75,14 @@ class Idle(nn.Module):
     """
 
     steps: Tensor
+    uses: Tensor
 
     def __init__(self, num_codes: int, limit: int) -> None:
         super().__init__()
         self.limit = limit
         self.register_buffer("steps", torch.zeros(num_codes, dtype=torch.int64))
+        # Since there was one: in a small batch a code in use is expected less than once.
+        self.register_buffer("uses", torch.zeros(num_codes))
         self._next_look = 0
 
     def due(self) -> bool:
@@ -103,22 +110,21 @@ class Idle(nn.Module):
             codes: Booleans ``(K,)``.
         """
         self.steps.masked_fill_(codes, 0)
+        self.uses.masked_fill_(codes, 0)
 
-    def count(self, counts: Tensor) -> None:
+    def count(self, uses: Tensor) -> None:
         """Take in a step.
 
         Args:
-            counts: How often each code was chosen by this process, integers ``(K,)``; those of
-                all processes are added to it in place.
+            uses: How often each code was used by this process, or is expected to be, ``(K,)``;
+                those of all processes are added to it in place.
         """
         if self.limit:
-            sum_over_processes(counts)
-            self.steps.add_(1).masked_fill_(counts > 0, 0)
-
-
-def round_size(count: int, num_points: int) -> int:
-    """Return how many of ``count`` codes are placed at once, at ``num_points`` points."""
-    return min(math.ceil(count / _ROUNDS), num_points)
+            sum_over_processes(uses)
+            self.uses.add_(uses)
+            alive = self.uses >= 1
+            self.steps.add_(1).masked_fill_(alive, 0)
+            self.uses.masked_fill_(alive, 0)
 
 
 def draw_far(distance: Tensor, count: int) -> Tensor:
@@ -156,7 +162,7 @@ def spread_out(points: Tensor, distance: Tensor, count: int) -> Tensor:
         D. Arthur, S. Vassilvitskii, 2007, *k-means++*; B. Bahmani et al., 2012, arXiv 1203.6402.
     """
     chosen: list[Tensor] = []
-    left, share = count, round_size(count, len(points))
+    left, share = count, min(math.ceil(count / _ROUNDS), len(points))
     while left:
         # What was drawn has no distance left, and comes last.
         new = draw_far(distance, min(share, left))
@@ -183,3 +189,28 @@ def data_centers(points: Tensor, num_centers: int, iterations: int) -> Tensor:
     if len(points) < num_centers:
         start = start + 0.01 * points.std() * torch.randn_like(start)
     return from_first_process(kmeans(points, start, iterations))
+
+
+def soft_variance(points: Tensor, centers: Tensor) -> Tensor:
+    r"""Find the variance at which points say little about their center, by bisection.
+
+    The posterior over the centers of equal Gaussians has a perplexity of :math:`\sqrt K` on
+    average. With the variance of maximum likelihood, in many dimensions, each point would belong
+    to one center alone: the first steps could not tell neighbours apart, and most codes would die.
+
+    Args:
+        points: ``(N, D)``; some thousands are looked at.
+        centers: ``(K, D)``, K at least 2.
+
+    Returns:
+        A scalar above 0, the same on all processes: that of the first one.
+    """
+    distance = squared_distance(points[:_LOOKED_AT], centers)
+    entropy = 0.5 * math.log(len(centers))
+    scale = distance.mean().clamp_min(1e-12).log()
+    low, high = scale - 20.0, scale + 20.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        too_sharp = categorical_entropy(-0.5 * distance * (-middle).exp()).mean() < entropy
+        low, high = torch.where(too_sharp, middle, low), torch.where(too_sharp, high, middle)
+    return from_first_process(((low + high) / 2).exp())

@@ -22,7 +22,7 @@ PANELS = (
     ("relaxation gap", "nats per example", ("val/relaxation_gap",)),
     ("KL", "nats per example", ("train/kl", "val/kl")),
     ("reconstruction", "nats per example", ("train/reconstruction", "val/reconstruction")),
-    ("perplexity", "codes", ("val/perplexity",)),
+    ("perplexity and dead codes", "codes", ("val/perplexity", "val/dead_codes")),
 )
 
 

@@ -7,6 +7,7 @@ from dvae.functional.categorical import (
     categorical_entropy,
     categorical_kl,
     categorical_log_prob,
+    information_by_category,
     perplexity_from_counts,
     usage_from_counts,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "gumbel_given_max",
     "gumbel_max",
     "gumbel_softmax",
+    "information_by_category",
     "iwae_bound",
     "kmeans",
     "laplace_log_prob",

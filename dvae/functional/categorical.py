@@ -9,6 +9,7 @@ __all__ = [
     "categorical_entropy",
     "categorical_kl",
     "categorical_log_prob",
+    "information_by_category",
     "perplexity_from_counts",
     "usage_from_counts",
 ]
@@ -87,6 +88,26 @@ def categorical_kl(logits: Tensor, log_prior: Tensor) -> Tensor:
     """
     result: Tensor = _CategoricalKL.apply(logits, log_prior)  # type: ignore[no-untyped-call]
     return result
+
+
+def information_by_category(logits: Tensor) -> Tensor:
+    r"""What each category tells of which row it is from: its part of the mutual information.
+
+    :math:`\sum_n q_{nk} \log(q_{nk} / \bar q_k)` with :math:`\bar q` the mean over the rows. Over
+    the categories it sums to N times their mutual information with the row.
+
+    Args:
+        logits: Unnormalised log-probabilities ``(N, K)``; ``-inf`` forbids a category.
+
+    Returns:
+        Nats, summed over the rows, ``(K,)``: within [0, N log N], but for rounding. 0 for a
+        category that is never drawn, and for one that is equally probable in all rows.
+    """
+    log_q = logits.log_softmax(-1).clamp_min(torch.finfo(logits.dtype).min)
+    q = log_q.exp()
+    total = q.sum(0)
+    of_marginal: Tensor = torch.special.xlogy(total, total / len(q))
+    return (q * log_q).sum(0) - of_marginal
 
 
 def perplexity_from_counts(counts: Tensor) -> Tensor:

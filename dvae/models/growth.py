@@ -87,7 +87,13 @@ def split_codebook(state: Mapping[str, Tensor], jitter: float, generator: Genera
     grown = dict(state)
     codebook = state["bottleneck.codebook"]
     grown["bottleneck.codebook"] = _part(codebook, codebook.std() * jitter, generator)
-    for name in ("prior_logits", "projection.weight", "projection.bias", "idle.steps"):
+    for name in (
+        "prior_logits",
+        "projection.weight",
+        "projection.bias",
+        "idle.steps",
+        "idle.uses",
+    ):
         key = f"bottleneck.{name}"
         if key in state:
             grown[key] = state[key].repeat_interleave(2, 0)

@@ -129,4 +129,8 @@ def test_codes_are_moved_in_the_second_stage(results):
     for name, key in (("distance", "codebook"), ("projected", "projection.weight")):
         before, after = (results[0][stage][name][key] for stage in ("started", "revived"))
         moved = (before != after).flatten(1).any(1)
-        assert moved.tolist() == [False] + 5 * [True] + 2 * [False]
+        dead = [False] + 5 * [True] + 2 * [False]
+        if name == "distance":
+            assert moved.tolist() == dead
+        else:  # a revived code is half of one in use, and that one the other half
+            assert moved[dead].all() and moved.sum() < len(moved)
