@@ -1,5 +1,6 @@
 """A code book whose logits are a linear function of the features, as in DALL-E."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -22,6 +23,8 @@ __all__ = ["ProjectedCodebook"]
 _GENTLE = 0.25
 # Nats by which they would be, a standard deviation from the mean, where there are no other codes.
 _MARGIN = 4.0
+# What a draw has to tell of its position for its code to be in use, in parts of log K.
+_TELLING = 0.16
 # Distance of the halves' vectors, as a fraction of the vectors' size. With less the decoder tells
 # the two apart too late, and the KL makes them equally probable before.
 _OFFSET = 0.5
@@ -152,14 +155,15 @@ class ProjectedCodebook(CodebookBottleneck):
         return logits
 
     def _uses(self, logits: Tensor) -> Tensor:
-        """Count the positions where a code is the most probable, and draws that tell a nat.
+        """Count the positions where a code is the most probable, and the draws that tell something.
 
         With posteriors over many codes one can be drawn at its places for long, and known by the
         decoder, before it is the most probable anywhere. One that is drawn everywhere alike is in
         no use: of equal codes all are.
         """
         draws = logits.softmax(-1).sum(0)
-        return super()._uses(logits) + draws * (information_by_category(logits) >= draws)
+        telling = information_by_category(logits) >= _TELLING * math.log(self.num_codes) * draws
+        return super()._uses(logits) + draws * telling
 
     def _start(self, points: Tensor) -> None:
         centers = data_centers(points, self.num_codes, self.upkeep.kmeans)

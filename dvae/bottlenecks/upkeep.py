@@ -27,8 +27,8 @@ class Upkeep:
         kmeans: Iterations of k-means on the first training batch's features; 0 starts at random.
         revive_after: Training steps without a use of a code, at any position of any process, after
             which it is moved to where it will be used; 0 for never. It is used where it is the most
-            probable; one behind a projection also where it is drawn, if a draw of it tells at least
-            a nat of the position on average.
+            probable; one behind a projection also where it is drawn, if its draws tell something of
+            the position.
         frozen: Whether the code book stays as it is after its start: no training, no revival.
 
     Raises:

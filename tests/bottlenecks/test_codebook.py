@@ -194,14 +194,18 @@ def usage(bottleneck, features):
     return (counts > 0).double().mean().item()
 
 
-def test_the_variance_starts_at_a_perplexity_of_the_root_of_k():
+@kinds
+def test_posteriors_start_at_a_perplexity_of_the_root_of_k(kind):
     torch.manual_seed(0)
     for scale in (1e-3, 1.0, 1e3):
-        bottleneck = DistanceCodebook(64, 4, upkeep=Upkeep(revive_after=0))
+        bottleneck = make(kind, 64, upkeep=Upkeep(revive_after=0))
         features = scale * torch.randn(8, 4, 8, 8)
         bottleneck.train()(features)
         entropy = categorical_entropy(bottleneck.logits(features)).mean().item()
         assert entropy == pytest.approx(0.5 * math.log(64), rel=1e-3)
+
+
+def test_a_variance_that_is_given_is_the_start():
     fixed = DistanceCodebook(64, 4, variance=3.0)
     fixed.train()(torch.randn(8, 4, 8, 8))
     assert fixed.log_variance.item() == pytest.approx(math.log(3.0))
@@ -267,6 +271,50 @@ def test_a_revived_code_is_chosen_at_once(kind):
     bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features)
     assert usage(bottleneck, features) > 0.75
     assert bottleneck.idle.steps.max() <= 1
+
+
+def test_a_projected_code_is_revived_as_half_of_one_in_use():
+    bottleneck = make(ProjectedCodebook, 6)
+    features = blobs(codes=5)
+    points = features.permute(0, 2, 3, 1).flatten(0, -2)
+    dead = torch.tensor(5 * [False] + [True])
+    with torch.no_grad():
+        bottleneck.projection.bias[5] = -1e4
+        before = {k: v.clone() for k, v in bottleneck.state_dict().items()}
+        index = bottleneck.logits(features).flatten(0, -2).argmax(-1)
+        bottleneck._revive(points, dead)
+    after = bottleneck.state_dict()
+    (parent,) = (before["codebook"] != after["codebook"]).any(1)[:5].nonzero().flatten().tolist()
+    # On average the decoder sees what it saw.
+    torch.testing.assert_close(
+        (after["codebook"][5] + after["codebook"][parent]) / 2, before["codebook"][parent]
+    )
+    # The halves are as probable as the whole was at the mean of its cell, and part there.
+    cell = points[index == parent]
+    mean = cell.mean(0)
+    logits = bottleneck._logits(mean)
+    whole = before["projection.weight"][parent] @ mean + before["projection.bias"][parent]
+    torch.testing.assert_close(logits[[5, parent]], whole.expand(2))
+    ahead = (bottleneck._logits(cell) @ torch.eye(6)[[5, parent]].mT).diff(dim=1) > 0
+    assert 0 < ahead.sum() < len(cell)
+    others = [k for k in range(5) if k != parent]
+    for key in ("codebook", "projection.weight", "projection.bias"):
+        assert torch.equal(before[key][others], after[key][others])
+
+
+def test_a_projected_code_that_is_drawn_at_its_places_is_in_use():
+    bottleneck = make(ProjectedCodebook, 4, upkeep=Upkeep(kmeans=0, revive_after=2))
+    features = torch.cat([torch.ones(32, 4, 2, 2), -torch.ones(32, 4, 2, 2)])
+    with torch.no_grad():
+        # 0 and 1 are ahead on either side of zero; 2 is close behind 1; 3 is behind everywhere.
+        bottleneck.projection.weight.copy_(torch.tensor([2.0, -2.0, -2.0, 0.0]).unsqueeze(1))
+        bottleneck.projection.bias.copy_(torch.tensor([0.0, 0.0, -0.5, -20.0]))
+        before = bottleneck.codebook.clone()
+        assert bottleneck.mode(features).unique().tolist() == [0, 1]
+        for _ in range(3):
+            bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features)
+    assert torch.equal(bottleneck.codebook[2], before[2])
+    assert not torch.equal(bottleneck.codebook[3], before[3])
 
 
 def test_frozen_code_books_keep_still():

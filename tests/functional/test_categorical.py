@@ -11,6 +11,7 @@ from dvae.functional import (
     categorical_entropy,
     categorical_kl,
     categorical_log_prob,
+    information_by_category,
     iwae_bound,
     perplexity_from_counts,
     usage_from_counts,
@@ -64,3 +65,20 @@ def test_bernoulli_sums_to_one() -> None:
     total = bernoulli_log_prob(logits, torch.zeros(5)).exp()
     total = total + bernoulli_log_prob(logits, torch.ones(5)).exp()
     torch.testing.assert_close(total, torch.ones(5))
+
+
+def test_information_of_the_categories_sums_to_the_mutual_information() -> None:
+    logits = 3 * torch.randn(40, 7, dtype=torch.float64)
+    q = logits.softmax(-1)
+    marginal = Categorical(probs=q.mean(0))
+    mutual = kl_divergence(Categorical(probs=q), marginal).mean()
+    told = information_by_category(logits)
+    torch.testing.assert_close(told.sum(), 40 * mutual)
+    assert (told > 0).all()
+
+
+def test_a_category_tells_nothing_where_it_is_drawn_everywhere_alike_or_nowhere() -> None:
+    # The first in all rows alike; the last in none; the others tell log 2 a draw.
+    p = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0]], dtype=torch.float64)
+    expected = 0.5 * math.log(2) * torch.tensor([0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(information_by_category(p.log()), expected)
