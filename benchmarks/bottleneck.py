@@ -19,7 +19,7 @@ in the same round, with their 20th and 80th percentile:
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +42,8 @@ FEATURES = 64  # C
 # Rows, codes and features of a size with wider features than vectors, as encoders have them.
 WIDE = (4096, 8192, 128)
 TAU = 0.7
-# Rows of each device, and the largest matrix of logits that others are asked to hold.
+# Rows of each device, and the largest matrix of logits that others are asked to hold: beyond it
+# only what has no such matrix is measured, in a few rounds.
 ROWS = {"cpu": (256, 4096), "cuda": (4096, 32_768)}
 LARGEST = {"cpu": 2**25, "cuda": 2**32}
 # Numbers of a block of the products alone: near a CPU's cache, or worth a GPU's launches.
@@ -162,15 +163,23 @@ WAYS: dict[str, Callable[[Problem], Step]] = {
     "products": products,
 }
 
+WITHOUT_LOGITS = ("fused", "products")
+
 
 def compare(
-    rows: int, codes: int, features: int, rounds: int, device: torch.device, dtype: torch.dtype
+    ways: Sequence[str],
+    size: tuple[int, int, int],
+    rounds: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> list[dict[str, object]]:
-    """Time all ways of one size in turn and measure the memory of each."""
+    """Time ways of one size (rows, codes, features) in turn and measure the memory of each."""
     torch.manual_seed(0)
+    rows, codes, features = size
     problem = Problem(rows, codes, features, device, dtype)
     steps: dict[str, Step] = {}
-    for name, build in WAYS.items():
+    for name in ways:
+        build = WAYS[name]
         try:
             step = build(problem)
             for _ in range(2):
@@ -267,10 +276,12 @@ def main() -> None:
     found = []
     for dtype in args.dtype or ["float32"]:
         sizes = [(rows, codes, FEATURES) for rows in ROWS[args.device] for codes in CODES]
-        for rows, codes, features in (*sizes, WIDE):
-            if rows * codes <= largest:
-                kind = getattr(torch, dtype)
-                found += compare(rows, codes, features, args.rounds, device, kind)
+        for size in (*sizes, WIDE):
+            kind = getattr(torch, dtype)
+            if size[0] * size[1] <= largest:
+                found += compare(list(WAYS), size, args.rounds, device, kind)
+            elif size[1] == max(CODES):
+                found += compare(WITHOUT_LOGITS, size, min(args.rounds, 3), device, kind)
     if not args.dry:
         print(f"wrote {write_csv('bottleneck', found)}")
         draw(found, RESULTS / "bottleneck.png")

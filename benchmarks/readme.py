@@ -146,7 +146,7 @@ def bottleneck() -> str:
     lines += ["|---|---|---|" + "---|" * len(ways)]
     for size in dict.fromkeys(tuple(row[key] for key in sizes) for row in measured):
         cells = {r["way"]: _step(r) for r in measured if tuple(r[key] for key in sizes) == size}
-        lines.append("| " + " | ".join([*size, *(cells[way] for way in ways)]) + " |")
+        lines.append("| " + " | ".join([*size, *(cells.get(way, "") for way in ways)]) + " |")
     lines += ["", "Milliseconds, (ratio to fused, median of pairs,) peak memory; vectors of 64. "]
     lines[-1] += f"`python -m benchmarks.bottleneck --threads 2` ({where(measured[0])})."
     return "\n".join(lines)
@@ -161,8 +161,8 @@ def codebooks() -> str:
     """Make the table of ways to a code on a grid."""
     measured = rows("codebooks")
     lines = [
-        "| way | PSNR, dB | SSIM | perplexity | usage | ELBO, nats | rate, nats | minutes |",
-        "|---|---|---|---|---|---|---|---|",
+        "| way | PSNR, dB | SSIM | perplexity | usage | ELBO, nats | rate, nats | minutes | runs |",
+        "|" + "---|" * 9,
     ]
     for way in dict.fromkeys(row["way"] for row in measured):
         runs = [row for row in measured if row["way"] == way]
@@ -175,6 +175,7 @@ def codebooks() -> str:
             _mean(runs, "kl", 0),
             # The least of the seeds: the others had more of other work beside them.
             f"{min(float(run['training_seconds']) for run in runs) / 60:.1f}",
+            str(len(runs)),
         ]
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
     row = measured[0]
@@ -184,8 +185,8 @@ def codebooks() -> str:
         [
             *lines,
             "",
-            f"{row['steps']} steps of {row['batch_size']} images, {seeds} seed(s), mean ± standard "
-            "deviation, minutes of the quickest, two runs side by side on a CPU: `python -m "
+            f"{row['steps']} steps of {row['batch_size']} images, mean ± standard deviation over "
+            "seeds, minutes of the quickest, two runs side by side on a CPU: `python -m "
             f"benchmarks.codebooks --data FOLDER --steps {row['steps']} --seeds {seeds} --jobs 2` "
             f"({places}).",
         ]
