@@ -317,6 +317,18 @@ def test_a_projected_code_that_is_drawn_at_its_places_is_in_use():
     assert not torch.equal(bottleneck.codebook[3], before[3])
 
 
+@kinds
+def test_a_revived_code_has_the_prior_of_those_in_use(kind):
+    bottleneck = make(kind, 12, learned_prior=True, upkeep=Upkeep(kmeans=0, revive_after=3))
+    with torch.no_grad():
+        bottleneck.prior_logits.copy_(torch.arange(12.0))
+    dead = torch.arange(12) < 2
+    bottleneck.idle.steps.masked_fill_(dead, 3)
+    bottleneck.expectation(lambda z: z.flatten(2).sum(-1), blobs())
+    expected = torch.where(dead, torch.arange(2.0, 12.0).mean(), torch.arange(12.0))
+    torch.testing.assert_close(bottleneck.prior_logits.detach(), expected)
+
+
 def test_frozen_code_books_keep_still():
     for kind in KINDS:
         bottleneck = make(kind, 32, upkeep=Upkeep(kmeans=0, revive_after=1, frozen=True))
