@@ -133,7 +133,7 @@ class Checkpoints(ModelCheckpoint):
             shutil.copy2(best, own)
             self.best_model_path = str(own)
 
-    def save_last_step(self, trainer: pl.Trainer, mid_epoch: bool = True) -> str:
+    def save_last_step(self, trainer: pl.Trainer, mid_epoch: bool = True) -> str | None:
         """Write ``last.ckpt`` unless it is of this step already.
 
         Args:
@@ -141,19 +141,19 @@ class Checkpoints(ModelCheckpoint):
             mid_epoch: Whether it is called from the hook at the end of a batch.
 
         Returns:
-            The path.
+            The path; it is that of an older step where this one could not be written, and ``None``
+            where there is no older one.
         """
         assert self.dirpath is not None
-        path = str(Path(self.dirpath) / "last.ckpt")
-        if trainer.global_step in (self._step_of_last, self._last_global_step_saved):
-            return path
-        before, self._last_global_step_saved = self._last_global_step_saved, -1
-        self.last_model_path = path
-        self._save_checkpoint(trainer, path)
-        if mid_epoch:
-            # A validation at this step is still to be judged for the best.
-            self._last_global_step_saved = before
-        return path
+        path = Path(self.dirpath) / "last.ckpt"
+        if trainer.global_step not in (self._step_of_last, self._last_global_step_saved):
+            before, self._last_global_step_saved = self._last_global_step_saved, -1
+            self.last_model_path = str(path)
+            self._save_checkpoint(trainer, str(path))
+            if mid_epoch:
+                # A validation at this step is still to be judged for the best.
+                self._last_global_step_saved = before
+        return str(path) if path.is_file() else None
 
     def _save_topk_checkpoint(self, trainer: pl.Trainer, monitor_candidates: Any) -> None:
         best = {name: getattr(self, name) for name in _BEST}

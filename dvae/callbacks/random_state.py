@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
+import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback
+
+from dvae.models.random_streams import part_ways, random_state, set_random_state
 
 __all__ = ["RandomState"]
 
@@ -16,6 +18,9 @@ class RandomState(Callback):
     the sanity check, just before the first batch; a loader that draws from the global generator
     after that (a DataLoader without a generator of its own) would spoil it.
 
+    Each of several processes has its own state. As many as there were go on from theirs; of another
+    number the first one goes on, and the others part from it anew.
+
     The data order is restored here as well: where the length of a run is given in epochs, Lightning
     (2.6) does not load what it saved of it into a run that resumes from the end of an epoch, which
     would begin the stream anew.
@@ -26,15 +31,22 @@ class RandomState(Callback):
         self._order: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the CPU generator and of the current accelerator's."""
-        state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            state["cuda"] = torch.cuda.get_rng_state()
-        return state
+        """Return the state of this process."""
+        return dict(random_state())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state until training starts."""
         self._loaded = state_dict
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the states of the other processes; all of them come here, though one writes."""
+        if trainer.world_size == 1:
+            return
+        states: list[Any] = [None] * trainer.world_size
+        dist.all_gather_object(states, self.state_dict())
+        checkpoint["callbacks"][self.state_key] = {**states[0], "others": states[1:]}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -51,7 +63,10 @@ class RandomState(Callback):
         self._order = []
         if self._loaded is None:
             return
-        torch.set_rng_state(self._loaded["cpu"].cpu())
-        if "cuda" in self._loaded and torch.cuda.is_available():
-            torch.cuda.set_rng_state(self._loaded["cuda"].cpu())
+        states = [self._loaded, *self._loaded.get("others", [])]
+        if len(states) == trainer.world_size:
+            set_random_state(states[trainer.global_rank])
+        else:
+            set_random_state(states[0])
+            part_ways(trainer.global_rank)
         self._loaded = None

@@ -3,10 +3,13 @@
 import logging
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
 from pytorch_lightning.callbacks import Checkpoint
 
 from dvae.callbacks.checkpoints import Checkpoints, ends_a_step
@@ -14,6 +17,10 @@ from dvae.callbacks.checkpoints import Checkpoints, ends_a_step
 __all__ = ["StopOnSignal", "Stopped"]
 
 log = logging.getLogger("dvae")
+
+# Seconds in which a signal to one of several processes is the same one again: a launcher passes on
+# what all of them have had from the terminal.
+_ECHO = 5.0
 
 
 class Stopped(Exception):
@@ -36,8 +43,8 @@ class StopOnSignal(Checkpoint):
     """Answer SIGTERM and Ctrl-C with a checkpoint at the end of the step, and stop training.
 
     In a validation it waits for the end of it: the checkpoint comes after. A second signal stops
-    at once. Where several processes train together Lightning's own handling is left as it is: they
-    would not stop at the same step.
+    at once. Several processes agree at the end of each step whether any of them was asked, stop
+    after the same one and save together.
 
     A subclass of Lightning's `Checkpoint` so that it comes after the callbacks whose state is
     saved, in whatever order they are given.
@@ -45,11 +52,14 @@ class StopOnSignal(Checkpoint):
 
     def __init__(self) -> None:
         self._signal: int | None = None
+        self._since = 0.0
+        self._several = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen; Lightning restores the handlers that were there before at the end of the fit."""
         self._signal = None
-        if trainer.world_size > 1 or threading.current_thread() is not threading.main_thread():
+        self._several = trainer.world_size > 1
+        if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._remember)
@@ -63,27 +73,35 @@ class StopOnSignal(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Stop at the end of the step."""
-        if self._signal is not None and ends_a_step(trainer, batch_idx):
-            self._stop(trainer, mid_epoch=True)
+        if ends_a_step(trainer, batch_idx):
+            self._stop_if_asked(trainer, mid_epoch=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop after the validation."""
-        if self._signal is not None:
-            self._stop(trainer, mid_epoch=False)
+        self._stop_if_asked(trainer, mid_epoch=False)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
+            if self._several and time.monotonic() - self._since < _ECHO:
+                return
             raise KeyboardInterrupt
-        self._signal = number
+        self._signal, self._since = number, time.monotonic()
         log.warning(
             "%s: saving at the end of this step (once more stops at once)",
             signal.Signals(number).name,
         )
 
-    def _stop(self, trainer: pl.Trainer, mid_epoch: bool) -> None:
-        assert self._signal is not None
+    def _stop_if_asked(self, trainer: pl.Trainer, mid_epoch: bool) -> None:
+        number = self._signal or 0
+        if self._several:
+            # One that has had no signal is to stop with the others.
+            asked = torch.tensor(number, device=trainer.strategy.root_device)
+            dist.all_reduce(asked, dist.ReduceOp.MAX)
+            number = int(asked)
+        if not number:
+            return
         path = None
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Checkpoints):
                 path = callback.save_last_step(trainer, mid_epoch)
-        raise Stopped(self._signal, trainer.global_step, path)
+        raise Stopped(number, trainer.global_step, path)

@@ -262,7 +262,10 @@ class DVAECLI(LightningCLI):
         except Stopped as stop:
             fine_tuned = bool(self._get(self.config, "init_from"))
             command = resume_command(run_folder(self.trainer), stop.checkpoint, fine_tuned)
-            print(f"\nstopped by {stop}; resume with\n  {command}", file=sys.stderr)
+            if self.trainer.is_global_zero:
+                print(f"\nstopped by {stop}; resume with\n  {command}", file=sys.stderr, flush=True)
+            # A launcher ends all processes with the first one that leaves.
+            self.trainer.strategy.barrier()
             raise
         except SystemExit as error:
             # Lightning's answer to Ctrl-C.
@@ -366,7 +369,8 @@ def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Stopped as stop:
-        return 128 + stop.number
+        # The first process of a machine may watch the others, and take their code for a crash.
+        return 0 if int(os.environ.get("LOCAL_RANK", "0")) else 128 + stop.number
     except KeyboardInterrupt:
         print("\nstopped at once; --ckpt_path last resumes the newest checkpoint", file=sys.stderr)
         return 128 + signal.SIGINT

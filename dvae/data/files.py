@@ -1,6 +1,7 @@
 """Images that stay in their files, read by worker processes while the model works."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,14 @@ class FileLoader:
             pin_memory=cuda,
             # Forked workers may inherit a locked thread pool of the training.
             multiprocessing_context="forkserver" if cuda else None,
+            worker_init_fn=_leave_signals_to_the_training,
             # Or it would seed the workers from the global generator, and training would notice.
             generator=seeded_generator("seeds of the workers"),
         )
+
+
+def _leave_signals_to_the_training(worker: int) -> None:
+    # A signal to the whole group of processes would end the workers at once, and with them the step
+    # that is to be saved. They go when their parent has no more work for them, or is gone.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

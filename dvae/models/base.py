@@ -23,6 +23,7 @@ from dvae.models.logging import is_logged
 from dvae.models.moments import forget
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.models.parts import parameter_groups
+from dvae.models.random_streams import part_ways
 from dvae.models.trust import refuse_foreign_classes
 from dvae.models.weights import read_checkpoint
 from dvae.networks.base import Network
@@ -106,7 +107,11 @@ class DiscreteVAE(Codec):
     # Training
 
     def on_fit_start(self) -> None:
-        """Have the networks compiled where that was asked for; it happens in the first step."""
+        """Have the networks compiled where that was asked for, and each process draw its own noise.
+
+        Compiling happens in the first step. The weights are drawn by now, and the same everywhere.
+        """
+        part_ways(self.global_rank)
         self.check_compile(self.trainer)
         how = self._compiles
         self._calls = compile_calls(self.encoder, self.log_px, how) if how else None
