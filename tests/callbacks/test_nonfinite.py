@@ -1,12 +1,14 @@
 """What a run does when its loss, its gradients or its weights stop being numbers."""
 
 import math
+import os
+import signal
 
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from dvae.callbacks import Anneal, Checkpoints, NonFinite, NonFiniteError
+from dvae.callbacks import Anneal, Checkpoints, NonFinite, NonFiniteError, StopOnSignal, Stopped
 from dvae.models import CategoricalVAE
 from dvae.schedules import Linear
 from tests.toy import toy_data, toy_model, toy_trainer
@@ -131,3 +133,31 @@ def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypa
     monkeypatch.setattr(pl.Trainer, "save_checkpoint", denied)
     with pytest.raises(OSError, match=r"last step \(3\) could not be written.*make room"):
         trainer.fit(toy_model(), datamodule=toy_data())
+
+
+@pytest.mark.parametrize("full_at", [2, 3])
+def test_a_stop_on_a_full_disk_names_no_file_that_is_not_there(tmp_path, monkeypatch, full_at):
+    import pytorch_lightning as pl
+
+    class Ask(pl.Callback):
+        def on_train_batch_start(self, trainer, *args):
+            if trainer.global_step == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    save = pl.Trainer.save_checkpoint
+
+    def full(self, *args, **kwargs):
+        if self.global_step >= full_at:
+            raise OSError(28, "No space left on device")
+        save(self, *args, **kwargs)
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", full)
+    callbacks = [Ask(), Checkpoints(every_n_steps=2), StopOnSignal()]
+    trainer = toy_trainer(tmp_path, max_steps=7, enable_checkpointing=True, callbacks=callbacks)
+    with pytest.raises(Stopped) as stopped:
+        trainer.fit(toy_model(), datamodule=toy_data())
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert stopped.value.step == 3
+    # What was written before the disk was full is there to go on from.
+    assert stopped.value.checkpoint == (None if full_at == 2 else str(last))
+    assert last.is_file() == (full_at == 3)

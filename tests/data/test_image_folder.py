@@ -1,7 +1,10 @@
 """The laws of the image folder: which files are which split, what becomes of them, what is said."""
 
 import logging
+import multiprocessing
+import os
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -116,6 +119,21 @@ def test_a_place_among_files_is_found_again(folder, little_memory):
 
     whole, rest = stream(0), stream(3)
     assert all(torch.equal(a, b) for a, b in zip(whole[3:], rest, strict=False))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_leaves_the_workers_at_work(
+    folder, little_memory, monkeypatch, number
+):
+    monkeypatch.setattr("dvae.data.files.os.sched_getaffinity", lambda _: {0, 1})
+    loader = ImageFolder(str(folder), image_size=8, val_size=2, batch_size=1).train_dataloader()
+    batches = iter(loader)
+    next(batches), next(batches)  # one of each worker, so that both are up
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker.pid, number)
+    assert 2 + len(list(batches)) == len(loader)
 
 
 def test_broken_files_that_workers_read_are_named(folder, little_memory, caplog):
