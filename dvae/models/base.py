@@ -99,8 +99,7 @@ class DiscreteVAE(Codec):
             FileNotFoundError: There is no such file.
             ValueError: It is damaged, or names a class from elsewhere.
         """
-        settings = read_checkpoint(checkpoint_path).get("hyper_parameters") or {}
-        refuse_foreign_classes(settings, trusted)
+        refuse_foreign_classes(read_checkpoint(checkpoint_path), trusted)
         kwargs["weights_only"] = True
         return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
