@@ -5,11 +5,13 @@ import logging
 import netrc
 import os
 import secrets
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import wandb
 import wandb.errors as wandb_errors
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
@@ -69,7 +71,9 @@ class ForgivingWandbLogger(WandbLogger):
         except wandb_errors.Error as error:
             if self._offline:
                 raise
-            log.warning("wandb cannot be reached (%s); this run is logged offline", error)
+            log.warning("wandb cannot be used (%s); this run is logged offline", error)
+            # What was begun still holds the run's id, and how to reach a server.
+            wandb.teardown()
             self._offline = True
             return super().experiment
 
@@ -108,7 +112,7 @@ def sync_command(run: Path) -> str | None:
         run: Folder of the run.
     """
     offline = sorted((run / "wandb").glob("offline-run-*"))
-    return f"wandb sync {offline[-1]}" if offline else None
+    return f"wandb sync {shlex.quote(str(offline[-1]))}" if offline else None
 
 
 def _offline() -> bool:

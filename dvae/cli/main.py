@@ -307,7 +307,8 @@ class DVAECLI(LightningCLI):
             if not report.matches:
                 raise ValueError(f"{path} is of another model: {report.problem()}")
         self.model.check_image_shape(self.datamodule.image_shape)
-        self.datamodule.setup(stage)
+        # A fit ends with a test, whose images had better be found to be damaged before it.
+        self.datamodule.setup(None if stage == "fit" else stage)
 
     def _summary(self, results: Any, checkpoint: str | None, seconds: float) -> str:
         run = run_folder(self.trainer)

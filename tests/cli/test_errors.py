@@ -101,9 +101,10 @@ def bundled(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut"])
-def test_damaged_data(damage, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("split", ["train", "t10k"])
+def test_damaged_data(split, damage, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    path = bundled(tmp_path)
+    path = bundled(tmp_path).with_name(f"{split}-images-idx3-ubyte.gz")
     if damage == "flip":
         content = bytearray(gzip.decompress(path.read_bytes()))
         content[5000] ^= 1
@@ -112,7 +113,7 @@ def test_damaged_data(damage, tmp_path, monkeypatch, capsys):
         path.write_bytes(path.read_bytes()[:100_000])
     args = ["fit", "--config", CONFIG, "--data.data_dir", str(tmp_path)]
     code, err = run(args, capsys)
-    check(code, err, "train-images-idx3-ubyte.gz", tmp_path)
+    check(code, err, path.name, tmp_path)
 
 
 @pytest.mark.parametrize("option", ["--ckpt_path", "--init_from"])

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from dvae.cli.loggers import default_loggers, sync_command
@@ -51,6 +55,37 @@ def test_the_command_that_uploads_names_the_newest_run(tmp_path):
     assert sync_command(tmp_path) == f"wandb sync {tmp_path}/wandb/offline-run-20260102_000000-b"
 
 
+ONLINE = """
+import logging
+from dvae.cli.loggers import default_loggers
+logging.basicConfig()
+_, logger = default_loggers("runs", "x")
+logger.log_metrics({"a": 1.0})
+logger.finalize("success")
+"""
+
+
+@pytest.mark.parametrize("key", ["0" * 40, None])
+def test_no_server_or_no_key_is_a_warning(key, nobody):
+    # The discard port of this machine; a server that hangs is waited for longer.
+    settings = {"WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    settings |= {"WANDB_INIT_TIMEOUT": "2", "HOME": str(nobody)}
+    if key:
+        settings["WANDB_API_KEY"] = key
+    done = subprocess.run(
+        [sys.executable, "-c", ONLINE],
+        cwd=nobody,
+        env={**os.environ, **settings},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "this run is logged offline" in done.stderr
+    assert list((nobody / "runs/x/version_0/wandb").glob("offline-run-*/*.wandb"))
+
+
 def test_where_wandb_cannot_be_reached_the_run_is_logged_offline(nobody, monkeypatch, caplog):
     import wandb
 
@@ -76,7 +111,7 @@ def test_where_wandb_cannot_be_reached_the_run_is_logged_offline(nobody, monkeyp
     _, logger = default_loggers(str(nobody), "x")
     logger.log_metrics({"a": 1.0})
     assert modes == ["online", "dryrun", {"a": 1.0}]
-    assert "wandb cannot be reached (network is down); this run is logged offline" in caplog.text
+    assert "wandb cannot be used (network is down); this run is logged offline" in caplog.text
 
 
 def test_a_full_disk_is_no_reason_to_stop_training(nobody, monkeypatch, caplog):
