@@ -25,9 +25,12 @@ import torch
 import yaml
 from torch import Tensor
 
+import dvae.bottlenecks as bottlenecks
 import dvae.estimators as estimators
 import dvae.functional as functional
+import dvae.kernels as kernels
 import dvae.likelihoods as likelihoods
+import dvae.metrics as metrics
 import dvae.schedules as schedules
 from dvae.cli import DVAECLI
 from dvae.cli import main as train
@@ -39,6 +42,7 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SCALES = (0.0, 1e-30, 1e-3, 1.0, 30.0, 1e3, 3e4)
 SLOW = 20.0
 _SETTINGS = ("sigma", "scale", "eps", "components")
+_IN = {"ProjectedCodebook": {"in_features": 3}}
 Counts = collections.Counter[str]
 
 
@@ -47,7 +51,7 @@ class Failure(Exception):
 
 
 def case(seed: int) -> str:
-    """Try one random call of one public function, estimator, schedule or likelihood.
+    """Try one random call of something public; what that may be is the list of kinds below.
 
     Args:
         seed: Which.
@@ -60,7 +64,8 @@ def case(seed: int) -> str:
     """
     draw = random.Random(seed)
     torch.manual_seed(seed)
-    kind = draw.choice([_estimator, _estimator, _functional, _functional, _schedule, _likelihood])
+    kinds = [_estimator, _estimator, _functional, _functional, _schedule, _likelihood]
+    kind = draw.choice([*kinds, _kernel, _metric, _bottleneck])
     what: list[str] = [f"seed {seed}"]
     try:
         kind(draw, what)
@@ -92,6 +97,17 @@ def _logits(draw: random.Random, what: list[str], num_codes: int | None = None) 
             logits.fill_(logits.view(-1)[0].item())
     what.append(f"logits {list(logits.shape)} {dtype} scale {scale:g} {special}")
     return logits.requires_grad_()
+
+
+def _usable_logits(draw: random.Random, what: list[str]) -> Tensor:
+    # An infinite logit or a row that forbids everything is the caller's: the layers refuse it.
+    # Such a draw would be no call, so another takes its place.
+    while True:
+        tried: list[str] = []
+        logits = _logits(draw, tried)
+        if logits.numel() and logits.detach().amax(-1).isfinite().all():
+            what += tried
+            return logits
 
 
 def _finite(value: Tensor, leaf: Tensor | None = None, shape: Sequence[int] | None = None) -> None:
@@ -138,31 +154,28 @@ def _functional(draw: random.Random, what: list[str]) -> None:
     names = "kl entropy log_prob softmax gumbel_softmax gumbel given_max iwae perplexity loo vimco"
     name = draw.choice([*names.split(), "kmeans", "bernoulli", "logistic"])
     what.append(name)
-    logits = _logits(draw, what)
-    # An infinite logit or a row that forbids everything is the caller's: the layers refuse it.
-    if not logits.detach().amax(-1).isfinite().all() or not logits.numel():
-        raise ValueError("not for functional")
+    logits = _usable_logits(draw, what)
     noise = functional.gumbel_from_uniform(torch.rand(logits.shape))
     _finite(noise)
-    index = functional.gumbel_max(logits.float(), noise)
-    lifted = logits.double()
+    index = functional.gumbel_max(logits.detach(), noise)
     if name == "kl":
-        _finite(functional.categorical_kl(lifted, torch.zeros_like(lifted).log_softmax(-1)), logits)
+        _finite(functional.categorical_kl(logits, torch.zeros_like(logits).log_softmax(-1)), logits)
     elif name == "entropy":
-        _finite(functional.categorical_entropy(lifted), logits, logits.shape[:-1])
+        _finite(functional.categorical_entropy(logits), logits, logits.shape[:-1])
     elif name == "log_prob":
-        _finite(functional.categorical_log_prob(lifted, index), logits, index.shape)
+        _finite(functional.categorical_log_prob(logits, index), logits, index.shape)
     elif name == "softmax":
-        _finite(functional.softmax(lifted), logits, logits.shape)
+        _finite(functional.softmax(logits), logits, logits.shape)
     elif name == "gumbel_softmax":
         tau = draw.choice([1e-3, 0.1, 1.0, 10.0])
-        _finite(functional.gumbel_softmax(lifted, noise, tau), logits, logits.shape)
+        _finite(functional.gumbel_softmax(logits, noise, tau), logits, logits.shape)
     elif name == "given_max":
-        perturbed = functional.gumbel_given_max(logits.float().clamp_min(-1e30), index, noise)
+        perturbed = functional.gumbel_given_max(logits.detach(), index, noise)
         if not torch.equal(perturbed.argmax(-1), index):
             raise Failure("the given category does not win")
     elif name == "iwae":
-        _finite(functional.iwae_bound(lifted.clamp_min(-1e30), -1), logits)
+        weights = logits.clamp_min(torch.finfo(logits.dtype).min / 2)
+        _finite(functional.iwae_bound(weights, -1), logits)
     elif name == "perplexity":
         counts = (logits.detach().double().clamp(-10, 1e6).abs()).long()
         perplexity = functional.perplexity_from_counts(counts)
@@ -174,15 +187,15 @@ def _functional(draw: random.Random, what: list[str]) -> None:
         function = {"loo": functional.leave_one_out_advantage, "vimco": functional.vimco_advantage}
         _finite(function[name](values), None, values.shape)
     elif name == "kmeans":
-        points = logits.detach().float().clamp(-1e4, 1e4).flatten(0, -2)
+        points = logits.detach().clamp(-1e4, 1e4).flatten(0, -2)
         _finite(functional.kmeans(points, points[:2].clone(), 3))
     elif name == "bernoulli":
-        safe = logits.double().clamp(-1e30, 1e30)
+        safe = logits.clamp_min(torch.finfo(logits.dtype).min / 2)
         _finite(functional.bernoulli_log_prob(safe, torch.rand(logits.shape)), logits)
     elif name == "logistic":
         x = torch.randint(256, logits.shape) / 255
-        scale = torch.full_like(lifted, draw.uniform(-7, 3))
-        mean = lifted.clamp(-1e3, 1e3)
+        scale = torch.full_like(logits, draw.uniform(-7, 3))
+        mean = logits.clamp(-1e3, 1e3)
         _finite(functional.discretized_logistic_log_prob(mean, scale, x, 256), logits)
 
 
@@ -251,6 +264,70 @@ def _likelihood(draw: random.Random, what: list[str]) -> None:
     mean = likelihood.mean(params)
     if mean.numel() and not (mean.min() >= 0 and mean.max() <= 1):
         raise Failure("the mean is outside [0, 1]")
+
+
+def _kernel(draw: random.Random, what: list[str]) -> None:
+    name = draw.choice(["gumbel_codebook", "straight_through_codebook", "reinmax_codebook"])
+    n, c, k, d = (draw.choice(sizes) for sizes in ([0, 1, 2, 5], [1, 3], [1, 2, 7, 33], [1, 2, 5]))
+    dtype, scale = draw.choice(DTYPES), draw.choice(SCALES[:5])
+    wrong = draw.choice([0] * 15 + [1])
+    tau = draw.choice([-1.0, 0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 100.0, float("nan")])
+    backend = draw.choice(["auto", "reference", "blocked", "triton", "none"])
+    what.append(f"{name} N {n} C {c} K {k} D {d} {dtype} {scale:g} {wrong} {tau} {backend}")
+    h = (torch.randn(n, c) * scale).to(dtype).requires_grad_()
+    weight = torch.randn(k, c + wrong).to(dtype)
+    bias = torch.randn(k).to(dtype) if draw.random() < 0.5 else None
+    codebook = torch.randn(k, d).to(dtype)
+    function: Any = getattr(kernels, name)
+    code, index, kl = function(h, weight, bias, codebook, tau, draw.randrange(99), backend=backend)
+    _finite(code, h, (n, d))
+    _finite(kl, None, (n,))
+    if tuple(index.shape) != (n,) or (n and not 0 <= index.min() <= index.max() < k):
+        raise Failure(f"index {index.tolist()}")
+
+
+def _metric(draw: random.Random, what: list[str]) -> None:
+    count = draw.choice([0, 1, 2, 5])
+    if draw.random() < 0.5:
+        shape = draw.choice([(1,), (7,), (2, 3), (5, 33)])
+        what.append(f"CodebookUsage{shape} {count}")
+        usage = metrics.CodebookUsage(shape)
+        for _ in range(count):
+            usage.update(torch.randint(10 ** draw.randrange(1, 10), shape))
+        counts = usage.compute()
+        _finite(torch.stack([usage.perplexity(counts), usage.usage(counts)]).float(), None, (2,))
+        return
+    size, channels, dtype = draw.choice([1, 5, 11, 16]), draw.choice([1, 3]), draw.choice(DTYPES)
+    what.append(f"ImageQuality {count} of {channels}x{size}x{size} {dtype}")
+    quality = metrics.ImageQuality()
+    for _ in range(draw.choice([1, 2])):
+        images = torch.rand(2, count + 1, channels, size, size).to(dtype)
+        quality.update(images[0], images[draw.choice([0, 1])])
+    found = quality.compute()
+    # An image that is smaller than its window has no SSIM.
+    _finite(torch.stack([found[k] for k in ("mse", "psnr", "ssim")[: 3 if size >= 11 else 2]]))
+
+
+def _bottleneck(draw: random.Random, what: list[str]) -> None:
+    name = draw.choice(["CategoricalBottleneck", "ProjectedCodebook", "DistanceCodebook", "VQ"])
+    k, size = draw.choice([-1, 0, 1, 2, 3, 7, 33]), draw.choice([0, 1, 2, 3])
+    what.append(f"{name} K {k} size {size}")
+    cls = getattr(bottlenecks, name)
+    if name == "CategoricalBottleneck":
+        module = cls(num_latents=size, num_codes=k)
+        shape: tuple[int, ...] = (module.in_features,)
+    else:
+        module = cls(num_codes=k, code_dim=size, **_IN.get(name, {}))
+        shape = (module.in_features, 2, 3)
+        module.grid = shape[1:]
+    # The module that VQ wraps computes in float32.
+    dtype, scale = draw.choice(DTYPES[: 1 if name == "VQ" else 2]), draw.choice(SCALES[:6])
+    features = (torch.randn(draw.choice([1, 2, 5]), *shape) * scale).to(dtype).requires_grad_()
+    module.to(dtype).train(draw.random() < 0.7)
+    what.append(f"features {list(features.shape)} {dtype} scale {scale:g}")
+    found = module.expectation(lambda z: z.flatten(2).sum(-1).tanh(), features)
+    _finite(found.value, features, (len(features),))
+    _finite(module.kl(features), features, (len(features),))
 
 
 def fuzz(cases: int, seed: int = 0, show: int = 20) -> Counts:

@@ -47,6 +47,8 @@ class VQ(AveragedQuantizer):
         commitment: float = 0.25,
         upkeep: Upkeep = Upkeep(),  # noqa: B008 (frozen)
     ) -> None:
+        check_count("num_codes", num_codes, 2)
+        check_count("code_dim", code_dim, 1)
         check_averages(type(self).__name__, decay, commitment)
         quantizer = vq.VectorQuantize(
             dim=code_dim,
@@ -105,6 +107,8 @@ class SimVQ(Quantizer):
     """
 
     def __init__(self, num_codes: int = 512, code_dim: int = 64, commitment: float = 0.25) -> None:
+        check_count("num_codes", num_codes, 2)
+        check_count("code_dim", code_dim, 1)
         Range(0.0).check("SimVQ.commitment", commitment)
         quantizer = vq.SimVQ(
             dim=code_dim,
@@ -224,6 +228,8 @@ class ResidualVQ(AveragedQuantizer):
         commitment: float = 0.25,
         upkeep: Upkeep = Upkeep(),  # noqa: B008 (frozen)
     ) -> None:
+        check_count("num_codes", num_codes, 2)
+        check_count("code_dim", code_dim, 1)
         check_count("ResidualVQ.depth", depth, 2)
         check_averages("ResidualVQ", decay, commitment)
         quantizer = vq.ResidualVQ(

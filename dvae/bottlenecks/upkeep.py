@@ -205,7 +205,7 @@ def soft_variance(points: Tensor, centers: Tensor) -> Tensor:
     Returns:
         A scalar above 0, the same on all processes: that of the first one.
     """
-    distance = squared_distance(points[:_LOOKED_AT], centers)
+    distance = squared_distance(points[:_LOOKED_AT].to(centers.dtype), centers)
     entropy = 0.5 * math.log(len(centers))
     scale = distance.mean().clamp_min(1e-12).log()
     low, high = scale - 20.0, scale + 20.0

@@ -28,6 +28,7 @@ def read_square(path: Path, size: int) -> Tensor:
         ValueError: The file cannot be read; the message names it and says why.
     """
     try:
+        _refuse_special(path)
         with warnings.catch_warnings(), Image.open(path) as file:
             warnings.simplefilter("ignore")  # large, but not too large, is no matter
             image = ImageOps.fit(_colour(file), (size, size), Image.Resampling.BICUBIC)
@@ -56,11 +57,18 @@ def look_at(path: Path) -> str | None:
         path: The file.
     """
     try:
+        _refuse_special(path)
         with warnings.catch_warnings(), Image.open(path):
             warnings.simplefilter("ignore")
     except Exception as error:
         return _reason(error)
     return None
+
+
+def _refuse_special(path: Path) -> None:
+    # Opening a pipe waits for someone who writes to it.
+    if path.exists() and not path.is_file():
+        raise ValueError("no regular file")
 
 
 def _reason(error: Exception) -> str:

@@ -45,13 +45,18 @@ def categorical_entropy(logits: Tensor) -> Tensor:
     return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(-1)
 
 
+def _lowest(logits: Tensor) -> float:
+    # float16 does not reach -1e30; half of its range leaves room for what is taken off later.
+    return max(_LOWEST, torch.finfo(logits.dtype).min / 2)
+
+
 class _CategoricalKL(torch.autograd.Function):
     """The KL with its gradient written out: a third of autograd's time for few categories."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, log_prior: Tensor) -> Tensor:
         # A forbidden category must add 0 log 0 = 0, not 0 * -inf.
-        shifted = (logits - logits.amax(-1, keepdim=True)).clamp_min_(_LOWEST)
+        shifted = (logits - logits.amax(-1, keepdim=True)).clamp_min_(_lowest(logits))
         q = shifted.exp()
         total = q.sum(-1, keepdim=True)
         q.div_(total)
@@ -65,7 +70,7 @@ class _CategoricalKL(torch.autograd.Function):
         logits, log_prior, q, log_ratio, kl = ctx.saved_tensors
         grad = grads[0].unsqueeze(-1)
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
-            log_q = logits.log_softmax(-1).clamp_min(_LOWEST)
+            log_q = logits.log_softmax(-1).clamp_min(_lowest(logits))
             q, log_ratio = log_q.exp(), log_q - log_prior
             kl = (q * log_ratio).sum(-1)
         of_logits = (log_ratio - kl.unsqueeze(-1)) * q * grad

@@ -90,4 +90,4 @@ def gumbel_given_max(logits: Tensor, index: Tensor, noise: Tensor) -> Tensor:
     top = noise.gather(-1, winner)
     # -log(E_j / pi_j + E_i) without leaving log space: exp(-logits) overflows at 88.
     rest = torch.logaddexp(-noise - logits.log_softmax(-1), -top).neg()
-    return rest.scatter(-1, winner, top)
+    return rest.scatter(-1, winner, top.to(rest.dtype))

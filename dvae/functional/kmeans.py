@@ -36,9 +36,12 @@ def kmeans(points: Tensor, centers: Tensor, iterations: int) -> Tensor:
     References:
         S. Lloyd, 1982, *Least squares quantization in PCM*.
     """
+    dtype = centers.dtype
+    # A sum of many points leaves the range of float16, and a square sooner.
+    points, centers = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (points, centers))
     for _ in range(iterations):
         nearest = squared_distance(points, centers).argmin(-1)
         count = torch.bincount(nearest, minlength=len(centers)).unsqueeze(1)
         total = torch.zeros_like(centers).index_add_(0, nearest, points)
         centers = torch.where(count > 0, total / count.clamp_min(1), centers)
-    return centers
+    return centers.to(dtype)

@@ -394,3 +394,14 @@ def test_only_pathwise_estimators_are_layers():
     with pytest.raises(TypeError, match="VIMCO gives a gradient only through expectation"):
         make(ProjectedCodebook, estimator=VIMCO()).train()(features_of())
     assert make(ProjectedCodebook, estimator=ReinMax()).train()(features_of()).code.requires_grad
+
+
+def test_k_means_of_float16_does_not_overflow():
+    points = torch.full((20, 2), 1e4, dtype=torch.float16)
+    assert torch.equal(kmeans(points, points[:2], 2), points[:2])
+
+
+def test_a_code_book_of_distances_starts_in_float64_too():
+    bottleneck = DistanceCodebook(num_codes=4, code_dim=2).double()
+    code = bottleneck(torch.randn(3, 2, 2, 2, dtype=torch.float64)).code
+    assert code.dtype == torch.float64 and code.isfinite().all()

@@ -187,6 +187,8 @@ def test_frozen_vectors_keep_still_after_their_start():
 @pytest.mark.parametrize(
     ("make_it", "message"),
     [
+        (lambda: VQ(-1), "num_codes must be an integer >= 2; got -1"),
+        (lambda: SimVQ(8, -1), "code_dim must be an integer >= 1; got -1"),
         (lambda: VQ(1), "num_codes must be an integer >= 2; got 1"),
         (lambda: VQ(decay=1.0), r"VQ.decay must be in \(0, 1\); got 1"),
         (lambda: RotationVQ(commitment=-1.0), "RotationVQ.commitment must be a number >= 0"),

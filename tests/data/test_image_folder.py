@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from dvae.data import Batch, ImageFolder
+from dvae.data.reading import look_at
 
 
 def write(path, size=(12, 8), colour=(255, 0, 0)):
@@ -69,6 +70,14 @@ def test_unreadable_files_are_named_and_skipped_only_if_asked(folder, caplog):
     loaded = ImageFolder(str(folder), image_size=8, skip_unreadable=True).load("train")
     assert len(loaded.images) == len(loaded.labels) == 18
     assert "broken.png cannot be read" in caplog.text and "GiB" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_is_named_and_not_waited_for(folder):
+    os.mkfifo(folder / "a" / "pipe.png")
+    with pytest.raises(ValueError, match=r"cannot read .*pipe\.png \(no regular file\)"):
+        ImageFolder(str(folder), image_size=8).load("train")
+    assert look_at(folder / "a" / "pipe.png") == "no regular file"
 
 
 def test_what_is_missing_or_too_large_is_said(tmp_path, folder, monkeypatch):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from dvae.functional import categorical_kl
@@ -39,3 +40,15 @@ def test_a_forbidden_category_adds_nothing():
     same.sum().backward()
     torch.testing.assert_close(logits.grad[:, [0, 2]], allowed.grad)
     assert logits.grad[0, 1] == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_takes_what_float32_takes(dtype):
+    logits = torch.tensor([[-torch.inf, 1.0, 2.0], [6e4, -6e4, 0.0]], dtype=dtype)
+    logits.requires_grad_()
+    uniform = torch.zeros(3, dtype=dtype).log_softmax(-1)
+    kl = categorical_kl(logits, uniform)
+    expected = categorical_kl(logits.detach().double(), uniform.double())
+    torch.testing.assert_close(kl.double(), expected, rtol=2e-2, atol=2e-2)
+    (grad,) = torch.autograd.grad(kl.sum(), logits)
+    assert grad.isfinite().all()

@@ -93,3 +93,10 @@ def test_given_the_winner_takes_more_noise_and_huge_logits() -> None:
     assert (found.argmax(-1) == index).all()
     shifted = gumbel_given_max(logits + 5, index, torch.zeros(2, 3))
     torch.testing.assert_close(shifted, gumbel_given_max(logits, index, torch.zeros(2, 3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_given_the_winner_noise_may_be_of_another_dtype(dtype):
+    logits, noise = torch.zeros(50, 3, dtype=dtype), gumbel_from_uniform(torch.rand(50, 3))
+    index = torch.randint(3, (50,))
+    assert torch.equal(gumbel_given_max(logits, index, noise).argmax(-1), index)
