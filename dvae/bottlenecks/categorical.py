@@ -10,7 +10,12 @@ from torch import Generator, Tensor
 from dvae.bottlenecks.base import Bottleneck, BottleneckOutput, Expectation
 from dvae.estimators.base import Estimator, PathwiseEstimator, check_logits, gumbel_noise_like
 from dvae.estimators.gumbel_softmax import GumbelSoftmax
-from dvae.functional import categorical_kl, categorical_log_prob, gumbel_max
+from dvae.functional import (
+    categorical_kl,
+    categorical_log_prob,
+    count_categories,
+    gumbel_max,
+)
 
 __all__ = ["CategoricalBottleneck"]
 
@@ -137,8 +142,7 @@ class CategoricalBottleneck(Bottleneck):
     def count(self, index: Tensor) -> Tensor:
         """Count each category of each latent, ``(L, K)``."""
         offset = torch.arange(self.num_latents, device=index.device) * self.num_codes
-        flat = (index + offset).flatten()
-        return torch.bincount(flat, minlength=self.code_features).view(self.counts_shape)
+        return count_categories(index + offset, self.code_features).view(self.counts_shape)
 
     @property
     def index_shape(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from dvae.bottlenecks.base import Bottleneck
+from dvae.functional import count_categories
 
 __all__ = ["GridBottleneck"]
 
@@ -64,7 +65,7 @@ class GridBottleneck(Bottleneck):
 
     def count(self, index: Tensor) -> Tensor:
         """Count each code, ``(K,)``."""
-        return torch.bincount(index.flatten(), minlength=self.num_codes)
+        return count_categories(index, self.num_codes)
 
     @property
     def num_states(self) -> int | None:

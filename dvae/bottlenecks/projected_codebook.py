@@ -13,7 +13,7 @@ from dvae.bottlenecks.fused import Kernel, KernelChoice, fused_draw
 from dvae.bottlenecks.processes import from_first_process
 from dvae.bottlenecks.upkeep import Upkeep, data_centers, draw_far, soft_variance
 from dvae.estimators.base import Estimator, check_count
-from dvae.functional import information_by_category
+from dvae.functional import count_categories, information_by_category
 from dvae.kernels import Book, Relaxation, Sweep, draw_seed, sweep
 
 __all__ = ["ProjectedCodebook"]
@@ -212,7 +212,7 @@ class _Cells:
 
     def __init__(self, points: Tensor, code: Tensor, num_codes: int) -> None:
         self.points = points
-        self.count = torch.bincount(code, minlength=num_codes)
+        self.count = count_categories(code, num_codes)
         self.mean = points.new_zeros(num_codes, points.shape[1]).index_add_(0, code, points)
         self.mean /= self.count.clamp_min(1).unsqueeze(1)
         distance = (points - self.mean[code]).square().sum(-1)

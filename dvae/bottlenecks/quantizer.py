@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from dvae.bottlenecks.base import BottleneckOutput, Expectation
 from dvae.bottlenecks.grid import GridBottleneck
 from dvae.estimators.base import check_count
+from dvae.functional import count_categories
 
 __all__ = ["Quantizer"]
 
@@ -137,7 +138,7 @@ class Quantizer(GridBottleneck):
         """Count each code, ``(K,)``, or ``(depth, K)``."""
         levels = index.reshape(-1, self.depth)
         offset = torch.arange(self.depth, device=index.device) * self.num_codes
-        counts = torch.bincount((levels + offset).flatten(), minlength=self.depth * self.num_codes)
+        counts = count_categories(levels + offset, self.depth * self.num_codes)
         return counts.view(self.counts_shape)
 
     @contextmanager

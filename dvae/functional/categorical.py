@@ -9,6 +9,7 @@ __all__ = [
     "categorical_entropy",
     "categorical_kl",
     "categorical_log_prob",
+    "count_categories",
     "information_by_category",
     "perplexity_from_counts",
     "usage_from_counts",
@@ -113,6 +114,21 @@ def information_by_category(logits: Tensor) -> Tensor:
     total = q.sum(0)
     of_marginal: Tensor = torch.special.xlogy(total, total / len(q))
     return (q * log_q).sum(0) - of_marginal
+
+
+def count_categories(index: Tensor, num_categories: int) -> Tensor:
+    """Count how often each category occurs, without waiting for the device.
+
+    Args:
+        index: Integers of any shape, 64-bit, within [0, K).
+        num_categories: K. It is the length of the result, which ``torch.bincount`` finds out by
+            reading the largest index: on a GPU the host waits there, in every step.
+
+    Returns:
+        Integers ``(K,)``.
+    """
+    flat = index.flatten()
+    return flat.new_zeros(num_categories).scatter_add_(0, flat, torch.ones_like(flat))
 
 
 def perplexity_from_counts(counts: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from dvae.functional.categorical import count_categories
+
 __all__ = ["kmeans", "squared_distance"]
 
 
@@ -41,7 +43,7 @@ def kmeans(points: Tensor, centers: Tensor, iterations: int) -> Tensor:
     points, centers = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (points, centers))
     for _ in range(iterations):
         nearest = squared_distance(points, centers).argmin(-1)
-        count = torch.bincount(nearest, minlength=len(centers)).unsqueeze(1)
+        count = count_categories(nearest, len(centers)).unsqueeze(1)
         total = torch.zeros_like(centers).index_add_(0, nearest, points)
         centers = torch.where(count > 0, total / count.clamp_min(1), centers)
     return centers.to(dtype)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributions import Categorical, kl_divergence
 
 from dvae.functional import (
@@ -11,6 +12,7 @@ from dvae.functional import (
     categorical_entropy,
     categorical_kl,
     categorical_log_prob,
+    count_categories,
     information_by_category,
     iwae_bound,
     perplexity_from_counts,
@@ -82,3 +84,11 @@ def test_a_category_tells_nothing_where_it_is_drawn_everywhere_alike_or_nowhere(
     p = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0]], dtype=torch.float64)
     expected = 0.5 * math.log(2) * torch.tensor([0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
     torch.testing.assert_close(information_by_category(p.log()), expected)
+
+
+def test_counts_are_those_of_bincount_and_no_number_is_read_for_them() -> None:
+    index = torch.randint(5, (3, 7, 2))
+    torch.testing.assert_close(count_categories(index, 9), index.flatten().bincount(minlength=9))
+    # A tensor without numbers: to read one is an error.
+    with FakeTensorMode():
+        assert count_categories(torch.zeros(4, 6, dtype=torch.int64), 9).shape == (9,)
