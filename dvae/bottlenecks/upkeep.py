@@ -88,7 +88,8 @@ class Idle(nn.Module):
     def due(self) -> bool:
         """Return whether any code is dead; to be asked once a step.
 
-        To look costs a wait for the device, so the next look is when a code could be dead.
+        To look costs a wait for the device, so the next look is when a code could be dead, and not
+        before a tenth of the limit has passed: a code is found dead at most that much late.
         """
         if not self.limit:
             return False
@@ -96,7 +97,7 @@ class Idle(nn.Module):
         if self._next_look > 0:
             return False
         longest = int(self.steps.max())
-        self._next_look = max(self.limit - longest, 1)
+        self._next_look = max(self.limit - longest, self.limit // 10, 1)
         return longest >= self.limit
 
     def dead(self) -> Tensor:
