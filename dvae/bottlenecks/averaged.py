@@ -69,6 +69,7 @@ class AveragedQuantizer(Quantizer):
     ) -> None:
         super().__init__(quantizer, num_codes, code_dim, depth)
         self.upkeep = upkeep
+        self.learns_at_every_batch = not upkeep.frozen
         self.start = Once()
         limit = 0 if upkeep.frozen else upkeep.revive_after
         self.idle = nn.ModuleList(Idle(num_codes, limit) for _ in range(depth))

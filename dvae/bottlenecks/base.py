@@ -52,12 +52,15 @@ class Bottleneck(nn.Module, ABC):
         counts_shape: Shape of the usage counts, ``(L, K)`` or ``(K,)``.
         has_posterior: Whether q gives probability to more than one code. Where it does not, its
             entropy and log q(z | x) say nothing.
+        learns_at_every_batch: Whether something in it moves without the optimizer, with every batch
+            of training: gradients that are accumulated over several would not be of one code book.
     """
 
     in_features: int
     code_features: int
     counts_shape: tuple[int, ...]
     has_posterior: bool = True
+    learns_at_every_batch: bool = False
 
     @abstractmethod
     def forward(self, features: Tensor) -> BottleneckOutput:

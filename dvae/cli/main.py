@@ -189,7 +189,7 @@ class DVAECLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse what cannot work before a file of the run is written."""
         self._check_inputs("fit")
-        self.model.check_compile(self.trainer)
+        self.model.check_trainer(self.trainer)
         self._take_over()
         self.check_anneals()
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]

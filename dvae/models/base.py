@@ -111,21 +111,28 @@ class DiscreteVAE(Codec):
         Compiling happens in the first step. The weights are drawn by now, and the same everywhere.
         """
         part_ways(self.global_rank)
-        self.check_compile(self.trainer)
+        self.check_trainer(self.trainer)
         how = self._compiles
         self._calls = compile_calls(self.encoder, self.log_px, how) if how else None
 
-    def check_compile(self, trainer: Trainer) -> None:
-        """Refuse what cannot be compiled for a trainer.
+    def check_trainer(self, trainer: Trainer) -> None:
+        """Refuse what a trainer cannot train as it is set.
 
         Args:
             trainer: Of the fit to come.
 
         Raises:
-            ValueError: See `dvae.models.compiled`.
+            ValueError: See `dvae.models.compiled`; or gradients are accumulated over batches, each
+                of which moves the code book.
         """
-        accumulates = trainer.accumulate_grad_batches > 1
-        check_compile(self._compiles, trainer.strategy.root_device, accumulates)
+        batches = trainer.accumulate_grad_batches
+        check_compile(self._compiles, trainer.strategy.root_device, batches > 1)
+        if batches > 1 and self.bottleneck.learns_at_every_batch:
+            raise ValueError(
+                f"trainer.accumulate_grad_batches must be 1 with {type(self.bottleneck).__name__}, "
+                f"whose moving averages take a step with every batch; got {batches}: set "
+                "data.batch_size or trainer.devices instead"
+            )
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, nats per example."""
