@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from dvae.bottlenecks import DistanceCodebook, ProjectedCodebook, Upkeep
-from dvae.estimators import VIMCO, ExactEnumeration, GumbelSoftmax, ReinMax, StraightThrough
+from dvae.estimators import (
+    ARMS,
+    VIMCO,
+    DisARM,
+    ExactEnumeration,
+    GumbelSoftmax,
+    ReinMax,
+    StraightThrough,
+)
 from dvae.functional import categorical_entropy, kmeans, squared_distance
 from tests.estimators.catalogue import everything, name
 from tests.laws import assert_chi_square, assert_mean
@@ -88,10 +96,16 @@ def test_the_distance_penalty_is_the_expected_distance(kind):
 
 
 @kinds
-@pytest.mark.parametrize("estimator", everything(2, 3), ids=name)
-def test_gradients_reach_encoder_code_book_and_decoder(kind, estimator):
-    bottleneck = make(kind, estimator=estimator, learned_prior=True).train()
-    features = features_of().requires_grad_()
+@pytest.mark.parametrize(
+    ("codes", "estimator"),
+    # The binary ones need two codes.
+    [(3, e) for e in everything(2, 3)] + [(2, e) for e in (DisARM(), ARMS(2), ARMS(5))],
+    ids=name,
+)
+def test_gradients_reach_encoder_code_book_and_decoder(kind, codes, estimator):
+    bottleneck = make(kind, codes, estimator=estimator, learned_prior=True).train()
+    # Many, since the antithetic draws of a sharp posterior are often the same, and say nothing.
+    features = features_of(100).requires_grad_()
     decoder = torch.randn(8, requires_grad=True)
     out = bottleneck.expectation(lambda z: (z.flatten(2) * decoder).sum(-1).tanh(), features)
     inputs = [features, bottleneck.codebook, decoder, bottleneck.prior_logits]
