@@ -23,7 +23,7 @@ from dvae.functional import (
 
 __all__ = ["CodebookBottleneck", "rows_of"]
 
-# Numbers of noise drawn at once; a grid of 32x32 positions of 8,192 codes has half as many.
+# Numbers of noise or logits at once; a grid of 32x32 positions of 8,192 codes has half as many.
 _NOISE = 2**24
 # Probabilities that are looked at in a step for which codes are in use: a small part of it.
 _NOTED = 2**18
@@ -163,7 +163,10 @@ class CodebookBottleneck(GridBottleneck):
 
     def mode(self, features: Tensor) -> Tensor:
         """Return the arg-max, ``(B, H, W)``."""
-        return self.logits(features).argmax(-1)
+        rows = rows_of(features)
+        # In parts, which bounds the memory.
+        parts = rows.flatten(0, -2).split(max(1, _NOISE // self.num_codes))
+        return torch.cat([self._logits(x).argmax(-1) for x in parts]).view(rows.shape[:-1])
 
     def embed(self, index: Tensor) -> Tensor:
         """Look up integers ``(..., H, W)``: vectors ``(..., D, H, W)``."""

@@ -48,7 +48,7 @@ class ProjectedCodebook(CodebookBottleneck):
             temperature 1 by default.
         learned_prior: Whether the prior over codes is learned; else it is uniform.
         upkeep: How the code book is started and kept alive.
-        kernel: How `expectation`, `draw`, `mode` and `kl` are computed. ``plain`` has matrices of
+        kernel: How `expectation`, `draw` and `kl` are computed. ``plain`` has matrices of
             logits, positions by codes, and serves all estimators; ``blocked`` and ``triton`` (on
             CUDA) go over the codes block by block and serve Gumbel-softmax, straight-through and
             (not Triton) ReinMax; ``auto`` chooses by device and size. The noise of a seed is
@@ -114,11 +114,6 @@ class ProjectedCodebook(CodebookBottleneck):
             return super().kl(features)
         kl: Tensor = found.kl.view(len(features), -1).sum(1)
         return kl
-
-    def mode(self, features: Tensor) -> Tensor:
-        """Return the arg-max, ``(B, H, W)``, by the chosen kernel."""
-        found = self._sweep(features)
-        return super().mode(features) if found is None else _grid_of(found.mode, features)
 
     def draw(self, features: Tensor, samples: int, generator: Generator | None = None) -> Tensor:
         """Draw by Gumbel-max, ``(S, B, H, W)``, by the chosen kernel; see `Bottleneck.draw`."""
