@@ -40,6 +40,7 @@ from dvae.cli.errors import one_line
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
 from dvae.cli.loggers import default_loggers, new_run_id, sync_command
 from dvae.cli.resume import find_last, resume_command
+from dvae.cli.trainer import check_trainer_settings
 from dvae.data import ImageDataModule
 from dvae.extras import MissingExtra
 from dvae.models import DiscreteVAE
@@ -142,6 +143,7 @@ class DVAECLI(LightningCLI):
             raise ValueError(
                 f"trainer: settings were expected; got a {type(config.trainer).__name__}"
             )
+        check_trainer_settings(config.trainer)
         if self.subcommand == "fit":
             config.experiment = self._experiment()
         if config.get("ckpt_path") == "last":

@@ -44,6 +44,28 @@ CASES = {
     "no such checkpoint": (["--ckpt_path", "no.ckpt"], "there is no checkpoint no.ckpt"),
     "no such weights": (["--init_from", "no.ckpt"], "there is no checkpoint no.ckpt"),
     "a batch size of zero": (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
+    "nothing accumulated": (
+        ["--trainer.accumulate_grad_batches", "0"],
+        "trainer.accumulate_grad_batches must be >= 1; got 0",
+    ),
+    "a validation every no epochs": (
+        ["--trainer.check_val_every_n_epoch", "0"],
+        "trainer.check_val_every_n_epoch must be >= 1; got 0",
+    ),
+    "a log every no steps": (
+        ["--trainer.log_every_n_steps", "0"],
+        "trainer.log_every_n_steps must be >= 1; got 0",
+    ),
+    "a validation every no batches": (
+        ["--trainer.val_check_interval", "0"],
+        "trainer.val_check_interval must be > 0; got 0",
+    ),
+    "fewer than no devices": (["--trainer.devices", "-3"], "trainer.devices must be >= 1"),
+    "weights in half precision": (
+        ["--trainer.precision", "bf16-true"],
+        "trainer.precision must be one of 32-true, bf16-mixed, 16-mixed; got bf16-true",
+    ),
+    "weights in double precision": (["--trainer.precision", "64"], "trainer.precision must be one"),
     "an unknown key": (["--modell", "x"], "modell"),
 }
 

@@ -1,0 +1,35 @@
+"""Refuses settings of Lightning's trainer that would end in a traceback of its own."""
+
+from jsonargparse import Namespace
+
+__all__ = ["check_trainer_settings"]
+
+_AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch", "log_every_n_steps")
+# Likelihoods and noise are in float32, so the weights are too.
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_REFUSED = ("64", "64-true", "16-true", "bf16-true", "transformer-engine")
+
+
+def check_trainer_settings(settings: Namespace) -> None:
+    """Look at what Lightning divides by, counts with, or casts the weights to.
+
+    Args:
+        settings: Below the key ``trainer``.
+
+    Raises:
+        ValueError: A value that cannot work.
+    """
+    for key in _AT_LEAST_ONE:
+        value = settings.get(key)
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"trainer.{key} must be >= 1; got {value}")
+    interval = settings.get("val_check_interval")
+    if isinstance(interval, (int, float)) and interval <= 0:
+        raise ValueError(f"trainer.val_check_interval must be > 0; got {interval}")
+    devices = str(settings.get("devices"))  # a number may be read as text
+    if devices == "0" or (devices.startswith("-") and devices != "-1"):
+        raise ValueError(f"trainer.devices must be >= 1, or -1 for all there are; got {devices}")
+    precision = settings.get("precision")
+    if str(precision).startswith(_REFUSED):
+        allowed = ", ".join(_PRECISIONS)
+        raise ValueError(f"trainer.precision must be one of {allowed}; got {precision}")
