@@ -10,12 +10,7 @@ from torch import Generator, Tensor
 from dvae.bottlenecks.base import Bottleneck, BottleneckOutput, Expectation
 from dvae.estimators.base import Estimator, PathwiseEstimator, check_logits, gumbel_noise_like
 from dvae.estimators.gumbel_softmax import GumbelSoftmax
-from dvae.functional import (
-    categorical_kl,
-    categorical_log_prob,
-    count_categories,
-    gumbel_max,
-)
+from dvae.functional import categorical_kl, categorical_log_prob, count_categories, gumbel_max
 
 __all__ = ["CategoricalBottleneck"]
 

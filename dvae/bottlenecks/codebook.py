@@ -15,11 +15,7 @@ from dvae.bottlenecks.processes import from_all_processes, from_first_process
 from dvae.bottlenecks.upkeep import POINTS_PER_CODE, Idle, Once, Upkeep
 from dvae.estimators.base import Estimator, PathwiseEstimator, check_count, gumbel_noise_like
 from dvae.estimators.gumbel_softmax import GumbelSoftmax
-from dvae.functional import (
-    categorical_kl,
-    categorical_log_prob,
-    gumbel_max,
-)
+from dvae.functional import categorical_kl, categorical_log_prob, gumbel_max
 
 __all__ = ["CodebookBottleneck", "rows_of"]
 

@@ -1,15 +1,10 @@
 """Two and four processes are one with the large batch: gradients, and the metrics of a test."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from tests.models.ddp import measure, models
-
-TIMEOUT = 240  # seconds; nearly all of the time goes to importing torch
+from tests.models.launch import ranks_of
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +15,7 @@ def alone():
 @pytest.fixture(scope="module", params=[2, 4])
 def ranks(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    launch = ["torch.distributed.run", "--standalone", f"--nproc_per_node={request.param}"]
-    done = subprocess.run(
-        [sys.executable, "-m", *launch, "-m", "tests.models.ddp", str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(folder / f"{r}.pt", weights_only=True) for r in range(request.param)]
+    return ranks_of("tests.models.ddp", folder, request.param)
 
 
 @pytest.mark.parametrize("model", ["categorical", "codebook"])

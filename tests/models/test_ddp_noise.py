@@ -1,15 +1,10 @@
 """Two processes draw noise of their own and keep the same weights, also after a stop."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from tests.models.ddp_noise import KINDS, STOP, train
-
-TIMEOUT = 240  # seconds; nearly all of the time goes to importing torch
+from tests.models.launch import ranks_of
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +21,7 @@ def alone(folder):
 
 @pytest.fixture(scope="module")
 def ranks(folder, alone):
-    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [sys.executable, "-m", *launch, "-m", "tests.models.ddp_noise", str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return ranks_of("tests.models.ddp_noise", folder, 2)
 
 
 def assert_same_weights(ours, theirs):
