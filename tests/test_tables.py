@@ -83,7 +83,7 @@ def fake(run, seed=None, **changes):
 
 
 def test_there_are_tables():
-    assert {"jang2017", "mve2026", "reinmax2023"} <= set(tables())
+    assert {"gumbel_rao2021", "jang2017", "mve2026", "reinmax2023"} <= set(tables())
     assert all(path.stem in tables() for path in FOLDER.glob("*.yaml"))
 
 
@@ -158,14 +158,16 @@ def test_the_layers_are_those_of_the_paper(name, cell):
     run = Run(table, content, 0)
     code = content.codes * content.latents
     vae = model(run)
-    if name == "jang2017":
+    jang = name in ("jang2017", "recipe_jang")
+    binarized = jang or name == "gumbel_rao2021"
+    if jang:
         assert widths(vae.encoder) == [784, 200] and widths(vae.decoder) == [200, 200, 784]
     else:
         assert widths(vae.encoder) == [784, 512, 256, code]
         assert widths(vae.decoder) == [code, 256, 512, 784]
     layers = list(vae.modules())
     assert not any(isinstance(layer, nn.BatchNorm1d) for layer in layers)
-    slope = 0.2 if name in ("mve2026", "recipe_mve") else 0.0
+    slope = 0.2 if name in ("gumbel_rao2021", "mve2026", "recipe_mve") else 0.0
     rectifiers = [layer for layer in layers if isinstance(layer, nn.LeakyReLU)]
     assert rectifiers and all(layer.negative_slope == slope for layer in rectifiers)
     assert isinstance(vae.encoder[-1], nn.Linear)  # no activation on the logits
@@ -174,8 +176,8 @@ def test_the_layers_are_those_of_the_paper(name, cell):
     assert optimizer.param_groups[0]["lr"] == content.optimizer["lr"]
     assert len(anneals(run)) == len(content.anneal)
     protocol = data(run).hparams
-    assert protocol["binarization"] == ("fixed" if name == "jang2017" else "none")
-    assert protocol["val_size"] == (10_000 if name == "jang2017" else 0)
+    assert protocol["binarization"] == ("fixed" if binarized else "none")
+    assert protocol["val_size"] == (10_000 if binarized else 0)
     features = vae.encoder(torch.rand(2, 1, 28, 28))
     value = vae.bottleneck.expectation(
         lambda z: vae.log_px(z, torch.rand(2, 1, 28, 28)), features

@@ -160,5 +160,6 @@ def test_an_estimator_without_a_temperature_is_a_change_of_one_key(tmp_path, mon
     short = ["--trainer.limit_train_batches=2", "--trainer.max_epochs=1"]
     short += ["--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1"]
     short += ["--trainer.log_every_n_steps=1", "--model.evaluation.iwae_samples=2"]
+    short += ["--latents.every_n_epochs=0", "--reconstructions.every_n_epochs=0"]
     assert main(["fit", "--config", CONFIG, ESTIMATOR, "RLOO", *short]) == 0
     assert "anneal.tau is not used: this model has no tau" in caplog.text

@@ -18,7 +18,8 @@ SHORT = [
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
     "--model.evaluation.iwae_samples=2",
-    "--reconstructions.every_n_epochs=1000",
+    "--reconstructions.every_n_epochs=0",
+    "--latents.every_n_epochs=0",
 ]
 BEST = "runs/first/version_0/checkpoints/last.ckpt"
 
