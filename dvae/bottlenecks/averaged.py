@@ -45,8 +45,9 @@ class AveragedQuantizer(Quantizer):
     r"""One code book, or several of which each quantizes what those before it have left over.
 
     The vectors are :math:`e_k = m_k / N_k` with the averages :math:`N_k` of how many features a
-    code has in a step and :math:`m_k` of their sum. Features of all processes count. A code that is
-    started from data or revived begins as at construction, with :math:`N_k = 1`.
+    code has in a step and :math:`m_k` of their sum. Features of all processes count, and of all
+    batches whose gradients are accumulated; a start or a revival looks at the first of these. A
+    code that is started from data or revived begins as at construction, with :math:`N_k = 1`.
 
     Args:
         quantizer: The module.
@@ -69,15 +70,13 @@ class AveragedQuantizer(Quantizer):
     ) -> None:
         super().__init__(quantizer, num_codes, code_dim, depth)
         self.upkeep = upkeep
-        self.learns_at_every_batch = not upkeep.frozen
         self.start = Once()
         limit = 0 if upkeep.frozen else upkeep.revive_after
         self.idle = nn.ModuleList(Idle(num_codes, limit) for _ in range(depth))
+        self._seen: tuple[Tensor, Tensor] | None = None
         for book in self._books():
-            # The library settles at construction whether it is one of several processes, which
-            # is before there are any.
-            book.all_reduce_fn = sum_over_processes
-            book.ema_update = not upkeep.frozen
+            # The library would take a step with every pass.
+            book.ema_update = False
 
     def _books(self) -> list[Any]:
         return [layer._codebook for layer in getattr(self.quantizer, "layers", [self.quantizer])]
@@ -90,10 +89,50 @@ class AveragedQuantizer(Quantizer):
             return super()._run(features)
         self._tend(features)
         code, index, loss = super()._run(features)
+        self._gather(features, index)
+        if not self.accumulates:
+            self.step()
+        return code, index, loss
+
+    @torch.no_grad()
+    def _gather(self, features: Tensor, index: Tensor) -> None:
+        """Add up how many features each code has, ``(depth, K)``, and these, ``(depth, K, D)``."""
         counts = self.count(index).view(self.depth, self.num_codes)
         for idle, count in zip(self._idle(), counts, strict=True):
-            idle.count(count)
-        return code, index, loss
+            idle.add(count)
+        if self.upkeep.frozen:
+            return
+        points, sums = _points(features), []
+        for book, codes in zip(self._books(), index.reshape(-1, self.depth).T, strict=True):
+            vectors = book.embed[0]
+            points = points.to(vectors.dtype)
+            sums.append(torch.zeros_like(vectors).index_add_(0, codes, points))
+            # What is left over for the next one.
+            points = points - vectors[codes]
+        before = self._seen or (0, 0)
+        self._seen = before[0] + counts, before[1] + torch.stack(sums)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Let the averages follow the features since the last step; see `Bottleneck.step`."""
+        for idle in self._idle():
+            idle.step()
+        if self._seen is None:
+            return
+        (counts, sums), self._seen = self._seen, None
+        sum_over_processes(counts)
+        sum_over_processes(sums)
+        for book, count, total in zip(self._books(), counts, sums, strict=True):
+            if book.training:
+                book.cluster_size[0].lerp_(count.to(total.dtype), 1 - book.decay)
+                book.embed_avg[0].lerp_(total, 1 - book.decay)
+                book.update_ema()
+
+    def skip_step(self) -> None:
+        """Forget the features since the last step; see `Bottleneck.skip_step`."""
+        for idle in self._idle():
+            idle.skip_step()
+        self._seen = None
 
     @torch.no_grad()
     def _tend(self, features: Tensor) -> None:
@@ -101,8 +140,7 @@ class AveragedQuantizer(Quantizer):
         revive = [idle.due() for idle in self._idle()]
         if not start and not any(revive):
             return
-        points = features.detach().flatten(2).mT.flatten(0, 1)
-        points = from_all_processes(points, POINTS_PER_CODE * self.num_codes)
+        points = from_all_processes(_points(features), POINTS_PER_CODE * self.num_codes)
         for book, idle, due in zip(self._books(), self._idle(), revive, strict=True):
             vectors = book.embed[0]
             if start:
@@ -116,6 +154,11 @@ class AveragedQuantizer(Quantizer):
                 idle.forgive(dead)
             # What is left over for the next one.
             points = points - vectors[squared_distance(points, vectors).argmin(-1)]
+
+
+def _points(features: Tensor) -> Tensor:
+    """Put features ``(B, D, H, W)`` in rows ``(N, D)``, in the order of their integers."""
+    return features.detach().flatten(2).mT.flatten(0, 1)
 
 
 def _place(book: Any, vectors: Tensor, codes: Tensor) -> None:

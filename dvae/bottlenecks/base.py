@@ -1,7 +1,8 @@
 """What a bottleneck is: encoder features in, a code for the decoder and what it cost out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
@@ -52,15 +53,14 @@ class Bottleneck(nn.Module, ABC):
         counts_shape: Shape of the usage counts, ``(L, K)`` or ``(K,)``.
         has_posterior: Whether q gives probability to more than one code. Where it does not, its
             entropy and log q(z | x) say nothing.
-        learns_at_every_batch: Whether something in it moves without the optimizer, with every batch
-            of training: gradients that are accumulated over several would not be of one code book.
+        accumulates: Whether passes in training add up until `step`; see `accumulating`.
     """
 
     in_features: int
     code_features: int
     counts_shape: tuple[int, ...]
     has_posterior: bool = True
-    learns_at_every_batch: bool = False
+    accumulates: bool = False
 
     @abstractmethod
     def forward(self, features: Tensor) -> BottleneckOutput:
@@ -154,6 +154,27 @@ class Bottleneck(nn.Module, ABC):
     @abstractmethod
     def states(self, start: int, stop: int) -> Tensor:
         """Return the states numbered ``start`` to ``stop - 1``: integers ``(N, ...)``."""
+
+    @contextmanager
+    def accumulating(self) -> Iterator[None]:
+        """Let passes in training add up until `step`, as gradients do until the optimizer's.
+
+        Elsewhere each pass in training is a step.
+        """
+        before, self.accumulates = self.accumulates, True
+        try:
+            yield
+        finally:
+            self.accumulates = before
+
+    def step(self) -> None:
+        """Take a step with what moves or counts without the optimizer, by the passes before it.
+
+        All processes come here in the same step. There is nothing of this kind by default.
+        """
+
+    def skip_step(self) -> None:
+        """Forget the passes since the last step."""
 
     def take_moved(self) -> list[tuple[Tensor, Tensor]]:
         """Return the parameters that were written to in training since this was last asked.

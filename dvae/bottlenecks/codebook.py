@@ -208,7 +208,9 @@ class CodebookBottleneck(GridBottleneck):
             return
         some = rows[:: math.ceil(len(rows) * self.num_codes / _NOTED)]
         uses = self._uses(some if logits is None else logits(some))
-        self.idle.count(uses * (len(rows) / len(some)))
+        self.idle.add(uses * (len(rows) / len(some)))
+        if not self.accumulates:
+            self.step()
 
     def _uses(self, logits: Tensor) -> Tensor:
         """Tell how often each code is in use, ``(K,)``, from logits ``(N, K)``."""
@@ -235,6 +237,14 @@ class CodebookBottleneck(GridBottleneck):
                 before = self._moved.get(id(table), (table, torch.zeros_like(dead)))[1]
                 self._moved[id(table)] = (table, dead | before)
             self.idle.forgive(dead)
+
+    def step(self) -> None:
+        """Count the step for the codes that are not in use; see `Bottleneck.step`."""
+        self.idle.step()
+
+    def skip_step(self) -> None:
+        """Forget the uses since the last step; see `Bottleneck.skip_step`."""
+        self.idle.skip_step()
 
     def take_moved(self) -> list[tuple[Tensor, Tensor]]:
         """Return the rows of revived codes; see `Bottleneck.take_moved`."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class Upkeep:
 
     Args:
         kmeans: Iterations of k-means on the first training batch's features; 0 starts at random.
-        revive_after: Training steps without a use of a code, at any position of any process, after
+        revive_after: Optimizer steps without a use of a code, at any position of any process, after
             which it is moved to where it will be used; 0 for never. It is used where it is the most
             probable; one behind a projection also where it is drawn, if its draws tell something of
             the position.
@@ -76,6 +77,7 @@ class Idle(nn.Module):
 
     steps: Tensor
     uses: Tensor
+    next_look: Tensor
 
     def __init__(self, num_codes: int, limit: int) -> None:
         super().__init__()
@@ -83,22 +85,37 @@ class Idle(nn.Module):
         self.register_buffer("steps", torch.zeros(num_codes, dtype=torch.int64))
         # Since there was one: in a small batch a code in use is expected less than once.
         self.register_buffer("uses", torch.zeros(num_codes))
-        self._next_look = 0
+        self.register_buffer("next_look", torch.tensor(0))
+        self._next_look: int | None = None  # the buffer, known without waiting for the device
+        self._of_step: Tensor | None = None
+
+    @property
+    def _counts(self) -> bool:
+        return self.limit > 0 and self.training  # not where it is frozen by its name
 
     def due(self) -> bool:
-        """Return whether any code is dead; to be asked once a step.
+        """Return whether any code is dead; to be asked in each pass, and never so within a step.
 
         To look costs a wait for the device, so the next look is when a code could be dead, and not
         before a tenth of the limit has passed: a code is found dead at most that much late.
         """
-        if not self.limit:
+        if not self._counts or self._of_step is not None:
             return False
-        self._next_look -= 1
-        if self._next_look > 0:
-            return False
-        longest = int(self.steps.max())
-        self._next_look = max(self.limit - longest, self.limit // 10, 1)
-        return longest >= self.limit
+        left = (int(self.next_look) if self._next_look is None else self._next_look) - 1
+        dead = False
+        if left <= 0:
+            longest = int(self.steps.max())
+            dead = longest >= self.limit
+            left = max(self.limit - longest, self.limit // 10, 1)
+        self._next_look = left
+        self.next_look.fill_(left)
+        return dead
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Checkpoints of before 2026-11-25 do not have it: look at once.
+        state.setdefault(f"{prefix}next_look", torch.zeros_like(self.next_look))
+        self._next_look = None
+        super()._load_from_state_dict(state, prefix, *args)
 
     def dead(self) -> Tensor:
         """Return which codes are dead, booleans ``(K,)``."""
@@ -113,19 +130,29 @@ class Idle(nn.Module):
         self.steps.masked_fill_(codes, 0)
         self.uses.masked_fill_(codes, 0)
 
-    def count(self, uses: Tensor) -> None:
-        """Take in a step.
+    def add(self, uses: Tensor) -> None:
+        """Take in a pass of a step.
 
         Args:
-            uses: How often each code was used by this process, or is expected to be, ``(K,)``;
-                those of all processes are added to it in place.
+            uses: How often each code was used by this process, or is expected to be, ``(K,)``.
         """
-        if self.limit:
-            sum_over_processes(uses)
-            self.uses.add_(uses)
-            alive = self.uses >= 1
-            self.steps.add_(1).masked_fill_(alive, 0)
-            self.uses.masked_fill_(alive, 0)
+        if self._counts:
+            self._of_step = uses.clone() if self._of_step is None else self._of_step + uses
+
+    def step(self) -> None:
+        """Count the passes since the last step, of all processes, as one step."""
+        uses, self._of_step = self._of_step, None
+        if uses is None:
+            return
+        sum_over_processes(uses)
+        self.uses.add_(uses)
+        alive = self.uses >= 1
+        self.steps.add_(1).masked_fill_(alive, 0)
+        self.uses.masked_fill_(alive, 0)
+
+    def skip_step(self) -> None:
+        """Forget the passes since the last step."""
+        self._of_step = None
 
 
 def draw_far(distance: Tensor, count: int) -> Tensor:

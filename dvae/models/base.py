@@ -111,6 +111,7 @@ class DiscreteVAE(Codec):
         Compiling happens in the first step. The weights are drawn by now, and the same everywhere.
         """
         part_ways(self.global_rank)
+        self.bottleneck.skip_step()  # of a run that was interrupted within one
         self.check_trainer(self.trainer)
         how = self._compiles
         self._calls = compile_calls(self.encoder, self.log_px, how) if how else None
@@ -122,30 +123,28 @@ class DiscreteVAE(Codec):
             trainer: Of the fit to come.
 
         Raises:
-            ValueError: See `dvae.models.compiled`; or gradients are accumulated over batches, each
-                of which moves the code book.
+            ValueError: See `dvae.models.compiled`.
         """
-        batches = trainer.accumulate_grad_batches
-        check_compile(self._compiles, trainer.strategy.root_device, batches > 1)
-        if batches > 1 and self.bottleneck.learns_at_every_batch:
-            raise ValueError(
-                f"trainer.accumulate_grad_batches must be 1 with {type(self.bottleneck).__name__}, "
-                f"whose moving averages take a step with every batch; got {batches}: set "
-                "data.batch_size or trainer.devices instead"
-            )
+        accumulates = trainer.accumulate_grad_batches > 1
+        check_compile(self._compiles, trainer.strategy.root_device, accumulates)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, nats per example."""
         image = batch.image
         encode, log_px = self._calls or (self.encoder, self.log_px)
-        out = self.objective(lambda z: log_px(z, image), encode(image), self.bottleneck)
+        with self.bottleneck.accumulating():
+            out = self.objective(lambda z: log_px(z, image), encode(image), self.bottleneck)
         # For whoever has to say which of them broke.
         self.last_terms = {"kl": out.kl.detach(), "reconstruction": out.log_px.detach()}
         self._log_training(out)
         return out.loss  # type: ignore[no-any-return]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Forget the gradients of codes that were revived: they would undo it."""
+        """Let the code book take its step, and forget the gradients of codes that were revived.
+
+        They would undo it.
+        """
+        self.bottleneck.step()
         forget(optimizer, self.bottleneck.take_moved())
 
     def log_px(self, code: Tensor, image: Tensor) -> Tensor:

@@ -360,7 +360,8 @@ def test_frozen_code_books_keep_still():
 def test_idle_codes_are_counted_from_their_last_use():
     bottleneck = make(ProjectedCodebook, 4, upkeep=Upkeep(kmeans=0, revive_after=9))
     for counts in ([1, 0, 2, 0], [0, 0, 1, 1], [0, 0, 0, 1]):
-        bottleneck.idle.count(torch.tensor(counts))
+        bottleneck.idle.add(torch.tensor(counts))
+        bottleneck.idle.step()
     assert bottleneck.idle.steps.tolist() == [2, 3, 1, 0]
 
 

@@ -32,6 +32,13 @@ def features_of(batch=5):
     return torch.randn(batch, 4, 3, 2, generator=torch.Generator().manual_seed(1))
 
 
+def learned(bottleneck):
+    """Return vectors, averages and counts."""
+    names = ("embed", "embed_avg", "cluster_size", "steps", "uses")
+    state = bottleneck.state_dict().items()
+    return {key: value.clone() for key, value in state if key.rsplit(".")[-1] in names}
+
+
 @quantizers
 def test_encode_then_decode_is_the_hard_forward_pass(name):
     bottleneck, features = make(name).train(), features_of()
@@ -147,6 +154,31 @@ def test_the_averages_are_those_of_the_paper():
         # The library keeps N_i from 0 by 1e-5 of a feature.
         expected = sums / sizes.unsqueeze(1)
         torch.testing.assert_close(book.embed[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["VQ", "ResidualVQ"])
+def test_passes_of_a_step_are_one_pass_with_all_of_their_images(kind):
+    upkeep = Upkeep(kmeans=0, revive_after=9)
+    one, parts = (
+        {"VQ": VQ, "ResidualVQ": ResidualVQ}[kind](8, 4, upkeep=upkeep).train() for _ in range(2)
+    )
+    parts.load_state_dict(one.state_dict())
+    for step in range(3):
+        features = step * features_of(8)  # at first all of one code
+        one(features)
+        before = learned(parts)
+        with parts.accumulating():
+            for part in features.split([3, 1, 4]):
+                parts(part)
+        torch.testing.assert_close(learned(parts), before, rtol=0, atol=0)
+        parts.step()
+        torch.testing.assert_close(learned(parts), learned(one))
+        assert step or all(idle.steps.any() for idle in parts.idle)
+    with parts.accumulating():
+        parts(9 * features)
+    parts.skip_step()
+    parts.step()
+    torch.testing.assert_close(learned(parts), learned(one))
 
 
 @pytest.mark.parametrize("kind", ["VQ", "ResidualVQ"])

@@ -19,16 +19,3 @@ def test_a_bottleneck_is_a_change_of_one_key(kind, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     assert main(["fit", "--config", CONFIG, "--model.bottleneck", kind, *SHORT]) == 0
     assert "test/psnr" in capsys.readouterr().out
-
-
-def test_a_code_book_that_moves_with_every_batch_is_no_matter_of_accumulated_ones(
-    tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    words = ["fit", "--config", CONFIG, *SHORT, "--trainer.accumulate_grad_batches=2"]
-    assert main([*words, "--model.bottleneck", "VQ"]) == 2
-    error = capsys.readouterr().err
-    assert "trainer.accumulate_grad_batches must be 1 with VQ" in error
-    assert not list(tmp_path.iterdir())
-    frozen = ["--model.bottleneck.upkeep.frozen", "true"]
-    assert main([*words, "--model.bottleneck", "VQ", *frozen]) == 0

@@ -2,9 +2,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from dvae.bottlenecks import VQ, ProjectedCodebook, Upkeep
+from dvae.bottlenecks.upkeep import Idle
 from dvae.callbacks import Anneal, Checkpoints, Curves, RandomState
 from dvae.estimators import GumbelSoftmax, ReinMax
-from dvae.models import ELBO
+from dvae.models import ELBO, CodebookVAE
+from dvae.networks import ResNet
 from dvae.schedules import Cosine, Linear, Sequential
 from tests.toy import toy_data, toy_model, toy_trainer
 
@@ -37,6 +40,55 @@ def test_training_2n_steps_equals_n_then_a_stop_then_n(tmp_path, estimator, stop
     trainer.save_checkpoint(tmp_path / "stop.ckpt")
     resumed_trainer, resumed = train(tmp_path, estimator, 25, tmp_path / "stop.ckpt")
     assert resumed_trainer.global_step == 25
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+CODEBOOKS = {
+    # More codes than are in use, so that revivals come all the time, looked for every third step.
+    "vq": lambda: VQ(40, 4, upkeep=Upkeep(kmeans=3, revive_after=30)),
+    "projected": lambda: ProjectedCodebook(
+        40, 4, 4, GumbelSoftmax(1.0), upkeep=Upkeep(kmeans=3, revive_after=30)
+    ),
+}
+
+
+class Revivals(pl.Callback):
+    def __init__(self):
+        self.steps = []
+
+    def on_train_batch_end(self, trainer, model, *args):
+        (idle,) = [m for m in model.modules() if isinstance(m, Idle)]
+        if ((self.before >= 30) & (idle.steps < 2)).any():
+            self.steps.append(trainer.global_step)
+
+    def on_train_batch_start(self, trainer, model, *args):
+        (idle,) = [m for m in model.modules() if isinstance(m, Idle)]
+        self.before = idle.steps.clone()
+
+
+def train_codebook(tmp_path, kind, steps, ckpt_path=None):
+    pl.seed_everything(3)
+    network = ResNet((1, 6, 6), width=8, halvings=1, blocks=1)
+    model = CodebookVAE(network, CODEBOOKS[kind](), lr_schedule=Cosine(1.0, 0.0, 60))
+    revivals = Revivals()
+    trainer = toy_trainer(
+        tmp_path, max_steps=steps, limit_val_batches=0, callbacks=[RandomState(), revivals]
+    )
+    if ckpt_path:
+        torch.manual_seed(12345)  # what came before must not matter
+    trainer.fit(model, datamodule=toy_data(), ckpt_path=ckpt_path)
+    return trainer, model, revivals.steps
+
+
+# Within an epoch of 11 batches, between two revivals, not at a step where codes are looked at.
+@pytest.mark.parametrize(("kind", "stop"), [("vq", 51), ("projected", 35)])
+def test_a_code_book_goes_on_with_averages_and_revivals_too(tmp_path, kind, stop):
+    _, whole, revivals = train_codebook(tmp_path, kind, 60)
+    trainer, _, _ = train_codebook(tmp_path, kind, stop)
+    trainer.save_checkpoint(tmp_path / "stop.ckpt")
+    _, resumed, _ = train_codebook(tmp_path, kind, 60, tmp_path / "stop.ckpt")
+    assert min(revivals) < stop < max(revivals)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
