@@ -1,6 +1,7 @@
 """A loss that is no number stops the run at once, and says where it came from."""
 
 import logging
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dvae.callbacks.pictures import run_folder
+from dvae.models.base import DiscreteVAE
 from dvae.models.logging import is_logged
 from dvae.scalars import annealable_scalars
 
@@ -28,19 +30,21 @@ class NonFinite(Callback):
 
     The report names the step, the annealed values, and what broke first: a weight, the features of
     the encoder, the KL, the reconstruction, or the gradient of a weight. The batch is written to
-    ``nonfinite_step_<n>.pt`` in the run's folder: plain tensors ``image`` and ``label``.
+    ``nonfinite_step_<n>.pt`` in the run's folder, and with several processes to
+    ``nonfinite_step_<n>_rank_<r>.pt``: plain tensors ``image`` and ``label``.
 
     On a CPU the loss is looked at before its backward pass, at every step, and the gradients at the
     steps that are logged: the weights are still good, and the last checkpoint is too. On an
     accelerator looking means waiting, so there ``stop`` only keeps a flag on the device and reads
     it at the steps that are logged (which are read anyway) and before a checkpoint is written:
     no broken weights are ever saved. ``skip`` has to know before each update and waits at every
-    step, for the loss and all gradients.
+    step, for the loss and all gradients; of several processes all leave a step out, or none does.
 
     Args:
         action: ``stop``, or ``skip`` to leave out the update and go on. Where a weight, a statistic
             that a layer keeps (batch norm, moving averages) or the logits themselves have broken,
-            ``skip`` stops too: leaving out the update does not mend them.
+            ``skip`` stops too: leaving out the update does not mend them. The moving averages of a
+            code book leave the step out as well.
 
     Raises:
         ValueError: Another action.
@@ -85,16 +89,26 @@ class NonFinite(Callback):
         assert self._loss is not None
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         total = torch.nn.utils.get_total_norm(gradients)
-        if bool((total + self._loss).isfinite().all()):
-            return
+        broken = not bool((total + self._loss).isfinite().all())
         what = "the loss" if not bool(self._loss.isfinite().all()) else "a gradient"
         if self.action == "stop":
-            self._stop(trainer, pl_module, what)
-        if _first_broken(pl_module.named_parameters()) or _first_broken(pl_module.named_buffers()):
+            if broken:
+                self._stop(trainer, pl_module, what)
+            return
+        # The gradients are those of all processes, but the loss is each one's own. All come here in
+        # each step, and to the second question together.
+        anywhere = trainer.strategy.reduce_boolean_decision
+        if not anywhere(broken, all=False):
+            return
+        what = what if broken else "the loss of another process"
+        state = chain(pl_module.named_parameters(), pl_module.named_buffers())
+        if anywhere(bool(_first_broken(state)), all=False):
             self._stop(trainer, pl_module, what)
         log.warning("%s; the step is left out", self._report(trainer, pl_module, what))
         for parameter in pl_module.parameters():
             parameter.grad = None
+        if isinstance(pl_module, DiscreteVAE):
+            pl_module.bottleneck.skip_step()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -137,7 +151,8 @@ class NonFinite(Callback):
             for path, scalar in annealable_scalars(pl_module).items()
         )
         where = self._where(pl_module) or "no weight, feature or term on its own"
-        path = run_folder(trainer) / f"nonfinite_step_{step}.pt"
+        rank = f"_rank_{trainer.global_rank}" if trainer.world_size > 1 else ""
+        path = run_folder(trainer) / f"nonfinite_step_{step}{rank}.pt"
         saved = _save_batch(self._batch, path)
         return f"step {step} ({values}): {what} is not finite; broke first: {where}; {saved}"
 

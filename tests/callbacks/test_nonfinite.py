@@ -8,9 +8,13 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from dvae.bottlenecks import VQ, Upkeep
 from dvae.callbacks import Anneal, Checkpoints, NonFinite, NonFiniteError, StopOnSignal, Stopped
-from dvae.models import CategoricalVAE
+from dvae.likelihoods import Gaussian
+from dvae.models import CategoricalVAE, CodebookVAE
+from dvae.networks import ResNet
 from dvae.schedules import Linear
+from tests.models.launch import ranks_of
 from tests.toy import toy_data, toy_model, toy_trainer
 
 
@@ -94,6 +98,43 @@ def test_skip_leaves_the_step_out_and_goes_on(what, tmp_path, caplog):
 def test_skip_stops_where_a_weight_is_broken_for_good(tmp_path):
     with pytest.raises(NonFiniteError, match=r"broke first: the weight decoder\."):
         run(tmp_path, "weight", "skip")
+
+
+def test_processes_leave_out_the_same_steps_and_stop_together(tmp_path):
+    (ours, our_stop), (theirs, their_stop) = ranks_of("tests.models.ddp_nonfinite", tmp_path, 2)
+    for name, value in ours.items():
+        assert value.isfinite().all() and torch.equal(value, theirs[name]), name
+    # The step that is left out is left out of the averages as well.
+    assert ours["bottleneck.quantizer._codebook.cluster_size"].sum() > 0
+    assert "the loss of another process is not finite" in our_stop
+    assert "the loss is not finite; broke first: the buffer likelihood.variance" in their_stop
+    assert (tmp_path / "nonfinite_step_2_rank_1.pt").is_file()
+
+
+def test_a_step_that_is_left_out_is_left_out_of_the_averages(tmp_path):
+    bottleneck = VQ(4, 2, upkeep=Upkeep(kmeans=0))
+    network = ResNet((1, 6, 6), width=8, halvings=1, blocks=1)
+    model = CodebookVAE(network, bottleneck, Gaussian())
+    seen = []
+
+    class Look(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            seen.append(bottleneck.quantizer._codebook.embed_avg.clone())
+
+    class NoImage(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 1:
+                break_it = lambda *arguments: arguments[2] * math.nan  # noqa: E731
+                self.hook = model.encoder.register_forward_hook(break_it)
+
+        def on_before_backward(self, trainer, *_):
+            if trainer.global_step == 1:
+                self.hook.remove()
+
+    callbacks = [NoImage(), NonFinite("skip"), Look()]
+    trainer = toy_trainer(tmp_path, max_steps=3, limit_val_batches=0, callbacks=callbacks)
+    trainer.fit(model, datamodule=toy_data())
+    assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
 
 
 def test_another_action_is_refused():
