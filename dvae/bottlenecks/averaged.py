@@ -94,6 +94,10 @@ class AveragedQuantizer(Quantizer):
             self.step()
         return code, index, loss
 
+    def _points(self, features: Tensor) -> Tensor:
+        """Put features ``(B, D, H, W)`` in rows ``(N, D)``, in the order of their integers."""
+        return features.detach().flatten(2).mT.flatten(0, 1).to(self.uniform.dtype)
+
     @torch.no_grad()
     def _gather(self, features: Tensor, index: Tensor) -> None:
         """Add up how many features each code has, ``(depth, K)``, and these, ``(depth, K, D)``."""
@@ -102,10 +106,9 @@ class AveragedQuantizer(Quantizer):
             idle.add(count)
         if self.upkeep.frozen:
             return
-        points, sums = _points(features), []
+        points, sums = self._points(features), []
         for book, codes in zip(self._books(), index.reshape(-1, self.depth).T, strict=True):
             vectors = book.embed[0]
-            points = points.to(vectors.dtype)
             sums.append(torch.zeros_like(vectors).index_add_(0, codes, points))
             # What is left over for the next one.
             points = points - vectors[codes]
@@ -140,7 +143,7 @@ class AveragedQuantizer(Quantizer):
         revive = [idle.due() for idle in self._idle()]
         if not start and not any(revive):
             return
-        points = from_all_processes(_points(features), POINTS_PER_CODE * self.num_codes)
+        points = from_all_processes(self._points(features), POINTS_PER_CODE * self.num_codes)
         for book, idle, due in zip(self._books(), self._idle(), revive, strict=True):
             vectors = book.embed[0]
             if start:
@@ -154,11 +157,6 @@ class AveragedQuantizer(Quantizer):
                 idle.forgive(dead)
             # What is left over for the next one.
             points = points - vectors[squared_distance(points, vectors).argmin(-1)]
-
-
-def _points(features: Tensor) -> Tensor:
-    """Put features ``(B, D, H, W)`` in rows ``(N, D)``, in the order of their integers."""
-    return features.detach().flatten(2).mT.flatten(0, 1)
 
 
 def _place(book: Any, vectors: Tensor, codes: Tensor) -> None:

@@ -45,11 +45,12 @@ def from_all_processes(points: Tensor, limit: int) -> Tensor:
         limit: How many at most, of all processes together (rounded up to an equal share).
 
     Returns:
-        ``(M, D)`` in float32, the same on all processes.
+        ``(M, D)``, at least in float32, the same on all processes.
     """
     world = dist.get_world_size() if _several() else 1
     share = math.ceil(limit / world)
-    points = points.detach().float()
+    points = points.detach()
+    points = points if points.dtype == torch.float64 else points.float()
     if len(points) > share:
         points = points[torch.randperm(len(points), device=points.device)[:share]]
     if world == 1:

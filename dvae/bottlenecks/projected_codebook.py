@@ -171,7 +171,7 @@ class ProjectedCodebook(CodebookBottleneck):
 
     def _mix_in(self, rows: Tensor) -> Tensor:
         """Turn ``(N, in_features)`` into ``(N, D)`` by a linear map drawn at random."""
-        return rows @ torch.randn(self.in_features, self.code_features, device=rows.device)
+        return rows @ torch.randn(self.in_features, self.code_features, device=rows.device).to(rows)
 
     def _revive(self, points: Tensor, dead: Tensor) -> list[Tensor]:
         weight, bias, codebook = self.projection.weight, self.projection.bias, self.codebook

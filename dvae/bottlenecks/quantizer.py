@@ -65,7 +65,7 @@ class Quantizer(GridBottleneck):
     def forward(self, features: Tensor) -> BottleneckOutput:
         """Quantize; the logits are 0 at the code and ``-inf`` elsewhere."""
         code, index, loss = self._run(features)
-        logits = torch.full((*index.shape, self.num_codes), -torch.inf, device=code.device)
+        logits = code.new_full((*index.shape, self.num_codes), -torch.inf)
         logits = logits.scatter(-1, index.unsqueeze(-1), 0.0)
         return BottleneckOutput(code, index, logits, self.kl(features), loss)
 
@@ -94,7 +94,7 @@ class Quantizer(GridBottleneck):
         """Return the rate, nats per example ``(B,)``."""
         integers = features.shape[-2] * features.shape[-1] * self.depth
         rate = integers * math.log(self.num_codes)
-        return torch.full((len(features),), rate, device=features.device)
+        return self.uniform.new_full((len(features),), rate)
 
     def draw(self, features: Tensor, samples: int, generator: Generator | None = None) -> Tensor:
         """Repeat the only code there is, ``(S, B, *index)``."""
@@ -122,7 +122,7 @@ class Quantizer(GridBottleneck):
     def log_posterior(self, features: Tensor, index: Tensor) -> Tensor:
         """Return 0 for the code and ``-inf`` for any other; see `Bottleneck.log_posterior`."""
         same = (index == self.mode(features)).flatten(2).all(2)
-        return torch.zeros(same.shape, device=same.device).masked_fill(~same, -torch.inf)
+        return self.uniform.new_zeros(same.shape).masked_fill(~same, -torch.inf)
 
     @property
     def log_prior_probs(self) -> Tensor:
@@ -156,13 +156,14 @@ class Quantizer(GridBottleneck):
     def _run(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return code ``(B, D, H, W)``, index ``(B, *index)`` and the loss of each example."""
         batch, _, height, width = features.shape
-        # Not under autocast: half precision takes one code for its neighbour.
+        # Not under autocast: half precision takes one code for its neighbour. Whatever the weights
+        # are, the library compares vectors that move by averages in float32.
         with torch.autocast(features.device.type, enabled=False):
-            rows = rearrange(features, "b d h w -> b (h w) d").float()
+            rows = rearrange(features, "b d h w -> b (h w) d").to(self.uniform.dtype)
             # Frozen: in evaluation, but the encoder still needs the gradient and auxiliary loss.
             frozen = not self.training and torch.is_grad_enabled() and rows.requires_grad
             with self._frozen() if frozen else nullcontext():
                 code, index, loss = self._quantize(rows)
-        loss = (loss * height * width).reshape(()).expand(batch)
+        loss = (loss * height * width).reshape(()).to(code.dtype).expand(batch)
         index = index.long().unflatten(1, (height, width))
         return rearrange(code, "b (h w) d -> b d h w", h=height), index, loss

@@ -272,6 +272,18 @@ def test_a_collapsed_code_book_is_in_use_after_one_revival(kind, bad):
 
 
 @kinds
+def test_weights_in_float64_are_started_and_revived_too(kind):
+    bottleneck = make(kind, 12, upkeep=Upkeep(kmeans=3, revive_after=2)).double().train()
+    features = blobs().double().requires_grad_()
+    bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features)
+    bottleneck.idle.steps[:4] = 2
+    bottleneck.idle._next_look = 0
+    out = bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features)
+    (out.value + out.kl + out.loss).sum().backward()
+    assert bottleneck.take_moved() and features.grad.isfinite().all()
+
+
+@kinds
 def test_a_revived_code_is_chosen_at_once(kind):
     bottleneck = make(kind, 12, upkeep=Upkeep(kmeans=0, revive_after=3))
     features = blobs()

@@ -102,6 +102,21 @@ def test_the_objective_does_not_change_with_the_batch_size(name):
         torch.testing.assert_close(getattr(many, key).mean(), getattr(one, key).mean())
 
 
+@quantizers
+def test_weights_in_float64_do_as_those_in_float32(name):
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        bottleneck = make(name).train().to(dtype)
+        features = features_of().to(dtype).requires_grad_()
+        out = bottleneck.expectation(lambda z: z.flatten(2).square().sum(-1), features)
+        (out.value + out.kl + out.loss).sum().backward()
+        code = bottleneck.eval()(features)
+        values = [out.value, out.kl, out.loss, features.grad, code.code, code.logits]
+        assert {value.dtype for value in values} == {dtype}
+        found.append([*values, *learned(bottleneck).values()])
+    torch.testing.assert_close(*found, check_dtype=False, rtol=1e-4, atol=1e-5)
+
+
 def test_the_loss_is_the_squared_distance_of_an_example():
     bottleneck, features = make("VQ").train(), features_of()
     code = bottleneck.embed(bottleneck.mode(features))
@@ -201,6 +216,18 @@ def test_dead_codes_are_revived_with_their_averages_and_stay(kind):
         bottleneck(features)
     used = bottleneck.count(bottleneck.mode(features)) > 0
     assert used.double().mean() > 0.9
+
+
+@pytest.mark.parametrize("features_in", [torch.float32, torch.float64])
+@pytest.mark.parametrize("weights_in", [torch.float32, torch.float64])
+def test_vectors_start_and_are_revived_in_float64_too(weights_in, features_in):
+    bottleneck = ResidualVQ(8, 4, 2, upkeep=Upkeep(kmeans=3, revive_after=2)).to(weights_in).train()
+    near = features_of().to(features_in)
+    for features in (near, 50 + near, 50 + near, 50 + near):
+        bottleneck(features)
+    places = bottleneck.vectors()[0].mean(-1)
+    assert bottleneck.start.done and places.dtype == weights_in
+    assert (places > 40).sum() > 3, "codes were moved to where the features went"
 
 
 def test_frozen_vectors_keep_still_after_their_start():
