@@ -1,14 +1,15 @@
 """Kill short runs with SIGKILL at random moments, resume them, and compare to the last bit.
 
-python -m benchmarks.kills                 # 20 kills
-python -m benchmarks.kills --kills 3 --seed 1 --signals KILL TERM INT
+python -m benchmarks.kills                 # 20 kills of each model
+python -m benchmarks.kills --kills 3 --models codebook --signals KILL TERM INT --out FOLDER
 
-Each run is a process of its own, forked from one that has imported torch. A run is killed once, at
-a random moment: a drawn number of checkpoints into the training, and a drawn part of the time
-between two of them, so that a busy machine does not move all kills to the start. Then
-`--ckpt_path last` brings it to its end (after SIGTERM and SIGINT the command that the run has
-printed). Weights, optimizer, learning rate, random state, annealed values, every logged metric and
-the test's results are compared with those of the uninterrupted run.
+The models are a categorical one, and one whose code book follows moving averages, starts by k-means
+and is revived all the time. Each run is a process of its own, forked from one that has imported
+torch. A run is killed once, at a random moment: a drawn number of checkpoints into the training,
+and a drawn part of the time between two of them, so that a busy machine does not move all kills to
+the start. Then `--ckpt_path last` brings it to its end (after SIGTERM and SIGINT the command that
+the run has printed). Weights, optimizer, learning rate, random state, annealed values, every logged
+metric and the test's results are compared with those of the uninterrupted run.
 """
 
 import argparse
@@ -26,21 +27,34 @@ from typing import Any
 
 import torch
 
+from benchmarks.measure import RESULTS, write_csv
 from dvae.cli import main as train
 
 __all__ = ["Outcome", "difference", "kill_and_resume", "main", "uninterrupted"]
 
-CONFIG = Path(__file__).parents[1] / "configs" / "mnist_categorical.yaml"
+CONFIGS = Path(__file__).parents[1] / "configs"
 EVERY = 4
+_WRITING = "writing a checkpoint"
 # Three epochs of 15 steps: after steps 4, 8, 12 and 15 of the first, and so on.
 WRITTEN = 11
 SETTINGS = (
     "--trainer.limit_train_batches=15 --trainer.max_epochs=3 --trainer.limit_val_batches=4 "
     "--trainer.limit_test_batches=1 --trainer.log_every_n_steps=1 --trainer.accelerator=cpu "
     "--trainer.enable_progress_bar=false --model.evaluation.iwae_samples=2 "
-    "--model.network MLP --model.network.hidden=[32] "
     f"--checkpoints.every_n_steps={EVERY}"
 ).split()
+# The arguments of each model, small enough for a run of seconds.
+MODELS = {
+    "categorical": (
+        f"--config={CONFIGS}/mnist_categorical.yaml --model.network MLP --model.network.hidden=[32]"
+    ),
+    # More codes than are in use.
+    "codebook": (
+        f"--config={CONFIGS}/mnist_codebook.yaml --data.batch_size=32 "
+        "--model.network.width=8 --model.bottleneck VQ --model.bottleneck.num_codes=128 "
+        "--model.bottleneck.upkeep.kmeans=3 --model.bottleneck.upkeep.revive_after=5"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -73,11 +87,12 @@ class Outcome:
     problem: str
 
 
-def start(root: Path, *more: str) -> int:
+def start(root: Path, model: str, *more: str) -> int:
     """Fork a run.
 
     Args:
         root: Folder of the runs.
+        model: One of `MODELS`.
         more: Further arguments.
 
     Returns:
@@ -92,23 +107,24 @@ def start(root: Path, *more: str) -> int:
         null = os.open(root / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(null, 1)
         os.dup2(null, 2)
-        settings = [*SETTINGS, f"--trainer.default_root_dir={root}"]
-        code = train(["fit", "--config", str(CONFIG), *settings, *more])
+        settings = [*MODELS[model].split(), *SETTINGS, f"--trainer.default_root_dir={root}"]
+        code = train(["fit", *settings, *more])
     finally:
         os._exit(code)
 
 
-def uninterrupted(root: Path) -> float:
+def uninterrupted(root: Path, model: str) -> float:
     """Do the run that the others are compared with.
 
     Args:
         root: Its folder.
+        model: One of `MODELS`.
 
     Returns:
         Seconds from the set-up of the training to its last checkpoint.
     """
     root.mkdir(parents=True)
-    _, status = os.waitpid(start(root), 0)
+    _, status = os.waitpid(start(root, model), 0)
     if status:
         raise RuntimeError(f"the run failed: {(root / 'output.txt').read_text()}")
     run = _run(root)
@@ -116,18 +132,19 @@ def uninterrupted(root: Path) -> float:
     return last - (run / "config.yaml").stat().st_mtime
 
 
-def kill_and_resume(root: Path, whole: Path, moment: Moment, number: int) -> Outcome:
+def kill_and_resume(root: Path, whole: Path, model: str, moment: Moment, number: int) -> Outcome:
     """Kill a run, resume it to its end, compare.
 
     Args:
         root: Folder of this run.
         whole: That of the uninterrupted one.
+        model: One of `MODELS`.
         moment: When.
         number: Of the signal.
     """
     root.mkdir(parents=True)
-    process = start(root)
-    run = root / CONFIG.stem / "version_0"
+    process = start(root, model)
+    run = root / f"mnist_{model}" / "version_0"
     while not (run / "config.yaml").is_file():
         time.sleep(0.002)
     last, written, seen = run / "checkpoints" / "last.ckpt", 0, 0
@@ -140,7 +157,7 @@ def kill_and_resume(root: Path, whole: Path, moment: Moment, number: int) -> Out
     os.kill(process, number)
     _, status = os.waitpid(process, 0)
     writing = list(run.glob("checkpoints/*.part"))
-    where = "writing a checkpoint" if writing else "training or validating"
+    where = _WRITING if writing else "training or validating"
     arguments = ["--ckpt_path=last"]
     if number != signal.SIGKILL and os.waitstatus_to_exitcode(status):
         lines = (root / "output.txt").read_text().splitlines()
@@ -148,7 +165,7 @@ def kill_and_resume(root: Path, whole: Path, moment: Moment, number: int) -> Out
             return Outcome(moment, 0, where, f"did not stop cleanly: {lines[-1]}")
         arguments = lines[-1].split()[3:]
         where = lines[-2].split(";")[0]
-    _, status = os.waitpid(start(root, *arguments), 0)
+    _, status = os.waitpid(start(root, model, *arguments), 0)
     output = (root / "output.txt").read_text()
     paths = [line.removeprefix("ckpt_path last: ") for line in output.splitlines()]
     paths = [path for path in [*paths, *arguments] if path.endswith(".ckpt")]
@@ -184,7 +201,7 @@ def difference(whole: Path, resumed: Path) -> str:
 def _run(root: Path) -> Path:
     # A run that was killed after its training had ended leaves nothing to train: the folder that
     # resumes it has no checkpoint of its own.
-    folders = (path.parents[1] for path in (root / CONFIG.stem).glob("*/checkpoints/last.ckpt"))
+    folders = (path.parents[1] for path in root.glob("*/*/checkpoints/last.ckpt"))
     return max(folders, key=lambda path: int(path.name.removeprefix("version_")))
 
 
@@ -233,34 +250,56 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0 where every run ended as the uninterrupted one.
     """
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=20, help="of each model")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--signals", nargs="+", default=["KILL"], choices=["KILL", "TERM", "INT"])
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of kills.csv")
     options = parser.parse_args(args)
     draw = random.Random(options.seed)
     torch.set_num_threads(1)
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        seconds = uninterrupted(root / "whole")
-        print(
-            f"uninterrupted: {seconds:.1f} s of training; a kill within that, seed {options.seed}"
-        )
-        good = 0
-        for number in range(options.kills):
-            moment = Moment(draw.randrange(WRITTEN), draw.uniform(0, seconds / WRITTEN))
-            kind = signal.Signals[f"SIG{options.signals[number % len(options.signals)]}"]
-            outcome = kill_and_resume(root / f"kill_{number}", root / "whole", moment, kind)
-            good += not outcome.problem
-            when = f"{moment.after:.3f} s after checkpoint {moment.checkpoints:2d}"
-            result = outcome.problem or "identical"
-            print(
-                f"{number + 1:3d}. killed {when} ({outcome.where}), went on from step "
-                f"{outcome.step}: {result}",
-                flush=True,
+        for model in options.models:
+            outcomes = _kills(Path(folder) / model, model, options.kills, options.signals, draw)
+            identical = sum(not outcome.problem for outcome in outcomes)
+            rows.append(
+                {
+                    "model": model,
+                    "signals": " ".join(f"SIG{name}" for name in options.signals),
+                    "seed": options.seed,
+                    "kills": len(outcomes),
+                    "identical": identical,
+                    "while_writing": sum(o.where == _WRITING for o in outcomes),
+                    "from_the_start": sum(not o.step for o in outcomes),
+                }
             )
-    verdict = "final weights identical" if good == options.kills else "NOT all identical"
-    print(f"{good} of {options.kills} resumed, {verdict}")
-    return int(good != options.kills)
+            verdict = (
+                "final weights identical" if identical == len(outcomes) else "NOT all identical"
+            )
+            print(f"{model}: {identical} of {len(outcomes)} resumed, {verdict}", flush=True)
+    print(write_csv("kills", rows, options.out))
+    return int(any(row["identical"] != row["kills"] for row in rows))
+
+
+def _kills(
+    root: Path, model: str, count: int, signals: Sequence[str], draw: random.Random
+) -> list[Outcome]:
+    seconds = uninterrupted(root / "whole", model)
+    print(f"{model}, uninterrupted: {seconds:.1f} s of training; a kill within that")
+    outcomes = []
+    for number in range(count):
+        moment = Moment(draw.randrange(WRITTEN), draw.uniform(0, seconds / WRITTEN))
+        kind = signal.Signals[f"SIG{signals[number % len(signals)]}"]
+        outcome = kill_and_resume(root / f"kill_{number}", root / "whole", model, moment, kind)
+        outcomes.append(outcome)
+        when = f"{moment.after:.3f} s after checkpoint {moment.checkpoints:2d}"
+        print(
+            f"{number + 1:3d}. killed {when} ({outcome.where}), went on from step "
+            f"{outcome.step}: {outcome.problem or 'identical'}",
+            flush=True,
+        )
+    return outcomes
 
 
 if __name__ == "__main__":

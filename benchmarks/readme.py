@@ -260,6 +260,22 @@ def soak() -> str:
     )
 
 
+def kills() -> str:
+    """Describe the runs that were killed and resumed."""
+    command = "`python -m benchmarks.kills`"
+    if not (RESULTS / "kills.csv").is_file():
+        return f"{command} has not been run yet with a code book."
+    measured = rows("kills")
+    models = ", ".join(
+        f"{row['identical']} of {row['kills']} of the {row['model']} model" for row in measured
+    )
+    row = measured[0]
+    return (
+        f"{command}, {row['signals']} at random moments, then resumed: {models} ended with the "
+        f"weights, optimizer, schedules and metrics of an uninterrupted run ({where(row)})."
+    )
+
+
 def snake(name: str) -> str:
     """Write a class name as a file name."""
     name = name.replace("ReinMax", "Reinmax").replace("DisARM", "Disarm")
@@ -283,7 +299,7 @@ def rendered(text: str) -> str:
 
 PARTS = (
     *(default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed),
-    *(published, precision, soak),
+    *(published, precision, kills, soak),
 )
 
 

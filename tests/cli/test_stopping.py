@@ -17,14 +17,16 @@ from dvae.models.weights import read_checkpoint
 ROOT = Path(__file__).parents[2]
 
 
-def test_runs_that_are_killed_or_stopped_end_as_if_they_had_not_been():
+def test_runs_that_are_killed_or_stopped_end_as_if_they_had_not_been(tmp_path):
     # In a process of its own: it forks, which a process that has computed gradients should not.
     command = [sys.executable, "-m", "benchmarks.kills", "--kills", "3", "--seed", "3"]
-    command += ["--signals", "KILL", "TERM", "INT"]
+    command += ["--signals", "KILL", "TERM", "INT", "--models", "categorical"]
+    command += ["--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert "3 of 3 resumed, final weights identical" in done.stdout, done.stdout + done.stderr
     assert "stopped by SIGTERM" in done.stdout, done.stdout
     assert "stopped by SIGINT" in done.stdout, done.stdout
+    assert (tmp_path / "kills.csv").is_file()
 
 
 def checkpoint(path, step=0):
