@@ -65,7 +65,7 @@ class _BlockedSweep(torch.autograd.Function):
         mixture, kl = new(n, dim), new(n)
         # The mixture by the posterior itself, which only ReinMax's gradient needs.
         posterior = new(n, dim) if relaxation.heun else None
-        total, relaxed_total = new(n), new(n)
+        sums = new(5, n)
         index, mode = torch.empty(2, n, dtype=torch.int64, device=h.device)
         mixed = not relaxation.hard or any(ctx.needs_input_grad)
         for rows in blocks.rows():
@@ -73,7 +73,7 @@ class _BlockedSweep(torch.autograd.Function):
             for codes in blocks.codes():
                 state.take(codes)
             mixture[rows], index[rows], mode[rows] = state.mixture(), state.index, state.mode
-            kl[rows], total[rows], relaxed_total[rows] = state.results()
+            kl[rows], sums[:, rows] = state.results()
             if posterior is not None and state.posterior_sum is not None:
                 posterior[rows] = state.posterior_sum / state.sum.unsqueeze(1)
         ctx.set_materialize_grads(False)
@@ -81,7 +81,7 @@ class _BlockedSweep(torch.autograd.Function):
         ctx.relaxation = relaxation
         ctx.save_for_backward(
             *(h, weight, bias, codebook, log_prior, seed),
-            *(mixture, posterior, index, kl, total, relaxed_total),
+            *(mixture, posterior, index, sums),
         )
         code = codebook[index] if relaxation.hard else mixture.to(h.dtype)
         return code, index, kl, mode
@@ -207,14 +207,17 @@ class _Running:
         """Return the mixture of vectors, ``(n, D)``; zeros where none was asked for."""
         return self.mixed_sum / self.weight.unsqueeze(1) if self.mixed else self.mixed_sum
 
-    def results(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the KL and the logarithms of both softmaxes' sums, each ``(n,)``."""
-        log_sum = self.sum.log()
-        kl = self.moment / self.sum - log_sum
+    def results(self) -> tuple[Tensor, Tensor]:
+        """Return the KL ``(n,)``, and what the backward pass needs of both softmaxes ``(5, n)``.
+
+        That is each one's largest exponent and its sum relative to that, apart: their logarithm's
+        place is as far from 0 as the logits are, and a difference to it loses so many digits.
+        """
+        ratio = self.moment / self.sum
+        kl = ratio - self.sum.log()
         if self.blocks.book.log_prior is None:
             kl += self.blocks.log_num_codes
-        relaxed = self.peak * self.blocks.inverse_tau + self.weight.log()
-        return kl, self.top + log_sum, relaxed
+        return kl, torch.stack([self.top, self.sum, ratio, self.peak, self.weight])
 
 
 def _update(place: Tensor, x: Tensor, higher: Tensor, start: int) -> None:
@@ -237,8 +240,7 @@ def _gradients(
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """Sweep over the codes again: gradients of features, weight, bias, code book and log-prior."""
-    mixture, posterior, index, kl, total, relaxed_total = saved
-    relaxed_total = relaxed_total * _LOG2E
+    mixture, posterior, index, sums = saved
     book = blocks.book
     inputs = (blocks.h, book.weight, book.bias, book.codebook, book.log_prior)
     found = [
@@ -249,14 +251,17 @@ def _gradients(
     if blocks.hard and grad_code is not None and of_codebook is not None:
         of_codebook.index_add_(0, index, blocks.lift(grad_code))
         of_codebook = None
-    if book.log_prior is None:
-        kl = kl - blocks.log_num_codes
     for rows in blocks.rows():
         h = blocks.lift(blocks.h[rows])
+        # The softmaxes below are not divided by their sums: what they are multiplied by is.
+        top, total, ratio, peak, weight = sums[:, rows].unsqueeze(2)
         if grad_code is not None:
             grad = blocks.lift(grad_code[rows])
-            scaled = grad if blocks.heun else grad * blocks.inverse_tau
+            over = grad / weight
+            scaled = grad if blocks.heun else over * blocks.inverse_tau
             mean = (scaled * mixture[rows]).sum(-1, keepdim=True)
+        if grad_kl is not None:
+            of_row = blocks.lift(grad_kl[rows]).unsqueeze(1) / total
         if grad_code is not None and blocks.heun:
             # With u_k = g.E_k, p at tau, q at 1 and D the draw, 2 J((p + D) / 2) u - J(q) u / 2 is
             # p (u - m) + D (u_D - m) - q (u - q.u) / 2, m = (p.u + u_D) / 2. The draw's term is
@@ -277,22 +282,22 @@ def _gradients(
             of_logits = None
             if grad_code is not None:
                 x = blocks.scores(logits, rows, codes) if blocks.noisy else logits.clone()
-                s = x.mul_(blocks.rate).sub_(relaxed_total[rows].unsqueeze(1)).exp2_()
+                s = x.sub_(peak).mul_(blocks.rate).exp2_()
                 if of_codebook is not None:
-                    of_codebook[codes].addmm_(s.t(), grad)
+                    of_codebook[codes].addmm_(s.t(), over)
                 of_logits = torch.addmm(-mean, scaled, blocks.lift(book.codebook[codes]).t())
                 if blocks.heun:
-                    q = (logits - total[rows].unsqueeze(1)).mul_(_LOG2E).exp2_()
+                    q = (logits - top).mul_(_LOG2E).exp2_().div_(2 * total)
                     of_posterior = (of_logits + (mean - posterior_mean)).mul_(q)
-                    of_logits.mul_(s).sub_(of_posterior, alpha=0.5)
+                    of_logits.mul_(s.div_(weight)).sub_(of_posterior)
                 else:
                     of_logits.mul_(s)
             if grad_kl is not None:
-                log_q = logits.sub_(total[rows].unsqueeze(1))
-                q = (log_q * _LOG2E).exp2_().mul_(blocks.lift(grad_kl[rows]).unsqueeze(1))
+                shifted = logits.sub_(top)
+                q = (shifted * _LOG2E).exp2_().mul_(of_row)
                 if of_prior is not None:
                     of_prior[codes].sub_(q.sum(0))
-                of_kl = blocks.log_ratio(log_q, codes).sub_(kl[rows].unsqueeze(1)).mul_(q)
+                of_kl = blocks.log_ratio(shifted, codes).sub_(ratio).mul_(q)
                 of_logits = of_kl if of_logits is None else of_logits.add_(of_kl)
             if of_logits is None:
                 continue

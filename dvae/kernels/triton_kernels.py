@@ -78,8 +78,7 @@ def forward(
     index_ptr,
     mode_ptr,
     kl_ptr,
-    total_ptr,
-    relaxed_ptr,
+    sums_ptr,
     num_rows,
     num_codes,
     C,
@@ -93,7 +92,11 @@ def forward(
     M: tl.constexpr,
     K: tl.constexpr,
 ):
-    """Sweep over the codes for M rows: mixture, draw, mode, KL, logarithms of both sums."""
+    """Sweep over the codes for M rows: mixture, draw, mode, KL, and what a backward pass needs.
+
+    That is, of both softmaxes, the largest exponent and the sum relative to it, apart; see
+    `dvae.kernels.blocked`.
+    """
     rows = tl.program_id(0) * M + tl.arange(0, M)
     channels, dims = tl.arange(0, C_PAD), tl.arange(0, D_PAD)
     h = _load(h_ptr, rows, num_rows, channels, C)
@@ -139,8 +142,8 @@ def forward(
         top = new_top
     inside = rows < num_rows
     _store(mixture_ptr, rows, num_rows, dims, D, mixture / weight[:, None])
-    log_total = tl.log(total)
-    kl = moment / total - log_total
+    ratio = moment / total
+    kl = ratio - tl.log(total)
     if not HAS_PRIOR:
         kl += tl.log(num_codes.to(tl.float32))
     # Among NaN the arg-max may be past the last code, where a look-up would end the process.
@@ -148,8 +151,11 @@ def forward(
     tl.store(index_ptr + rows, tl.minimum(index, last).to(tl.int64), inside)
     tl.store(mode_ptr + rows, tl.minimum(mode, last).to(tl.int64), inside)
     tl.store(kl_ptr + rows, kl, inside)
-    tl.store(total_ptr + rows, top + log_total, inside)
-    tl.store(relaxed_ptr + rows, peak * inverse_tau + tl.log(weight), inside)
+    tl.store(sums_ptr + rows, top, inside)
+    tl.store(sums_ptr + num_rows + rows, total, inside)
+    tl.store(sums_ptr + 2 * num_rows + rows, ratio, inside)
+    tl.store(sums_ptr + 3 * num_rows + rows, peak, inside)
+    tl.store(sums_ptr + 4 * num_rows + rows, weight, inside)
 
 
 @triton.jit
@@ -163,33 +169,36 @@ def _of_logits(
     codes,
     inverse_tau,
     mean,
-    grad_kl,
-    offset,
-    total,
-    relaxed,
+    of_row,
+    top,
+    ratio,
+    peak,
+    weight,
     NOISY: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Compute the gradient of a tile of logits, and both softmaxes there."""
     x = logits + gumbel(first, second, codes) if NOISY else logits
-    s = tl.exp(x * inverse_tau - relaxed[:, None])
+    s = tl.exp((x - peak[:, None]) * inverse_tau) / weight[:, None]
     of_s = tl.dot(grad, tl.trans(e), input_precision=PRECISION)
     of_code = s * (of_s - mean[:, None]) * inverse_tau
-    log_q = logits - total[:, None]
-    q = tl.exp(log_q) * grad_kl[:, None]
-    return of_code + q * (log_q - prior[None, :] - offset[:, None]), s, q
+    shifted = logits - top[:, None]
+    q = tl.exp(shifted) * of_row[:, None]
+    return of_code + q * (shifted - prior[None, :] - ratio[:, None]), s, q
 
 
 @triton.jit
-def _row_values(mean_ptr, grad_kl_ptr, offset_ptr, total_ptr, relaxed_ptr, rows, num_rows):
+def _row_values(mean_ptr, grad_kl_ptr, sums_ptr, rows, num_rows):
+    """Load what `forward` left of rows; those past the last one have softmaxes of 0."""
     inside = rows < num_rows
     mean = tl.load(mean_ptr + rows, inside, other=0.0)
     grad_kl = tl.load(grad_kl_ptr + rows, inside, other=0.0)
-    offset = tl.load(offset_ptr + rows, inside, other=0.0)
-    # Rows past the last one have softmaxes of 0.
-    total = tl.load(total_ptr + rows, inside, other=-LOWEST)
-    relaxed = tl.load(relaxed_ptr + rows, inside, other=-LOWEST)
-    return mean, grad_kl, offset, total, relaxed
+    top = tl.load(sums_ptr + rows, inside, other=-LOWEST)
+    total = tl.load(sums_ptr + num_rows + rows, inside, other=1.0)
+    ratio = tl.load(sums_ptr + 2 * num_rows + rows, inside, other=0.0)
+    peak = tl.load(sums_ptr + 3 * num_rows + rows, inside, other=-LOWEST)
+    weight = tl.load(sums_ptr + 4 * num_rows + rows, inside, other=1.0)
+    return mean, grad_kl / total, top, ratio, peak, weight
 
 
 @triton.jit
@@ -204,9 +213,7 @@ def rows_backward(
     grad_ptr,
     mean_ptr,
     grad_kl_ptr,
-    offset_ptr,
-    total_ptr,
-    relaxed_ptr,
+    sums_ptr,
     of_h_ptr,
     num_rows,
     num_codes,
@@ -226,8 +233,8 @@ def rows_backward(
     channels, dims = tl.arange(0, C_PAD), tl.arange(0, D_PAD)
     h = _load(h_ptr, rows, num_rows, channels, C)
     grad = _load(grad_ptr, rows, num_rows, dims, D)
-    mean, grad_kl, offset, total, relaxed = _row_values(
-        mean_ptr, grad_kl_ptr, offset_ptr, total_ptr, relaxed_ptr, rows, num_rows
+    mean, of_row, top, ratio, peak, weight = _row_values(
+        mean_ptr, grad_kl_ptr, sums_ptr, rows, num_rows
     )
     inverse_tau = 1.0 / tl.load(tau_ptr)
     first, second = _row_keys(tl.load(seed_ptr), rows)
@@ -242,8 +249,8 @@ def rows_backward(
         logits = _logits(h, w, b_ptr, codes, num_codes, HAS_BIAS, PRECISION)
         # fmt: off
         of_logits, _, _ = _of_logits(
-            logits, grad, e, prior, first, second, codes, inverse_tau, mean, grad_kl, offset,
-            total, relaxed, NOISY, PRECISION,
+            logits, grad, e, prior, first, second, codes, inverse_tau, mean, of_row, top,
+            ratio, peak, weight, NOISY, PRECISION,
         )
         # fmt: on
         of_h = tl.dot(of_logits.to(w.dtype), w, of_h, input_precision=PRECISION)
@@ -262,9 +269,7 @@ def codes_backward(
     grad_ptr,
     mean_ptr,
     grad_kl_ptr,
-    offset_ptr,
-    total_ptr,
-    relaxed_ptr,
+    sums_ptr,
     of_w_ptr,
     of_b_ptr,
     of_e_ptr,
@@ -301,15 +306,15 @@ def codes_backward(
         rows = start + tl.arange(0, M)
         h = _load(h_ptr, rows, num_rows, channels, C)
         grad = _load(grad_ptr, rows, num_rows, dims, D)
-        mean, grad_kl, offset, total, relaxed = _row_values(
-            mean_ptr, grad_kl_ptr, offset_ptr, total_ptr, relaxed_ptr, rows, num_rows
+        mean, of_row, top, ratio, peak, weight = _row_values(
+            mean_ptr, grad_kl_ptr, sums_ptr, rows, num_rows
         )
         first, second = _row_keys(seed, rows)
         logits = _logits(h, w, b_ptr, codes, num_codes, HAS_BIAS, PRECISION)
         # fmt: off
         of_logits, s, q = _of_logits(
-            logits, grad, e, prior, first, second, codes, inverse_tau, mean, grad_kl, offset,
-            total, relaxed, NOISY, PRECISION,
+            logits, grad, e, prior, first, second, codes, inverse_tau, mean, of_row, top,
+            ratio, peak, weight, NOISY, PRECISION,
         )
         # fmt: on
         of_w = tl.dot(tl.trans(of_logits.to(h.dtype)), h, of_w, input_precision=PRECISION)

@@ -1,6 +1,5 @@
 """The fused code book in Triton: which tiles, which launches, and the gradients' way back."""
 
-import math
 from typing import Any
 
 import torch
@@ -112,30 +111,28 @@ class _TritonSweep(torch.autograd.Function):
         inputs = [_contiguous(x) for x in (h, weight, bias, codebook, log_prior)]
         n, dim = len(h), codebook.shape[1]
         mixture = torch.empty(n, dim, dtype=torch.float32, device=h.device)
-        kl, total, relaxed = torch.empty(3, n, dtype=torch.float32, device=h.device)
+        kl = torch.empty(n, dtype=torch.float32, device=h.device)
+        sums = torch.empty(5, n, dtype=torch.float32, device=h.device)
         index, mode = torch.empty(2, n, dtype=torch.int64, device=h.device)
-        _launch(
-            _forward, n, inputs, tau, seed, (mixture, index, mode, kl, total, relaxed), relaxation
-        )
+        _launch(_forward, n, inputs, tau, seed, (mixture, index, mode, kl, sums), relaxation)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(index, mode)
         ctx.relaxation = relaxation
-        ctx.save_for_backward(*inputs, tau, seed, mixture, index, kl, total, relaxed)
+        ctx.save_for_backward(*inputs, tau, seed, mixture, index, sums)
         code = codebook[index] if relaxation.hard else mixture.to(h.dtype)
         return code, index, kl, mode
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *inputs, tau, seed, mixture, index, kl, total, relaxed = ctx.saved_tensors
-        h, weight, _, codebook, log_prior = inputs
+        *inputs, tau, seed, mixture, index, sums = ctx.saved_tensors
+        h, weight, _, codebook, _ = inputs
         hard, needed = ctx.relaxation.hard, ctx.needs_input_grad
         grad = torch.zeros_like(mixture) if grads[0] is None else grads[0]
         grad = grad.to(h.dtype).contiguous()
-        grad_kl = torch.zeros_like(kl) if grads[2] is None else grads[2].contiguous()
+        grad_kl = torch.zeros_like(sums[0]) if grads[2] is None else grads[2].contiguous()
         mean = (grad.float() * mixture).sum(-1)
-        offset = kl - math.log(len(weight)) if log_prior is None else kl
-        rows = (grad, mean, grad_kl, offset, total, relaxed)
+        rows = (grad, mean, grad_kl, sums)
         found = [None if x is None else torch.empty_like(x) for x in inputs]
         of_h, of_weight, of_bias, of_codebook, of_prior = found
         if needed[0]:

@@ -1,5 +1,7 @@
 """One run of the fused code book with its gradients, and how far it may be from exact ones."""
 
+from collections import defaultdict
+
 import torch
 
 from dvae.kernels import gumbel_codebook, reinmax_codebook, straight_through_codebook
@@ -8,14 +10,20 @@ NAMES = ("code", "index", "kl", "h", "weight", "bias", "codebook", "log_prior")
 TRITON_KINDS = ("soft", "hard", "straight_through")
 KINDS = (*TRITON_KINDS, "reinmax")
 SEED = 77
+# Inputs and noise that errors are taken over: of one alone, plain torch's error may be 0 by luck.
+REPEATS = 4
+# Units in the last place of a result's norm that are as good as none: the sums of a running softmax
+# are rounded once a block, and a row's KL is a single number. In float64 the reference itself has
+# lost as many as its largest score over the temperature.
+LOST = {torch.float64: 30, torch.float32: 4, torch.bfloat16: 1, torch.float16: 1}
 # N, C, K, D: odd sizes, one row, one number a vector, fewer codes than a block and more.
 SHAPES = ((7, 5, 33, 6), (1, 3, 50, 1), (40, 16, 7, 17), (19, 33, 130, 20))
 
 
-def inputs(shape, dtype, bias=True, prior=True):
+def inputs(shape, dtype, bias=True, prior=True, seed=0):
     """Make leaf tensors, the same numbers whatever the dtype (rounded to bfloat16)."""
     n, c, k, d = shape
-    generator = torch.Generator().manual_seed(n + k)
+    generator = torch.Generator().manual_seed(n + k + 10**6 * seed)
     shapes = ((n, c), (k, c), (k,), (k, d), (k,))
     made = [torch.randn(s, generator=generator).to(torch.bfloat16).double() for s in shapes]
     made[4] = made[4].log_softmax(0).to(torch.bfloat16).double()
@@ -26,9 +34,10 @@ def inputs(shape, dtype, bias=True, prior=True):
     return [x if x is None else x.to(dtype).requires_grad_() for x in made]
 
 
-def run(backend, shape, dtype, kind="soft", tau=0.6, device="cpu", **given):
+def run(backend, shape, dtype, kind="soft", tau=0.6, device="cpu", seed=0, **given):
     """Return values and gradients by name, in float64, with upstream gradients that are not 1."""
-    leaves = [x if x is None else x.to(device).detach() for x in inputs(shape, dtype, **given)]
+    made = inputs(shape, dtype, seed=seed, **given)
+    leaves = [x if x is None else x.to(device).detach() for x in made]
     leaves = [x if x is None else x.requires_grad_() for x in leaves]
     h, weight, bias, codebook, log_prior = leaves
     if kind == "straight_through":
@@ -38,7 +47,7 @@ def run(backend, shape, dtype, kind="soft", tau=0.6, device="cpu", **given):
     else:
         call, extra = gumbel_codebook, {"hard": kind == "hard"}
     code, index, kl = call(
-        h, weight, bias, codebook, tau, SEED, log_prior=log_prior, backend=backend, **extra
+        h, weight, bias, codebook, tau, SEED + seed, log_prior=log_prior, backend=backend, **extra
     )
     assert code.dtype == h.dtype and index.dtype == torch.int64
     generator = torch.Generator().manual_seed(1)
@@ -51,24 +60,28 @@ def run(backend, shape, dtype, kind="soft", tau=0.6, device="cpu", **given):
     return {name: x.detach().double().cpu() for name, x in found if x is not None}
 
 
-def assert_as_good_as_plain(backend, shape, dtype, kind, device="cpu", **given):
-    """Test that errors are at most twice those of plain torch in the same dtype."""
-    exact = run("reference", shape, torch.float64, kind, **given)
-    plain = run("reference", shape, dtype, kind, device=device, **given)
-    ours = run(backend, shape, dtype, kind, device=device, **given)
-    if dtype in (torch.float64, torch.float32):
-        assert torch.equal(ours["index"], exact["index"])
-    else:  # logits in half precision are others, and so are a few draws
-        assert (ours["index"] == exact["index"]).double().mean() > 0.8
-    same = bool(torch.equal(ours["index"], exact["index"]))
-    same = same and bool(torch.equal(plain["index"], exact["index"]))
-    for name in ours:
-        if kind != "soft" and not same and name in ("code", "codebook"):
-            continue
-        error = (ours[name] - exact[name]).norm()
-        # A score of 30 over the temperature has lost as many units in the last place of a softmax,
-        # whoever computes it, and sums of them cancel: by luck plain torch's error may be less.
-        lost = 30 if dtype in (torch.float64, torch.float32) else 1
-        rounding = lost * torch.finfo(dtype).eps * exact[name].norm().clamp_min(0.3)
-        allowed = max(2 * (plain[name] - exact[name]).norm(), rounding)
+def assert_as_good_as_plain(backend, shape, dtype, kind, device="cpu", repeats=REPEATS, **given):
+    """Test that errors are at most twice those of plain torch in the same dtype.
+
+    An error is the root of the mean over the repeats of its squares, in units of the result's norm.
+    """
+    squares = defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
+    for seed in range(repeats):
+        exact = run("reference", shape, torch.float64, kind, seed=seed, **given)
+        plain = run("reference", shape, dtype, kind, device=device, seed=seed, **given)
+        ours = run(backend, shape, dtype, kind, device=device, seed=seed, **given)
+        if dtype in (torch.float64, torch.float32):
+            assert torch.equal(ours["index"], exact["index"])
+        else:  # logits in half precision are others, and so are a few draws
+            assert (ours["index"] == exact["index"]).double().mean() > 0.7
+        same = torch.equal(ours["index"], exact["index"])
+        same = same and torch.equal(plain["index"], exact["index"])
+        for name in ours:
+            if kind != "soft" and not same and name in ("code", "codebook"):
+                continue
+            norm = exact[name].norm().clamp_min(0.3)
+            errors = torch.stack([(x[name] - exact[name]).norm() / norm for x in (ours, plain)])
+            squares[name] += errors.square() / repeats
+    for name, (error, of_plain) in ((name, x.sqrt()) for name, x in squares.items()):
+        allowed = max(2 * of_plain, LOST[dtype] * torch.finfo(dtype).eps)
         assert error <= allowed, f"{name}: {error:.2e} > {allowed:.2e} ({shape}, {dtype}, {kind})"

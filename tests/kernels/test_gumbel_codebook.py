@@ -35,6 +35,12 @@ def test_blocked_is_as_good_as_plain_torch(blocks, shape, dtype, kind):
     assert_as_good_as_plain("blocked", shape, dtype, kind)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(65, 31, 2049, 33), (17, 300, 65, 200), (5, 3, 9001, 11)])
+def test_blocked_is_as_good_as_plain_torch_at_large_odd_sizes(shape, kind):
+    assert_as_good_as_plain("blocked", shape, torch.float32, kind)
+
+
 @pytest.mark.parametrize("given", [{"bias": False}, {"prior": False}])
 def test_bias_and_prior_may_be_left_out(blocks, given):
     assert_as_good_as_plain("blocked", SHAPES[0], torch.float32, "soft", **given)
