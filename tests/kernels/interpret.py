@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from dvae.kernels import gumbel_noise, triton_kernels
-from tests.kernels.compare import SHAPES, TRITON_KINDS, assert_as_good_as_plain
+from tests.kernels.compare import REPEATS, SHAPES, TRITON_KINDS, assert_as_good_as_plain
 
 
 @triton.jit
@@ -31,11 +31,13 @@ def check_results():
     """Compare values and gradients over kinds, sizes and dtypes."""
     for kind in TRITON_KINDS:
         for shape in SHAPES:
-            assert_as_good_as_plain("triton", shape, torch.float32, kind, repeats=2)
-    for shape in SHAPES[:3]:
-        assert_as_good_as_plain("triton", shape, torch.float32, "soft", repeats=2, prior=False)
-    assert_as_good_as_plain("triton", SHAPES[0], torch.float16, "soft", repeats=2)
-    assert_as_good_as_plain("triton", SHAPES[0], torch.float32, "hard", repeats=2, bias=False)
+            # The largest takes a second each time, and many numbers are less a matter of luck.
+            repeats = 2 if shape == SHAPES[-1] else REPEATS
+            assert_as_good_as_plain("triton", shape, torch.float32, kind, repeats=repeats)
+    for shape in SHAPES[1:3]:
+        assert_as_good_as_plain("triton", shape, torch.float32, "soft", prior=False)
+    assert_as_good_as_plain("triton", SHAPES[0], torch.float16, "soft")
+    assert_as_good_as_plain("triton", SHAPES[0], torch.float32, "hard", bias=False)
 
 
 if __name__ == "__main__":
