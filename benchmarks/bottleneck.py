@@ -2,7 +2,8 @@
 
 Forward and backward pass from features to vectors and KL, gradients for all parameters. In each
 round every way takes one step, and what is reported is the median of the ratios to the fused layer
-in the same round, with their 20th and 80th percentile:
+in the same round, with their 20th and 80th percentile. Rows of the CSV that were measured on
+another device, or of sizes and dtypes that are not measured now, are kept:
 
 - fused: `dvae.kernels.gumbel_codebook`, in Triton on a GPU, block by block on a CPU;
 - plain: this package's estimator on a matrix of logits, the code book behind it;
@@ -14,12 +15,13 @@ in the same round, with their 20th and 80th percentile:
 
     python -m benchmarks.bottleneck --threads 2
     python -m benchmarks.bottleneck --device cuda --dtype bfloat16 --dtype float32
+    python -m benchmarks.bottleneck --device cuda --dtype bfloat16 --size 65536 8192 256 256
     python -m benchmarks.bottleneck --crossover      # for the constant in dvae/bottlenecks/fused.py
 """
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +30,7 @@ from vector_quantize_pytorch import VectorQuantize
 
 from benchmarks.bottleneck_plot import draw
 from benchmarks.layer import peak_bytes, seconds
-from benchmarks.measure import RESULTS, ratio, spread, write_csv
+from benchmarks.measure import RESULTS, machine, milliseconds, ratio, read_csv, spread, write_csv
 from dvae.bottlenecks import ProjectedCodebook, Upkeep
 from dvae.estimators import GumbelSoftmax
 from dvae.functional import categorical_kl
@@ -39,8 +41,8 @@ __all__ = ["main"]
 CODES = (512, 2048, 8192, 32768, 131_072)
 DIM = 64  # D, of vectors
 FEATURES = 64  # C
-# Rows, codes and features of a size with wider features than vectors, as encoders have them.
-WIDE = (4096, 8192, 128)
+# A size with wider features than vectors, as encoders have them.
+WIDE = (4096, 8192, 128, DIM)
 TAU = 0.7
 # Rows of each device, and the largest matrix of logits that others are asked to hold: beyond it
 # only what has no such matrix is measured, in a few rounds.
@@ -49,24 +51,28 @@ LARGEST = {"cpu": 2**25, "cuda": 2**32}
 # Numbers of a block of the products alone: near a CPU's cache, or worth a GPU's launches.
 BLOCK = {"cpu": 2**17, "cuda": 2**26}
 MIB = 2**20
+# Rows that agree in these are of one comparison.
+KEY = ("rows", "codes", "features", "dim", "dtype", "device")
 
 Step = Callable[[], None]
+# N rows, K codes, C features, D numbers of a vector.
+Size = tuple[int, int, int, int]
 
 
 class Problem:
     """Features, parameters and upstream gradients of one size."""
 
-    def __init__(
-        self, rows: int, codes: int, features: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, size: Size, device: torch.device, dtype: torch.dtype) -> None:
+        rows, codes, features, dim = size
+
         def made(*shape: int, scale: float = 1.0) -> Tensor:
             return (scale * torch.randn(shape, device=device)).to(dtype)
 
         self.h = made(rows, features).requires_grad_()
         self.weight = made(codes, features, scale=features**-0.5).requires_grad_()
         self.bias = made(codes).requires_grad_()
-        self.codebook = made(codes, DIM).requires_grad_()
-        self.of_code = made(rows, DIM)
+        self.codebook = made(codes, dim).requires_grad_()
+        self.of_code = made(rows, dim)
         self.of_kl = torch.ones(rows, device=device)
         self.log_prior = torch.full((codes,), -math.log(codes), device=device)
 
@@ -121,9 +127,9 @@ def eager(problem: Problem) -> Step:
 
 def vector_quantize(problem: Problem) -> Step:
     """Build a training step of a vector quantizer with moving averages, which has no projection."""
-    codes = len(problem.weight)
-    layer: nn.Module = VectorQuantize(dim=DIM, codebook_size=codes).to(problem.h.device).train()
-    h = problem.h.detach()[:, :DIM].unsqueeze(0).contiguous().requires_grad_()
+    codes, dim = problem.codebook.shape
+    layer: nn.Module = VectorQuantize(dim=dim, codebook_size=codes).to(problem.h.device).train()
+    h = torch.randn_like(problem.of_code).unsqueeze(0).requires_grad_()
     grad = problem.of_code.unsqueeze(0)
 
     def step() -> None:
@@ -168,15 +174,15 @@ WITHOUT_LOGITS = ("fused", "products")
 
 def compare(
     ways: Sequence[str],
-    size: tuple[int, int, int],
+    size: Size,
     rounds: int,
     device: torch.device,
     dtype: torch.dtype,
 ) -> list[dict[str, object]]:
-    """Time ways of one size (rows, codes, features) in turn and measure the memory of each."""
+    """Time ways of one size in turn and measure the memory of each."""
     torch.manual_seed(0)
-    rows, codes, features = size
-    problem = Problem(rows, codes, features, device, dtype)
+    problem = Problem(size, device, dtype)
+    sizes = dict(zip(("rows", "codes", "features", "dim"), size, strict=True))
     steps: dict[str, Step] = {}
     for name in ways:
         build = WAYS[name]
@@ -186,7 +192,7 @@ def compare(
                 step()
             steps[name] = step
         except torch.OutOfMemoryError:
-            print(f"{name} runs out of memory at {rows} rows, {codes} codes", flush=True)
+            print(f"{name} runs out of memory at {sizes}", flush=True)
     peaks = {name: peak_bytes(step, problem.h, device) for name, step in steps.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
@@ -197,13 +203,10 @@ def compare(
         median, low, high = ratio(column, times["fused"])
         result.append(
             {
-                "rows": rows,
-                "codes": codes,
-                "features": features,
-                "dim": DIM,
+                **sizes,
                 "dtype": str(dtype).removeprefix("torch."),
                 "way": name,
-                "ms": round(1e3 * spread(column)[0], 2),
+                **milliseconds(column),
                 "over_fused_median": round(median, 2),
                 "over_fused_p20": round(low, 2),
                 "over_fused_p80": round(high, 2),
@@ -264,7 +267,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds of each size")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", action="append", choices=["float32", "bfloat16"])
-    parser.add_argument("--largest", type=int, help="rows times codes, at most")
+    limits = parser.add_mutually_exclusive_group()
+    limits.add_argument("--largest", type=int, help="rows times codes, at most")
+    limits.add_argument(
+        "--size",
+        type=int,
+        nargs=4,
+        action="append",
+        metavar=("N", "K", "C", "D"),
+        help="measure this size alone: rows, codes, features, numbers of a vector",
+    )
     parser.add_argument("--crossover", action="store_true", help="of the bottleneck's two paths")
     parser.add_argument("--dry", action="store_true", help="write no files")
     args = parser.parse_args()
@@ -273,18 +285,34 @@ def main() -> None:
         return crossover(args.rounds)
     device = torch.device(args.device)
     largest = args.largest or LARGEST[args.device]
+    sizes = [(rows, codes, FEATURES, DIM) for rows in ROWS[args.device] for codes in CODES]
     found = []
     for dtype in args.dtype or ["float32"]:
-        sizes = [(rows, codes, FEATURES) for rows in ROWS[args.device] for codes in CODES]
-        for size in (*sizes, WIDE):
-            kind = getattr(torch, dtype)
-            if size[0] * size[1] <= largest:
-                found += compare(list(WAYS), size, args.rounds, device, kind)
+        kind = getattr(torch, dtype)
+        for size in args.size or (*sizes, WIDE):
+            if args.size or size[0] * size[1] <= largest:
+                found += compare(list(WAYS), tuple(size), args.rounds, device, kind)
             elif size[1] == max(CODES):
                 found += compare(WITHOUT_LOGITS, size, min(args.rounds, 3), device, kind)
     if not args.dry:
-        print(f"wrote {write_csv('bottleneck', found)}")
-        draw(found, RESULTS / "bottleneck.png")
+        where = machine(args.device, ["triton", "vector-quantize-pytorch"])
+        now = [{**row, **where} for row in found]
+        print(f"wrote {write_csv('bottleneck', [*now, *others(now)], where=where)}")
+        draw(read_csv("bottleneck"), RESULTS / "bottleneck.png")
+
+
+def others(now: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
+    """Read the rows of the CSV that are not measured anew.
+
+    Args:
+        now: What is measured, each row with its device.
+    """
+
+    def key(row: Mapping[str, object]) -> tuple[str, ...]:
+        return tuple(str(row[name]) for name in KEY)
+
+    again = {key(row) for row in now}
+    return [row for row in read_csv("bottleneck") if key(row) not in again]
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 python -m benchmarks.bottleneck_plot
 """
 
-import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 
-from benchmarks.measure import RESULTS
+from benchmarks.measure import RESULTS, conditions, read_csv
 from dvae.lab.style import FONT, looks, new_figure
 
 __all__ = ["draw"]
@@ -18,29 +18,30 @@ AXES = (("ms", "milliseconds a step"), ("peak_mib", "peak memory, MiB"))
 
 
 def draw(rows: Sequence[Mapping[str, object]], path: Path) -> None:
-    """Draw time and memory over the number of codes, a pair of axes for each batch and dtype.
+    """Draw time and memory over the number of codes: axes for each device, dtype and batch.
 
     Args:
         rows: Of the CSV.
         path: Where the picture goes.
     """
     # A size apart from the others would be a point off their line.
-    features = rows[0]["features"]
-    rows = [row for row in rows if row["features"] == features]
-    groups = list(dict.fromkeys((str(r["dtype"]), int(str(r["rows"]))) for r in rows))
+    counts = Counter(_group(row) for row in rows if row["way"] == "fused")
+    rows = [row for row in rows if counts[_group(row)] > 1]
+    groups = list(dict.fromkeys(_group(row) for row in rows))
     look = looks(str(row["way"]) for row in rows)
     with matplotlib.rc_context(FONT):
         title = "A code book, forward and backward, over its size"
         figure = new_figure(9.0, 3.4 * len(groups), title)
         grid = figure.subplots(len(groups), 2, squeeze=False)
-        for (dtype, count), line in zip(groups, grid, strict=True):
+        for group, line in zip(groups, grid, strict=True):
             for (column, label), axes in zip(AXES, line, strict=True):
                 for name, style in look.items():
                     points = [
                         (int(str(r["codes"])), float(str(r[column])))
                         for r in rows
-                        if (r["way"], r["dtype"], int(str(r["rows"]))) == (name, dtype, count)
+                        if (r["way"], _group(r)) == (name, group)
                     ]
+                    points.sort()
                     axes.plot(
                         *zip(*points, strict=True) if points else ((), ()),
                         color=style.colour,
@@ -51,12 +52,17 @@ def draw(rows: Sequence[Mapping[str, object]], path: Path) -> None:
                 axes.set_yscale("log")
                 axes.set_xlabel("codes K")
                 axes.set_ylabel(label)
-                axes.set_title(f"{count} rows, {dtype}")
+                axes.set_title("{2} rows, {1}; C {3}, D {4}".format(*group))
+            first = next(row for row in rows if _group(row) == group)
+            line[0].text(0, 1.12, conditions(first), transform=line[0].transAxes, fontsize=7)
         grid[0][0].legend(frameon=False)
         figure.tight_layout()
         figure.savefig(path)
 
 
+def _group(row: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("device", "dtype", "rows", "features", "dim"))
+
+
 if __name__ == "__main__":
-    with (RESULTS / "bottleneck.csv").open(newline="") as file:
-        draw(list(csv.DictReader(file)), RESULTS / "bottleneck.png")
+    draw(read_csv("bottleneck"), RESULTS / "bottleneck.png")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from benchmarks.measure import ratio, spread, write_csv
+from benchmarks.measure import machine, milliseconds, ratio, write_csv
 from dvae.bottlenecks import CategoricalBottleneck
 from dvae.estimators import (
     ARMS,
@@ -128,7 +128,7 @@ def compare(latents: int, codes: int, rounds: int, device: torch.device) -> list
                 "estimator": type(model.bottleneck.estimator).__name__,
                 "settings": model.bottleneck.estimator.extra_repr(),
                 "decoded_per_image": decoded(model, step),
-                "ms": round(1e3 * spread(column)[0], 2),
+                **milliseconds(column),
                 "cost_median": round(median, 2),
                 "cost_p20": round(low, 2),
                 "cost_p80": round(high, 2),
@@ -160,7 +160,7 @@ def main() -> None:
             f"{row['decoded_per_image']:>7} {row['ms']:>8}  "
             f"{row['cost_median']:.2f} ({row['cost_p20']:.2f} to {row['cost_p80']:.2f})"
         )
-    print(f"wrote {write_csv('estimators', rows)}")
+    print(f"wrote {write_csv('estimators', rows, where=machine(args.device))}")
 
 
 if __name__ == "__main__":

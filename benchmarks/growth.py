@@ -20,7 +20,7 @@ import pytorch_lightning as pl
 import torch
 from tqdm import tqdm
 
-from benchmarks.measure import RESULTS, spread, write_csv
+from benchmarks.measure import RESULTS, conditions, machine, read_csv, spread, write_csv
 from benchmarks.training import WARM_UP, Clock
 from dvae.bottlenecks import CategoricalBottleneck
 from dvae.data import MNIST
@@ -93,7 +93,7 @@ def train_apart(setting: dict[str, int]) -> float:
     return float(found[0].split()[1])
 
 
-def draw(rows: list[dict[str, object]], path: Path) -> None:
+def draw(rows: list[dict[str, str]], path: Path) -> None:
     """Draw a curve for each of the four, with its 20th and 80th percentile.
 
     Args:
@@ -101,11 +101,12 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
         path: Where the picture goes.
     """
     with matplotlib.rc_context(FONT):
-        figure = new_figure(9.0, 6.4, "How the cost of an image grows")
+        title = f"How the cost of an image grows: {conditions(rows[0])}"
+        figure = new_figure(9.0, 6.4, title)
         for axes, (name, label) in zip(figure.subplots(2, 2).flat, LABELS.items(), strict=True):
             kept = [row for row in rows if row["varied"] == name]
             columns = [
-                [float(str(row[key])) for row in kept]
+                [float(row[key]) for row in kept]
                 for key in ("value", "microseconds_per_image", "p20", "p80")
             ]
             value, median, low, high = columns
@@ -149,8 +150,8 @@ def main() -> None:
         row: dict[str, object] = {"varied": name, "value": value}
         row |= {"microseconds_per_image": median, "p20": low, "p80": high, "rounds": args.rounds}
         rows.append(row)
-    print(write_csv("growth", rows))
-    draw(rows, RESULTS / "growth.png")
+    print(write_csv("growth", rows, where=machine("cpu", ["pytorch-lightning"])))
+    draw(read_csv("growth"), RESULTS / "growth.png")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.measure import spread, write_csv
+from benchmarks.measure import machine, milliseconds, spread, write_csv
 from dvae.estimators import GumbelSoftmax
 
 __all__ = ["main"]
@@ -105,8 +105,8 @@ def compare(shape: tuple[int, ...], pairs: int, device: torch.device) -> dict[st
     speedup, low, high = spread(ratios)
     return {
         "shape": "x".join(str(n) for n in shape),
-        "torch_ms": round(1e3 * spread([t[0] for t in times])[0], 3),
-        "dvae_ms": round(1e3 * spread([t[1] for t in times])[0], 3),
+        **milliseconds([t[0] for t in times], 3, "torch_"),
+        **milliseconds([t[1] for t in times], 3, "dvae_"),
         "speedup_median": round(speedup, 2),
         "speedup_p20": round(low, 2),
         "speedup_p80": round(high, 2),
@@ -131,7 +131,7 @@ def main() -> None:
     print("  ".join(f"{name:>16}" for name in rows[0]))
     for row in rows:
         print("  ".join(f"{value!s:>16}" for value in row.values()))
-    print(f"wrote {write_csv('layer', rows)}")
+    print(f"wrote {write_csv('layer', rows, where=machine(args.device))}")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,22 @@ import datetime
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-__all__ = ["RESULTS", "Spread", "machine", "ratio", "spread", "write_csv"]
+__all__ = [
+    "RESULTS",
+    "Spread",
+    "conditions",
+    "machine",
+    "milliseconds",
+    "ratio",
+    "read_csv",
+    "spread",
+    "write_csv",
+]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -36,30 +47,91 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     return spread([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
-def machine() -> dict[str, str]:
-    """Describe where and with what the figures are measured."""
+def milliseconds(seconds: Sequence[float], digits: int = 2, prefix: str = "") -> dict[str, float]:
+    """Return the columns of a time: its median, 20th and 80th percentile, ms.
+
+    Args:
+        seconds: One value a round.
+        digits: Kept after the point.
+        prefix: Of the columns' names.
+    """
+    names = (f"{prefix}ms", f"{prefix}ms_p20", f"{prefix}ms_p80")
+    values = (round(1e3 * x, digits) for x in spread(seconds))
+    return dict(zip(names, values, strict=True))
+
+
+def machine(device: str | None = None, packages: Sequence[str] = ()) -> dict[str, str]:
+    """Describe where and with what the figures are measured.
+
+    Args:
+        device: ``cpu`` or ``cuda``; by default the GPU where there is one.
+        packages: Whose versions are part of the comparison; one that is not installed has none.
+
+    Returns:
+        Names and values of the columns; the instruction set is what torch uses of the CPU's.
+    """
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
         names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
         cpu = names[0].split(":", 1)[1].strip() if names else cpu
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
+    on_gpu = torch.cuda.is_available() if device is None else device != "cpu"
     return {
-        "device": device,
+        "device": torch.cuda.get_device_name() if on_gpu else cpu,
+        "instruction_set": "" if on_gpu else torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        **{name.removeprefix("pytorch-"): _version(name) for name in packages},
         "date": datetime.date.today().isoformat(),
     }
 
 
-def write_csv(name: str, rows: Sequence[Mapping[str, object]], folder: Path | None = None) -> Path:
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except ModuleNotFoundError:
+        return ""
+
+
+def conditions(row: Mapping[str, object]) -> str:
+    """Say where and when a row was measured; rows of before 2026-11-25 tell no instruction set.
+
+    Args:
+        row: Of a CSV.
+    """
+    chosen = row.get("instruction_set")
+    device = f"{row['device']} ({chosen})" if chosen else row["device"]
+    return f"{device}, {row['threads']} thread(s), torch {row['torch']}, {row['date']}"
+
+
+def read_csv(name: str) -> list[dict[str, str]]:
+    """Read the rows of a CSV of the results; none where there is no such file.
+
+    Args:
+        name: The file in ``benchmarks/results``, without its ending.
+    """
+    path = RESULTS / f"{name}.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_csv(
+    name: str,
+    rows: Sequence[Mapping[str, object]],
+    folder: Path | None = None,
+    where: Mapping[str, str] | None = None,
+) -> Path:
     """Write rows, each with the description of the machine.
 
     Args:
         name: Of the file, without its ending.
-        rows: All with the same keys. One that says itself where it was measured is believed.
+        rows: With the same keys, but that old ones may lack some. One that names its device says
+            itself where it was measured.
         folder: Where to; ``benchmarks/results`` by default.
+        where: The description; `machine` by default.
 
     Returns:
         The file.
@@ -67,9 +139,10 @@ def write_csv(name: str, rows: Sequence[Mapping[str, object]], folder: Path | No
     folder = RESULTS if folder is None else folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.csv"
-    where = machine()
+    where = machine() if where is None else where
+    full = [row if "device" in row else {**row, **where} for row in rows]
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys([*rows[0], *where])))
         writer.writeheader()
-        writer.writerows({**where, **row} for row in rows)
+        writer.writerows(full)
     return path

@@ -6,14 +6,13 @@ Each marked part of the README is made by the function of that name; a test insi
 is what this script would write.
 """
 
-import csv
 import re
 import statistics
 from pathlib import Path
 from statistics import fmean
 
 from benchmarks.finetune import WAYS, best
-from benchmarks.measure import RESULTS
+from benchmarks.measure import conditions, read_csv
 from benchmarks.tables.page import of_cell
 from benchmarks.tables.spec import load, tables
 
@@ -44,45 +43,30 @@ ESTIMATORS = (
 )
 
 
-def rows(name: str) -> list[dict[str, str]]:
-    """Read a CSV of the results.
-
-    Args:
-        name: The file in ``benchmarks/results``, without its ending.
-    """
-    with (RESULTS / f"{name}.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def where(row: dict[str, str]) -> str:
-    """Say where and when a row was measured."""
-    return f"{row['device']}, {row['threads']} thread(s), torch {row['torch']}, {row['date']}"
-
-
 def default_run() -> str:
     """Describe the default run."""
-    (row,) = rows("mnist_categorical")
+    (row,) = read_csv("mnist_categorical")
     return (
         f"`{row['command']}`: **test ELBO {row['test/elbo']} nats** (grayscale protocol, hard "
         f"codes), 100-sample bound {row['test/iwae']}, KL {row['test/kl']}, after "
-        f"{row['training_seconds']} seconds of training ({where(row)})."
+        f"{row['training_seconds']} seconds of training ({conditions(row)})."
     )
 
 
 def codebook_run() -> str:
     """Describe the run of the code-book model on MNIST."""
-    (row,) = rows("mnist_codebook")
+    (row,) = read_csv("mnist_codebook")
     return (
         f"`{row['command']}`: **test PSNR {row['test/psnr']} dB**, SSIM {row['test/ssim']}, "
         f"perplexity {row['test/perplexity']} of 128 codes, usage {row['test/usage']}, ELBO "
         f"{row['test/elbo']} nats (a density, Gaussian pixels), KL {row['test/kl']}, after "
-        f"{row['training_seconds']} seconds of training ({where(row)})."
+        f"{row['training_seconds']} seconds of training ({conditions(row)})."
     )
 
 
 def estimators() -> str:
     """Make the table of estimators."""
-    measured = rows("estimators")
+    measured = read_csv("estimators")
     cost: dict[str, str] = {}
     for row in measured:  # the first of a name: GumbelSoftmax is there again for other sizes
         cost.setdefault(row["estimator"], row["cost_median"])
@@ -95,13 +79,13 @@ def estimators() -> str:
         f"| {cost[name]} |"
         for name, year, paper, bias in ESTIMATORS
     ]
-    command = f"`python -m benchmarks.estimators` ({where(measured[0])})"
+    command = f"`python -m benchmarks.estimators` ({conditions(measured[0])})"
     return "\n".join([*lines, "", f"Cost is relative to `GumbelSoftmax`: {command}."])
 
 
 def finetune() -> str:
     """Make the table of fine-tuning against training from nothing."""
-    measured = rows("finetune")
+    measured = read_csv("finetune")
     found = best(measured)
     steps = list(dict.fromkeys(count for _, count in found))
     lines = ["| steps | from nothing | fine-tuned |", "|---|---|---|"]
@@ -111,45 +95,61 @@ def finetune() -> str:
     rates = ", ".join(f"{rate:g}" for rate in sorted({rate for rate, _ in found.values()}))
     seeds = len({row["seed"] for row in measured})
     protocol = f"grayscale protocol, nats, mean of {seeds} seeds, learning rate {rates}"
-    command = f"`python -m benchmarks.finetune` ({where(measured[0])})"
+    command = f"`python -m benchmarks.finetune` ({conditions(measured[0])})"
     lines += ["", f"`val/elbo` on Fashion-MNIST ({protocol}): {command}."]
     return "\n".join(lines)
 
 
 def speed() -> str:
     """Describe the measured speed."""
-    training = [row for row in rows("training") if row["way"] != "ours"]
+    training = [row for row in read_csv("training") if row["way"] != "ours"]
     lines = ["| the main job against | ours / this (p20 to p80) |", "|---|---|"]
     lines += [
         f"| {row['way']} | {row['ours_over_this']} ({row['ratio_p20']} to {row['ratio_p80']}) |"
         for row in training
     ]
-    lines += ["", f"`python -m benchmarks.training` ({where(training[0])}).", ""]
+    lines += ["", f"`python -m benchmarks.training` ({conditions(training[0])}).", ""]
     lines += ["| the layer against `F.gumbel_softmax(hard=True)` | torch / ours (p20 to p80) |"]
     lines += ["|---|---|"]
-    layer = rows("layer")
+    layer = read_csv("layer")
     lines += [
         f"| {row['shape']} | {row['speedup_median']} ({row['speedup_p20']} to "
         f"{row['speedup_p80']}), peak memory {row['torch_peak_mib']} / {row['dvae_peak_mib']} MiB |"
         for row in layer
     ]
-    lines += ["", f"`python -m benchmarks.layer` ({where(layer[0])})."]
+    lines += ["", f"`python -m benchmarks.layer` ({conditions(layer[0])})."]
     return "\n".join(lines)
 
 
 def bottleneck() -> str:
-    """Make the table of the fused code-book layer beside other ways."""
-    measured = rows("bottleneck")
-    ways = list(dict.fromkeys(row["way"] for row in measured))
-    sizes = ("rows", "codes", "features")
-    lines = ["| rows | codes K | features C | " + " | ".join(ways) + " |"]
-    lines += ["|---|---|---|" + "---|" * len(ways)]
-    for size in dict.fromkeys(tuple(row[key] for key in sizes) for row in measured):
-        cells = {r["way"]: _step(r) for r in measured if tuple(r[key] for key in sizes) == size}
-        lines.append("| " + " | ".join([*size, *(cells.get(way, "") for way in ways)]) + " |")
-    lines += ["", "Milliseconds, (ratio to fused, median of pairs,) peak memory; vectors of 64. "]
-    lines[-1] += f"`python -m benchmarks.bottleneck --threads 2` ({where(measured[0])})."
-    return "\n".join(lines)
+    """Make a table of the fused code-book layer beside other ways for each device and dtype."""
+    measured = read_csv("bottleneck")
+    places = list(dict.fromkeys((row["device"], row["dtype"]) for row in measured))
+    found = []
+    for place in places:
+        rows = [row for row in measured if (row["device"], row["dtype"]) == place]
+        ways = list(dict.fromkeys(row["way"] for row in rows))
+        wide = len({row["dim"] for row in rows}) > 1
+        sizes = ("rows", "codes", "features", *(["dim"] if wide else []))
+        heads = ("rows", "codes K", "features C", *(["vectors D"] if wide else []), *ways)
+        lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+        for size in dict.fromkeys(tuple(row[key] for key in sizes) for row in rows):
+            cells = {r["way"]: _step(r) for r in rows if tuple(r[key] for key in sizes) == size}
+            lines.append("| " + " | ".join([*size, *(cells.get(way, "") for way in ways)]) + " |")
+        said = "; ".join(dict.fromkeys(conditions(row) for row in rows))
+        dim = "" if wide else f"; vectors of {rows[0]['dim']}"
+        kind = "" if len(places) == 1 else f", {place[1]}"
+        lines += ["", f"Milliseconds, (ratio to fused, median of pairs,) peak memory{dim}{kind}. "]
+        lines[-1] += f"`python -m benchmarks.bottleneck {_options(rows[0])}` ({said})."
+        found.append("\n".join(lines))
+    return "\n\n".join(found)
+
+
+def _options(row: dict[str, str]) -> str:
+    # Only a CPU has an instruction set, and only GPU rows are younger than that column.
+    if row.get("instruction_set") == "":
+        return f"--device cuda --dtype {row['dtype']}"
+    return f"--threads {row['threads']}"
 
 
 def _step(row: dict[str, str]) -> str:
@@ -159,7 +159,7 @@ def _step(row: dict[str, str]) -> str:
 
 def codebooks() -> str:
     """Make the table of ways to a code on a grid."""
-    measured = rows("codebooks")
+    measured = read_csv("codebooks")
     lines = [
         "| way | PSNR, dB | SSIM | perplexity | usage | ELBO, nats | rate, nats | minutes | runs |",
         "|" + "---|" * 9,
@@ -180,7 +180,7 @@ def codebooks() -> str:
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
     row = measured[0]
     seeds = len({row["seed"] for row in measured})
-    places = "; ".join(dict.fromkeys(where(row) for row in measured))
+    places = "; ".join(dict.fromkeys(conditions(row) for row in measured))
     return "\n".join(
         [
             *lines,
@@ -206,7 +206,7 @@ def published() -> str:
     missing = []
     for name in tables():
         table = load(name)
-        known = rows(name) if (RESULTS / f"{name}.csv").is_file() else []
+        known = read_csv(name)
         absent: dict[str, list[str]] = {}
         for cell in table.cells.values():
             runs = of_cell(table, cell, known)
@@ -231,7 +231,7 @@ def published() -> str:
 
 def precision() -> str:
     """Describe the main job in each precision."""
-    measured = rows("precision")
+    measured = read_csv("precision")
     lines = ["| precision | test ELBO, nats | less float32's | 100-sample bound | seconds |"]
     lines += ["|---|---|---|---|---|"]
     lines += [
@@ -241,7 +241,7 @@ def precision() -> str:
     ]
     lines += [
         "",
-        f"`python -m benchmarks.precision` ({where(measured[0])}). fp16 needs a GPU and is ",
+        f"`python -m benchmarks.precision` ({conditions(measured[0])}). fp16 needs a GPU and is ",
     ]
     lines[-1] += "not measured."
     return "\n".join(lines)
@@ -249,14 +249,14 @@ def precision() -> str:
 
 def soak() -> str:
     """Describe the long run."""
-    (row,) = rows("soak")
+    (row,) = read_csv("soak")
     mib = [round(float(row[f"{part}_quarter_mib"])) for part in ("first", "last")]
     files = [round(float(row[f"{part}_quarter_files"])) for part in ("first", "last")]
     return (
         f"`python -m benchmarks.soak --minutes {float(row['minutes']):.0f}`, the main job beside "
         f"other work: memory of the first and last quarter {mib[0]} and {mib[1]} MiB "
         f"({float(row['growth_percent']):+.1f}%), open files {files[0]} and {files[1]} "
-        f"({where(row)})."
+        f"({conditions(row)})."
     )
 
 

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from benchmarks.measure import ratio, spread, write_csv
+from benchmarks.measure import machine, milliseconds, ratio, spread, write_csv
 from dvae.bottlenecks import CategoricalBottleneck
 from dvae.callbacks import (
     Anneal,
@@ -262,6 +262,7 @@ def main() -> None:
         rows.append(
             {
                 "way": way,
+                **milliseconds([BATCH / speed for speed in values]),
                 "images_per_second": round(median),
                 "p20": round(p20),
                 "p80": round(p80),
@@ -272,7 +273,8 @@ def main() -> None:
                 "rounds": args.rounds,
             }
         )
-    print(f"\n{write_csv('training', rows)}")
+    where = machine(packages=["pytorch-lightning", "torchvision", "triton"])
+    print(f"\n{write_csv('training', rows, where=where)}")
 
 
 def unpack_mnist(folder: Path) -> None:

@@ -1,0 +1,42 @@
+"""What the benchmarks write down: each row says where it was measured, and none is lost."""
+
+import torch
+
+from benchmarks import bottleneck, measure
+from benchmarks.bottleneck_plot import draw
+
+
+def test_a_row_that_says_where_it_was_measured_is_given_nothing_of_this_machine(tmp_path):
+    old = {"way": "old", "device": "another", "threads": "1", "torch": "2.0", "date": "2020-01-01"}
+    new = {"way": "new", **measure.milliseconds([0.001, 0.002, 0.003])}
+    path = measure.write_csv(
+        "x", [new, old], tmp_path, measure.machine("cpu", ["torch", "no-such"])
+    )
+    first, second = (
+        dict(zip(path.read_text().splitlines()[0].split(","), line.split(","), strict=True))
+        for line in path.read_text().splitlines()[1:]
+    )
+    assert (first["ms"], first["ms_p20"], first["ms_p80"]) == ("2.0", "1.4", "2.6")
+    assert first["instruction_set"] == torch.backends.cpu.get_cpu_capability()
+    assert first["no-such"] == "" and f"({first['instruction_set']})" in measure.conditions(first)
+    assert second["instruction_set"] == second["ms"] == second["python"] == ""
+    assert measure.conditions(second) == "another, 1 thread(s), torch 2.0, 2020-01-01"
+
+
+def test_a_size_measured_alone_leaves_the_other_rows_of_the_csv(monkeypatch, tmp_path):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    monkeypatch.setattr(bottleneck, "peak_bytes", lambda *_: 2**20)
+    cpu, ways = torch.device("cpu"), ["fused", "VectorQuantize", "products"]
+    found = bottleneck.compare(ways, (8, 16, 4, 6), 2, cpu, torch.float32)
+    found += bottleneck.compare(ways, (8, 32, 4, 6), 2, cpu, torch.float32)
+    for row in found:
+        assert row["ms_p20"] <= row["ms"] <= row["ms_p80"]
+    gpu = [{**row, "dtype": "bfloat16", "device": "a GPU", "threads": 1} for row in found]
+    now = [{**row, **measure.machine("cpu")} for row in found]
+    measure.write_csv("bottleneck", [*now, *({**now[0], **row} for row in gpu)])
+    again = [{**row, "ms": 7.0} for row in now[:3]]
+    rows = [*again, *bottleneck.others(again)]
+    assert len(rows) == 12
+    assert [row["ms"] for row in rows if row["codes"] in (16, "16")].count(7.0) == 3
+    draw(rows, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size
