@@ -56,10 +56,10 @@ def points(processes: int) -> list[tuple[str, int]]:
     return [(name, value) for name, column in values.items() for value in column]
 
 
-def train(setting: dict[str, int]) -> float:
-    """Train with a setting; return microseconds an image."""
+def train(setting: dict[str, int], images: int) -> float:
+    """Train with a setting on so many images; return microseconds an image."""
     count = setting["processes"]
-    steps = WARM_UP + max(IMAGES // setting["batch_size"], 15)
+    steps = WARM_UP + max(images // setting["batch_size"], 15)
     clock = Clock()
     trainer = pl.Trainer(
         max_steps=steps,
@@ -80,11 +80,11 @@ def train(setting: dict[str, int]) -> float:
     return 1e6 * clock.seconds / ((steps - WARM_UP) * setting["batch_size"])
 
 
-def train_apart(setting: dict[str, int]) -> float:
-    """Train in so many processes, under torchrun; return microseconds an image."""
+def train_apart(setting: dict[str, int], images: int) -> float:
+    """Do so in the setting's number of processes, under torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(setting["processes"]), "-m", "benchmarks.growth", "--one"]
-    command += [str(setting[name]) for name in DEFAULT]
+    command += [*(str(setting[name]) for name in DEFAULT), "--images", str(images)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -127,6 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="at most")
+    parser.add_argument("--images", type=int, default=IMAGES, help="trained on for each figure")
     parser.add_argument("--one", nargs=len(DEFAULT), type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -134,7 +135,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     if args.one:
-        found = train(dict(zip(DEFAULT, args.one, strict=True)))
+        found = train(dict(zip(DEFAULT, args.one, strict=True)), args.images)
         if not int(os.environ.get("RANK", "0")):
             print(f"microseconds {found}", flush=True)
         return
@@ -142,13 +143,14 @@ def main() -> None:
     for _ in range(args.rounds):
         for name, value in tqdm(times, desc="one round"):
             run = train_apart if name == "processes" else train
-            times[name, value].append(run({**DEFAULT, name: value}))
+            times[name, value].append(run({**DEFAULT, name: value}, args.images))
     rows: list[dict[str, object]] = []
     for (name, value), column in times.items():
         median, low, high = (round(x, 1) for x in spread(column))
         print(f"{LABELS[name]:30}{value:6}{median:10} µs an image ({low} to {high})")
         row: dict[str, object] = {"varied": name, "value": value}
         row |= {"microseconds_per_image": median, "p20": low, "p80": high, "rounds": args.rounds}
+        row["images"] = args.images
         rows.append(row)
     print(write_csv("growth", rows, where=machine("cpu", ["pytorch-lightning"])))
     draw(read_csv("growth"), RESULTS / "growth.png")

@@ -2,6 +2,7 @@
 
     python benchmarks/run.py                    # on an otherwise idle machine
     python benchmarks/run.py bottleneck layer   # some of them
+    python benchmarks/run.py --full             # all sizes and more rounds: three times as long
     python -m benchmarks.readme                 # then: the figures into the README
 
 A GPU is used where there is one by those that can.
@@ -12,6 +13,7 @@ import csv
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,6 +35,14 @@ RUNS = {
     "layer": (CPU, CUDA, ("shape",), "speedup_{}"),
     "growth": (["--rounds", "2"], ["--rounds", "2"], ("varied", "value"), "{}"),
 }
+# What makes a run short, on a CPU and on a GPU.
+SHORT = {
+    "bottleneck": (["--rounds", "5", "--largest", str(2**23)], ["--rounds", "5"]),
+    "training": (["--steps", "150"], ["--steps", "150"]),
+    "estimators": (["--rounds", "20"], ["--rounds", "20"]),
+    "layer": (["--pairs", "20"], ["--pairs", "20"]),
+    "growth": (["--images", "4000"], ["--images", "4000"]),
+}
 MEDIAN = {"training": "ours_over_this", "growth": "microseconds_per_image"}
 MEANING = {
     "bottleneck": "time of this way / fused",
@@ -48,6 +58,8 @@ def table(name: str, seconds: float) -> None:
     _, _, what, ratio = RUNS[name]
     with (ROOT / "benchmarks" / "results" / f"{name}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    # What is kept of another day comes after what was measured now.
+    rows = [row for row in rows if row["date"] == rows[0]["date"]]
     where = f"{rows[0]['device']}, {rows[0]['threads']} thread(s), torch {rows[0]['torch']}"
     print(f"\n{name}: {MEANING[name]}, median (p20 to p80); {seconds:.0f} s; {where}")
     for row in rows:
@@ -56,17 +68,20 @@ def table(name: str, seconds: float) -> None:
         print(f"  {' '.join(row[key] for key in what):52} {median:>7} {spread}")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run them, then print the tables; what failed is named, and makes the exit status 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(RUNS)}; or all")
-    names = parser.parse_args().names or list(RUNS)
+    parser.add_argument("--full", action="store_true", help="all sizes, and more rounds")
+    args = parser.parse_args(argv)
+    names = args.names or list(RUNS)
     for name in names:
         if name not in RUNS:
             parser.error(f"there is no benchmark {name!r}; there are {', '.join(RUNS)}")
     took: dict[str, float] = {}
     for name in names:
-        options = RUNS[name][torch.cuda.is_available()]
+        gpu = torch.cuda.is_available()
+        options = [*RUNS[name][gpu], *([] if args.full else SHORT[name][gpu])]
         print(f"\n== python -m benchmarks.{name} {' '.join(options)}", flush=True)
         start = time.perf_counter()
         done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], cwd=ROOT)
@@ -74,6 +89,7 @@ def main() -> None:
             took[name] = time.perf_counter() - start
     for name, seconds in took.items():
         table(name, seconds)
+    print(f"\n{len(took)} benchmark(s) in {sum(took.values()) / 60:.1f} minutes")
     failed = [name for name in names if name not in took]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

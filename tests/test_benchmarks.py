@@ -1,8 +1,10 @@
 """What the benchmarks write down: each row says where it was measured, and none is lost."""
 
+import subprocess
+
 import torch
 
-from benchmarks import bottleneck, measure
+from benchmarks import bottleneck, measure, run
 from benchmarks.bottleneck_plot import draw
 
 
@@ -40,3 +42,19 @@ def test_a_size_measured_alone_leaves_the_other_rows_of_the_csv(monkeypatch, tmp
     assert [row["ms"] for row in rows if row["codes"] in (16, "16")].count(7.0) == 3
     draw(rows, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size
+
+
+def test_all_benchmarks_are_short_unless_all_of_them_is_asked_for(monkeypatch, capsys):
+    started = []
+
+    def start(command, cwd):
+        started.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", start)
+    for options, largest in (([], True), (["--full"], False)):
+        started.clear()
+        run.main(options)
+        assert [command[2].removeprefix("benchmarks.") for command in started] == list(run.RUNS)
+        assert ("--largest" in started[0]) is largest
+        assert "5 benchmark(s) in 0.0 minutes" in capsys.readouterr().out.splitlines()[-1]
