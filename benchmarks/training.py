@@ -66,11 +66,19 @@ class Clock(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         """Start the clock; the batch index would start it again in every epoch."""
         if trainer.global_step == WARM_UP:
-            self.start = time.perf_counter()
+            self.start = now()
 
-    def on_train_batch_end(self, *args: Any) -> None:
-        """Read the clock."""
-        self.seconds = time.perf_counter() - getattr(self, "start", 0.0)
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Read the clock after the last step."""
+        if trainer.global_step == trainer.max_steps:
+            self.seconds = now() - self.start
+
+
+def now() -> float:
+    """Return the time, with everything done that a GPU was asked for."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def make_model(compile: bool = False) -> CategoricalVAE:
