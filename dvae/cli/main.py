@@ -36,11 +36,12 @@ from dvae.callbacks import (
     TokenWriter,
 )
 from dvae.callbacks.pictures import run_folder
+from dvae.cli.checks import check_batches, check_optimizer, check_schedules
 from dvae.cli.errors import one_line
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
 from dvae.cli.loggers import default_loggers, new_run_id, sync_command
-from dvae.cli.resume import find_last, resume_command
-from dvae.cli.trainer import check_trainer_settings
+from dvae.cli.resume import check_resumable, find_last, resume_command
+from dvae.cli.trainer import check_length, check_trainer_settings
 from dvae.data import ImageDataModule
 from dvae.extras import MissingExtra
 from dvae.models import DiscreteVAE
@@ -145,6 +146,7 @@ class DVAECLI(LightningCLI):
             )
         check_trainer_settings(config.trainer)
         if self.subcommand == "fit":
+            check_length(config.trainer)
             config.experiment = self._experiment()
         if config.get("ckpt_path") == "last":
             folder = Path(str(config.trainer.default_root_dir)) / self._experiment()
@@ -198,6 +200,13 @@ class DVAECLI(LightningCLI):
             if isinstance(callback, Freeze):
                 callback.setup(self.trainer, self.model, "fit")
         check_rates(self.model, self.model.lr_scale)
+        optimizer = check_optimizer(self.model)
+        batches = check_batches(self.model, self.datamodule, self.trainer)
+        check_schedules(self.model, self.trainer, batches)
+        path = self._get(self.config, "ckpt_path")
+        if path:
+            scheduled = self.model.lr_schedule is not None
+            check_resumable(path, read_checkpoint(path), optimizer, scheduled)
 
     def check_anneals(self) -> None:
         """Refuse a schedule that leaves the range of its scalar."""

@@ -3,16 +3,22 @@
 import logging
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
+from torch.optim import Optimizer
 
 from dvae.callbacks.checkpoint_io import PART
 from dvae.models.weights import read_checkpoint
 
-__all__ = ["find_last", "resume_command"]
+__all__ = ["check_resumable", "find_last", "resume_command"]
 
 log = logging.getLogger("dvae")
+
+# What fine-tuning and schedules add to the settings of an optimizer's group.
+_OURS = {"params", "name", "lr_scale", "initial_lr"}
 
 _VERSION = re.compile(r"version_(\d+)")
 
@@ -60,6 +66,70 @@ def resume_command(run: Path, checkpoint: str | None, fine_tuned: bool) -> str:
         words += ["--ckpt_path", checkpoint]
         words += ["--init_from", "null"] if fine_tuned else []
     return shlex.join(words)
+
+
+def check_resumable(
+    path: str, content: Mapping[str, Any], optimizer: Optimizer, scheduled: bool
+) -> None:
+    """Refuse a checkpoint whose training another optimizer cannot go on with.
+
+    Args:
+        path: Of the checkpoint.
+        content: Of the checkpoint.
+        optimizer: That of the run, newly made.
+        scheduled: Whether the run has a schedule of the learning rate.
+
+    Raises:
+        ValueError: It has no state of an optimizer, or one of another class, of other parameters,
+            or with a schedule where there is none now.
+    """
+    problem = _optimizer_problem(content, optimizer) or _schedule_problem(content, scheduled)
+    if problem:
+        raise ValueError(
+            f"{path} cannot be resumed: {problem} (--init_from takes over its weights and starts "
+            "the optimizer afresh)"
+        )
+
+
+def _optimizer_problem(content: Mapping[str, Any], optimizer: Optimizer) -> str | None:
+    states = content.get("optimizer_states") or []
+    if not states or "loops" not in content:
+        return "it holds weights without the state of the optimizer and the training"
+    mine, saved = optimizer.param_groups, states[0]["param_groups"]
+    name = type(optimizer).__name__
+    trained_with = _class_of_optimizer(content)
+    if trained_with is None:
+        # Of a model made in Python: the settings tell most classes apart, and this one Adam's.
+        differ = {key for a, b in zip(mine, saved, strict=False) for key in a.keys() ^ b.keys()}
+        coupled = [groups[0].get("decoupled_weight_decay") for groups in (mine, saved)]
+        trained_with = "another optimizer" if differ - _OURS or coupled[0] != coupled[1] else name
+    if trained_with != name:
+        return f"it was trained with {trained_with} and this run has {name}"
+    sizes = [[len(group["params"]) for group in groups] for groups in (mine, saved)]
+    if sizes[0] != sizes[1]:
+        return (
+            f"its {name} trained {sum(sizes[1])} parameters in {len(saved)} group(s) and this "
+            f"run's trains {sum(sizes[0])} in {len(mine)}, which finetune.freeze and "
+            "finetune.lr_scale say"
+        )
+    return None
+
+
+def _class_of_optimizer(content: Mapping[str, Any]) -> str | None:
+    settings = content.get("hyper_parameters") or {}
+    if "optimizer" not in settings:
+        return None
+    chosen = settings["optimizer"]
+    if chosen is None:
+        return "AdamW"  # the default of DiscreteVAE
+    return str(chosen["class_path"]).rpartition(".")[2] if isinstance(chosen, Mapping) else None
+
+
+def _schedule_problem(content: Mapping[str, Any], scheduled: bool) -> str | None:
+    if bool(content.get("lr_schedulers")) == scheduled:
+        return None
+    with_one, without = ("this run", "it") if scheduled else ("it", "this run")
+    return f"{with_one} has a model.lr_schedule and {without} has none"
 
 
 def _newest_good(folder: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 from jsonargparse import Namespace
 
-__all__ = ["check_trainer_settings"]
+__all__ = ["check_length", "check_trainer_settings"]
 
 _AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch", "log_every_n_steps")
 # Likelihoods and noise are in float32, so the weights are too.
@@ -33,3 +33,26 @@ def check_trainer_settings(settings: Namespace) -> None:
     if str(precision).startswith(_REFUSED):
         allowed = ", ".join(_PRECISIONS)
         raise ValueError(f"trainer.precision must be one of {allowed}; got {precision}")
+
+
+def check_length(settings: Namespace) -> None:
+    """Refuse a training of no step, and one without an end, along which nothing can be scheduled.
+
+    Args:
+        settings: Below the key ``trainer``.
+
+    Raises:
+        ValueError: It is one of these.
+    """
+    if settings.get("fast_dev_run"):
+        return  # has a length of its own
+    for key in ("max_epochs", "max_steps", "limit_train_batches"):
+        value = settings.get(key)
+        if isinstance(value, (int, float)) and value == 0:
+            raise ValueError(f"trainer.{key} must be above 0, or nothing is trained; got {value}")
+    ends = ("max_epochs", "max_steps", "max_time")
+    if all(settings.get(key) in (None, -1) for key in ends):
+        raise ValueError(
+            "the training would never end: set trainer.max_epochs, trainer.max_steps or "
+            "trainer.max_time"
+        )

@@ -229,6 +229,24 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         loader = self._loader(rows.images, self.eval_batch_size, shuffle=False)
         return loader if self.predict_batches is None else loader.only(self.predict_batches())
 
+    def count(self, part: Part) -> int:
+        """Count the images of a part.
+
+        Args:
+            part: `train`, `val` or `test`.
+
+        Returns:
+            How many; none of `val` where `val_size` is 0.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If a file is damaged.
+        """
+        self.setup("test" if part == "test" else "fit")
+        images = {"train": self._train, "val": self._val, "test": self._test}[part]
+        assert images is not None
+        return len(images.labels)
+
     def rows(self, part: Part) -> Rows:
         """Collect the images of a part as they are encoded.
 

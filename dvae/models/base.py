@@ -77,7 +77,7 @@ class DiscreteVAE(Codec):
         self.lr_scale: Mapping[str, float] = {}
         self.last_terms: dict[str, Tensor] = {}
         self._make_optimizer = optimizer
-        self._lr_schedule = lr_schedule
+        self.lr_schedule = lr_schedule
         self._compiles = compile
         self._calls: NetworkCalls | None = None
         # Made anew at the start of each evaluation, so that evaluating twice agrees.
@@ -163,8 +163,8 @@ class DiscreteVAE(Codec):
             params = params.float()
         return self.likelihood.log_prob(params, image)
 
-    def configure_optimizers(self) -> Any:
-        """Make the optimizer and the schedule of its learning rate."""
+    def make_optimizer(self) -> Optimizer:
+        """Make the optimizer of the parameters that are trained."""
         parameters: Any = [p for p in self.parameters() if p.requires_grad]
         if self.lr_scale:
             parameters = parameter_groups(self, self.lr_scale)
@@ -174,9 +174,14 @@ class DiscreteVAE(Codec):
             optimizer = self._make_optimizer(parameters)
         for group in optimizer.param_groups:
             group["lr"] *= group.get("lr_scale", 1.0)
-        if self._lr_schedule is None:
+        return optimizer
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimizer and the schedule of its learning rate."""
+        optimizer = self.make_optimizer()
+        if self.lr_schedule is None:
             return optimizer
-        schedule, run_steps = self._lr_schedule, self.run_steps
+        schedule, run_steps = self.lr_schedule, self.run_steps
         schedule(0, run_steps)  # a schedule that needs the run's length says so before training
 
         def factor(step: int) -> float:

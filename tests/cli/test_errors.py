@@ -66,6 +66,26 @@ CASES = {
         "trainer.precision must be one of 32-true, bf16-mixed, 16-mixed; got bf16-true",
     ),
     "weights in double precision": (["--trainer.precision", "64"], "trainer.precision must be one"),
+    "a run without an end": (["--trainer.max_epochs", "-1"], "the training would never end: set"),
+    "no step": (["--trainer.max_steps", "0"], "trainer.max_steps must be above 0"),
+    "no epoch": (["--trainer.max_epochs", "0"], "trainer.max_epochs must be above 0"),
+    "no batch": (
+        ["--trainer.limit_train_batches", "0"],
+        "trainer.limit_train_batches must be above 0, or nothing is trained; got 0",
+    ),
+    "less than a batch": (
+        ["--trainer.limit_train_batches", "0.001"],
+        "trainer.limit_train_batches must be an integer, or a fraction of at least 1 / 275",
+    ),
+    "a negative learning rate": (
+        ["--model.optimizer.lr", "-1"],
+        "model.optimizer cannot be made: Invalid learning rate: -1.0",
+    ),
+    "one image to normalise": (["--data.batch_size", "1"], "one image has no variance"),
+    "a schedule along no length": (
+        ["--trainer.max_epochs", "-1", "--trainer.max_time", "00:00:01:00"],
+        "follows the length of the run, which has none",
+    ),
     "an unknown key": (["--modell", "x"], "modell"),
 }
 

@@ -141,6 +141,16 @@ def test_one_line(name, fit, capsys, home):
     assert not (home / "runs" / "refused").exists()
 
 
+def test_another_optimizer_cannot_resume(fit, capsys, home):
+    sgd = "{class_path: torch.optim.SGD, init_args: {lr: 0.1}}"
+    resumed = ["--ckpt_path", BEST, f"--model.optimizer={sgd}"]
+    assert fit("refused", *resumed, init_from=None) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{BEST} cannot be resumed: it was trained with AdamW and this run has SGD" in line
+    assert "--init_from takes over its weights" in line
+    assert not (home / "runs" / "refused").exists()
+
+
 @pytest.mark.parametrize("option", ["--finetune.grow=true", "--finetune.temperature=hold"])
 def test_taking_over_needs_a_checkpoint(option, fit, capsys):
     assert fit("refused", option, init_from=None) == 2
