@@ -4,8 +4,9 @@ python -m benchmarks.fuzz --cases 100000
 python -m benchmarks.fuzz --configs 10000
 
 A case is good where the result and its gradients are finite and of the right shape, or where a
-ValueError says in one line what is wrong. A config is good where the command line builds everything
-for it, or reports one line. Anything else is a failure, and its input is printed.
+ValueError says in one line what is wrong. A config is good where the command line takes a training
+and a validation step with it, on a few random images, or reports one line and leaves no folder of a
+run. Anything else is a failure, and its input is printed.
 """
 
 import argparse
@@ -13,16 +14,22 @@ import collections
 import contextlib
 import copy
 import io
+import os
 import random
+import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
+from unittest import mock
 
 import torch
 import yaml
+from matplotlib.figure import Figure
 from torch import Tensor
 
 import dvae.bottlenecks as bottlenecks
@@ -34,6 +41,7 @@ import dvae.metrics as metrics
 import dvae.schedules as schedules
 from dvae.cli import DVAECLI
 from dvae.cli import main as train
+from dvae.data import Images
 
 __all__ = ["Counts", "case", "config_case", "fuzz", "fuzz_configs", "main"]
 
@@ -41,6 +49,36 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SCALES = (0.0, 1e-30, 1e-3, 1.0, 30.0, 1e3, 3e4)
 SLOW = 20.0
+IMAGES = 40
+# Of the networks of our configs, so that a step takes no time.
+SMALL: dict[str, dict[str, Any]] = {
+    "ResNet": {"width": 8, "blocks": 1},
+    "VQVAENet": {"width": 8},
+    "DALLENet": {"width": 8},
+    "MLP": {"hidden": [16]},
+}
+# One step of everything, and the keys of the trainer that people set.
+TRAINER: dict[str, Any] = {
+    "max_epochs": 1,
+    "max_steps": -1,
+    "max_time": None,
+    "limit_train_batches": 1,
+    "limit_val_batches": 1,
+    "limit_test_batches": 1,
+    "overfit_batches": 0.0,
+    "val_check_interval": 1.0,
+    "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,
+    "accumulate_grad_batches": 1,
+    "gradient_clip_val": None,
+    "precision": "32-true",
+    "accelerator": "cpu",
+    "devices": 1,
+    "deterministic": False,
+    "enable_checkpointing": True,
+    "enable_progress_bar": False,
+}
 _SETTINGS = ("sigma", "scale", "eps", "components")
 _IN = {"ProjectedCodebook": {"in_features": 3}}
 Counts = collections.Counter[str]
@@ -397,50 +435,111 @@ def mutate(config: dict[str, Any], draw: random.Random) -> dict[str, Any]:
     return config
 
 
-class _Build(DVAECLI):
-    """The command line up to where it would read the data and train."""
+class _Step(DVAECLI):
+    """The command line, with a few random images for those of the data set."""
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        self.model.check_image_shape(self.datamodule.image_shape)
-        self.check_anneals()
+    def before_fit(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        shape = (IMAGES, *self.datamodule.image_shape)
+
+        def load(split: str) -> Images:
+            images = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+            return Images(images, torch.arange(IMAGES) % 2)
+
+        self.datamodule.prepare_data = lambda: None  # type: ignore[method-assign]
+        self.datamodule.load = load  # type: ignore[method-assign]
+        super().before_fit()
+
+
+def _small(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make a config of one step on a few images in a folder, with all keys that may be mutated."""
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    network = model.get("network", {"class_path": "MLP", "init_args": {}})
+    sizes = SMALL.get(network["class_path"], {})
+    network["init_args"] = {**network.get("init_args", {}), **sizes}
+    model["network"] = network
+    model["evaluation"] = {"iwae_samples": 2, "chunk": 2, "max_states": 100, "seed": 0}
+    data.update(batch_size=4, val_size=8, seed=0)
+    if "data_dir" in data:
+        data["data_dir"] = str(CONFIGS)  # a folder that is there; what is in it is not read
+    config["trainer"] = {
+        **config.get("trainer", {}),
+        **copy.deepcopy(TRAINER),
+        "default_root_dir": str(folder / "runs"),
+    }
+    config["checkpoints"] = {"every_n_steps": 1}
+    config["reconstructions"] = {"every_n_epochs": 1, "count": 2}
+    return {**config, "nonfinite": "stop", "seed_everything": 0, "experiment": "fuzz"}
+
+
+@contextlib.contextmanager
+def _limit(seconds: float) -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class _TooLong(BaseException):
+    """Not caught by what is tried."""
 
 
 def config_case(seed: int, folder: Path) -> str:
-    """Put one broken config through the command line's own code, without training.
+    """Put one broken config through the command line: a step of training and one of validation.
 
     Args:
         seed: Which.
-        folder: Where to write it.
+        folder: Where to write it, and the run; nothing else is to be in it.
 
     Returns:
-        ``built`` or ``clear error``.
+        ``ran``, ``stopped`` (at a loss that is not finite) or ``clear error``.
 
     Raises:
-        Failure: An exception, several lines, or too much time.
+        Failure: An exception, several lines, a folder of a run that never began, or too much time.
     """
     draw = random.Random(seed)
-    files = sorted(CONFIGS.rglob("*.yaml"))
+    files = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "sweeps")
     source = files[seed % len(files)]
-    config = mutate(yaml.safe_load(source.read_text()), draw)
+    config = mutate(_small(yaml.safe_load(source.read_text()), folder), draw)
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     output, errors = io.StringIO(), io.StringIO()
-    began = time.perf_counter()
+    what = f"seed {seed}, {source.name}"
     try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            code = train(["fit", "--config", str(path)], _Build)
+        with (
+            _limit(SLOW),
+            contextlib.chdir(folder),
+            mock.patch.dict(os.environ, WANDB_MODE="disabled"),
+            mock.patch.object(Figure, "draw"),  # most of a run of one step
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+        ):
+            code = train(["fit", "--config", str(path)], _Step)
+    except KeyboardInterrupt:
+        raise
+    except _TooLong as error:
+        raise Failure(f"{what}: took more than {SLOW:.0f} s: {config}") from error
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise Failure(f"seed {seed}, {source.name}: {error!r}: {config}") from error
-    seconds = time.perf_counter() - began
-    lines = [line for line in errors.getvalue().splitlines() if line.startswith("error: ")]
-    if seconds > SLOW:
-        raise Failure(f"seed {seed}, {source.name}: took {seconds:.0f} s: {config}")
+        raise Failure(f"{what}: {error!r}: {config}") from error
+    finally:
+        left = [found for found in folder.iterdir() if found != path]
+        for found in left:
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
     if code == 0:
-        return "built"
+        return "ran"
+    lines = [line for line in errors.getvalue().splitlines() if line.startswith("error: ")]
     if len(lines) != 1 or "Traceback" in errors.getvalue() or len(lines[0]) > 1000:
-        raise Failure(f"seed {seed}, {source.name}: {errors.getvalue()[-500:]}: {config}")
+        raise Failure(f"{what}: {errors.getvalue()[-500:]}: {config}")
+    if code == 1:
+        return "stopped"
+    if left:
+        raise Failure(f"{what}: left {left[0].name} after {lines[0]}: {config}")
     return "clear error"
 
 

@@ -140,10 +140,11 @@ class DVAECLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what the run is called and where it goes on, so that its config says so."""
         config = self.config[self.subcommand]
-        if not isinstance(config.trainer, Namespace):
-            raise ValueError(
-                f"trainer: settings were expected; got a {type(config.trainer).__name__}"
-            )
+        for key in ("trainer", "reconstructions", "latents", "tokens", "finetune"):
+            if not isinstance(config[key], Namespace):
+                raise ValueError(
+                    f"{key}: settings were expected; got a {type(config[key]).__name__}"
+                )
         check_trainer_settings(config.trainer)
         if self.subcommand == "fit":
             check_length(config.trainer)
@@ -155,6 +156,15 @@ class DVAECLI(LightningCLI):
                 raise FileNotFoundError(f"there is no good checkpoint in {folder}")
             log.info("ckpt_path last: %s", path or f"nothing in {folder}, so from the start")
             config.ckpt_path = None if path is None else str(path)
+
+    def instantiate_classes(self) -> None:
+        """Build everything; what torch or Lightning trips over on the way is a bad value."""
+        try:
+            super().instantiate_classes()
+        except (TypeError, RuntimeError, OverflowError, MemoryError) as error:
+            # Of torch's the first line says it; the others are its own stack.
+            reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+            raise ValueError(f"a value of the config cannot be used: {reason}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add the loggers and callbacks that every run has."""

@@ -66,6 +66,11 @@ CASES = {
         "trainer.precision must be one of 32-true, bf16-mixed, 16-mixed; got bf16-true",
     ),
     "weights in double precision": (["--trainer.precision", "64"], "trainer.precision must be one"),
+    "a word for the devices": (
+        ["--trainer.devices", "abc", "--trainer.accelerator", "cpu"],
+        "a value of the config cannot be used: `devices` selected with `CPUAccelerator`",
+    ),
+    "a number for settings": (["--reconstructions", "1"], "reconstructions"),
     "a run without an end": (["--trainer.max_epochs", "-1"], "the training would never end: set"),
     "no step": (["--trainer.max_steps", "0"], "trainer.max_steps must be above 0"),
     "no epoch": (["--trainer.max_epochs", "0"], "trainer.max_epochs must be above 0"),
@@ -119,6 +124,7 @@ def test_one_line(name, tmp_path, monkeypatch, capsys):
         ("model:\n  class_path: CategoricalVAE\n  init_argz: {}\n", "init_argz"),
         ("modell:\n  class_path: CategoricalVAE\n", "modell"),
         ("model: [", "parsing"),
+        (f"{Path(CONFIG).read_text()}latents: 1\n", "latents: settings were expected; got a int"),
         ("model:\n  class_path: CategoricalVAE\n", "data"),
     ],
 )
