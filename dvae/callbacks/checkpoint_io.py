@@ -11,7 +11,7 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 
 from dvae.models.weights import read_checkpoint
 
-__all__ = ["PART", "SafeCheckpointIO"]
+__all__ = ["PART", "SafeCheckpointIO", "write_whole"]
 
 PART = ".part"
 """Ending of a file that is being written; what a killed process leaves of it is no checkpoint."""
@@ -44,19 +44,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         # Into memory first: an error of the disk inside torch.save would be no OSError.
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + PART)
-        try:
-            with part.open("wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        write_whole(Path(path), content.getbuffer())
 
     def load_checkpoint(
         self,
@@ -72,6 +60,30 @@ class SafeCheckpointIO(TorchCheckpointIO):
             weights_only: Unused: nothing else is ever read.
         """
         return read_checkpoint(path)
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file beside its place, force it to the disk, then rename it.
+
+    Args:
+        path: Its place; folders that are missing are made.
+        content: Its bytes.
+
+    Raises:
+        OSError: It could not be written; what was there before is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + PART)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -54,7 +54,7 @@ def check_batches(model: DiscreteVAE, data: ImageDataModule, trainer: pl.Trainer
     for key, part in evaluated.items():
         images = math.ceil(data.count(part) / processes)  # type: ignore[arg-type]
         _limited(trainer, key, math.ceil(images / data.eval_batch_size))
-    interval = trainer.val_check_interval
+    interval = getattr(trainer, "val_check_interval", None)  # there is none where it is a time
     validates = trainer.limit_val_batches and trainer.check_val_every_n_epoch is not None
     if isinstance(interval, int) and interval > batches and validates:
         raise ValueError(

@@ -37,6 +37,7 @@ from dvae.callbacks import (
 )
 from dvae.callbacks.pictures import run_folder
 from dvae.cli.checks import check_batches, check_optimizer, check_schedules
+from dvae.cli.config_file import SaveConfig, check_room
 from dvae.cli.errors import one_line
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
 from dvae.cli.loggers import default_loggers, new_run_id, sync_command
@@ -78,6 +79,7 @@ class DVAECLI(LightningCLI):
             subclass_mode_data=True,
             seed_everything_default=0,
             auto_configure_optimizers=False,
+            save_config_callback=SaveConfig,
             trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
             args=args,
         )
@@ -217,6 +219,8 @@ class DVAECLI(LightningCLI):
         if path:
             scheduled = self.model.lr_schedule is not None
             check_resumable(path, read_checkpoint(path), optimizer, scheduled)
+        if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            check_room(run_folder(self.trainer))
 
     def check_anneals(self) -> None:
         """Refuse a schedule that leaves the range of its scalar."""

@@ -50,6 +50,8 @@ def check_length(settings: Namespace) -> None:
         value = settings.get(key)
         if isinstance(value, (int, float)) and value == 0:
             raise ValueError(f"trainer.{key} must be above 0, or nothing is trained; got {value}")
+    if settings.get("max_steps", -1) is None:
+        raise ValueError("trainer.max_steps must be an integer >= 1, or -1 for no limit; got null")
     ends = ("max_epochs", "max_steps", "max_time")
     if all(settings.get(key) in (None, -1) for key in ends):
         raise ValueError(

@@ -13,6 +13,10 @@ from dvae.likelihoods import Likelihood
 __all__ = ["Bounds", "Evaluation", "bounds", "exact_log_px"]
 
 
+# What torch takes for a size and for a seed everywhere.
+_MOST = 2**31 - 1
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How much work the test puts into its bounds.
@@ -36,8 +40,11 @@ class Evaluation:
     def __post_init__(self) -> None:
         """Check the values."""
         for name, least in (("iwae_samples", 1), ("chunk", 1), ("max_states", 0), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"evaluation.{name} must be >= {least}; got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(f"evaluation.{name} must be >= {least}; got {value}")
+            if value > _MOST:
+                raise ValueError(f"evaluation.{name} must be <= {_MOST}; got {value}")
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,8 @@ def test_a_length_is_needed_and_is_more_than_nothing():
         check_length(Namespace(**endless | {"max_epochs": None}))
     for end in ({"max_epochs": 1}, {"max_steps": 1}, {"max_time": "0:0:0:1"}, {"fast_dev_run": 1}):
         check_length(Namespace(**endless | end))
+    with pytest.raises(ValueError, match="max_steps must be an integer >= 1, or -1 for no limit"):
+        check_length(Namespace(max_epochs=1, max_steps=None))
     with pytest.raises(ValueError, match="limit_train_batches must be above 0"):
         check_length(Namespace(max_epochs=1, limit_train_batches=0.0))
 
@@ -105,6 +107,7 @@ def test_the_batches_are_those_that_training_will_have(tmp_path):
         batches(tmp_path, limit_val_batches=0.5)
     with pytest.raises(ValueError, match="val_check_interval must be at most the 4 training"):
         batches(tmp_path, limit_train_batches=4, val_check_interval=5)
+    assert batches(tmp_path, val_check_interval={"minutes": 1}) == 11
     assert batches(tmp_path, val_check_interval=50, check_val_every_n_epoch=None) == 11
 
 
