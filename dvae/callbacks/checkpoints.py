@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.trainer.states import TrainerFn
 
 __all__ = ["Checkpoints", "ends_a_step"]
 
@@ -19,9 +20,9 @@ class Checkpoints(ModelCheckpoint):
     """Write ``checkpoints/last.ckpt`` after each epoch and ``best.ckpt`` by ``val/elbo``.
 
     Where nothing was validated the best is the last. A run that ends within an epoch, or cannot
-    read its next batch, leaves a checkpoint of its last step too. A checkpoint that cannot be
-    written is reported, the older one stays, and training goes on; only at the end of the training
-    is it an error.
+    read its next batch, be it of the validation, leaves a checkpoint of its last step too. A
+    checkpoint that cannot be written is reported, the older one stays, and training goes on; only
+    at the end of the training is it an error.
 
     Args:
         every_n_steps: Steps after which ``last.ckpt`` is written within an epoch too, at least 1;
@@ -48,6 +49,8 @@ class Checkpoints(ModelCheckpoint):
         self._step_of_last = 0
         self._failed = False
         self._between_steps = False
+        self._before_validation = False
+        self._read_in_validation = False
 
     @property
     def state_key(self) -> str:
@@ -86,6 +89,26 @@ class Checkpoints(ModelCheckpoint):
         if due and self._between_steps:
             self.save_last_step(trainer)
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that a validation reads between two steps, where gradients are not added up."""
+        super().on_validation_start(trainer, pl_module)
+        self._before_validation = self._between_steps
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._between_steps = not trainer.fit_loop.epoch_loop._should_accumulate()
+
+    def on_validation_batch_start(self, *args: Any) -> None:
+        """Note that a batch has been read, so that an error is of another kind."""
+        self._read_in_validation, self._between_steps = self._between_steps, False
+
+    def on_validation_batch_end(self, *args: Any) -> None:
+        """Note that the next batch is being read."""
+        self._between_steps = self._read_in_validation
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go back to how training stood, and judge the best."""
+        self._between_steps = self._before_validation
+        super().on_validation_end(trainer, pl_module)
+
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
@@ -95,6 +118,12 @@ class Checkpoints(ModelCheckpoint):
         # Other processes may be in the middle of a step.
         if not failed_to_read or trainer.world_size > 1 or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        if trainer.validating:
+            # Lightning goes back into a validation that was left within a batch: here its first.
+            progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            progress.reset()
+            progress.increment_ready()
+            progress.increment_started()
         path = self.save_last_step(trainer)
         if not self._failed:
             log.warning(

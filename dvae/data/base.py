@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, NoReturn, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -125,6 +125,22 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             "threshold": "binarised at a threshold (pixel > 127)",
         }[self.binarization]
         return f"{self.name}, {treatment}"
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
+        """Refuse what Lightning would do: build whatever class, from whatever files, it is told to.
+
+        Args:
+            args: Of Lightning's method.
+            kwargs: Of Lightning's method.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            f"{cls.__name__} is not loaded from a checkpoint, which would choose its class and its "
+            f"files: make it with your own settings, {cls.__name__}(...), and load the model only"
+        )
 
     def setup(self, stage: str | None = None) -> None:
         """Load what a stage needs, once.

@@ -9,6 +9,7 @@ from argparse import ArgumentError
 import pytest
 import torch
 
+from dvae.data import MNIST, ImageDataModule
 from dvae.models import CategoricalVAE
 from dvae.models.trust import refuse_foreign_classes
 from dvae.networks import MLP
@@ -145,6 +146,17 @@ def test_the_planted_module_is_imported_if_it_is_trusted(checkpoint, mark):
 def test_everything_that_would_be_imported_is_looked_at(settings):
     with pytest.raises(ValueError, match="refused"):
         refuse_foreign_classes({"hyper_parameters": settings})
+
+
+def test_a_data_module_is_built_by_no_checkpoint(checkpoint, mark):
+    content = torch.load(checkpoint, weights_only=True)
+    builder = {"_instantiator": "pytorch_lightning.cli.instantiate_module"}
+    content["datamodule_hyper_parameters"] = {**builder, "_class_path": "planted.X"}
+    torch.save(content, checkpoint)
+    for load in (ImageDataModule.load_from_checkpoint, MNIST.load_from_checkpoint):
+        with pytest.raises(ValueError, match="is not loaded from a checkpoint"):
+            load(checkpoint)
+    assert not mark.exists()
 
 
 def test_what_the_command_line_saves_is_let_through():
