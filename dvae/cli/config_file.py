@@ -1,4 +1,4 @@
-"""The config in the folder of a run: whole or absent, and room for the run to begin."""
+"""The texts in the folder of a run, whole or absent, and room for it to begin."""
 
 import os
 import tempfile
@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import SaveConfigCallback
 
 from dvae.callbacks.checkpoint_io import write_whole
 from dvae.callbacks.pictures import run_folder
 
-__all__ = ["SaveConfig", "check_room"]
+__all__ = ["SaveConfig", "SaveText", "check_room"]
 
 # Bytes: the config, the log of the first steps and what wandb begins with.
 _ROOM = 2**20
@@ -71,8 +72,29 @@ class SaveConfig(SaveConfigCallback):
                 f"{path} is that of another run: choose another folder with "
                 "trainer.default_root_dir or experiment"
             )
-        content = self.parser.dump(self.config, skip_none=False)
-        try:
-            write_whole(path, content.encode())
-        except OSError as error:
-            raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+        _write(path, self.parser.dump(self.config, skip_none=False))
+
+
+class SaveText(Callback):
+    """Put a text into the folder of the run.
+
+    Args:
+        name: Of the file.
+        text: Its content.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file."""
+        if trainer.is_global_zero:
+            _write(run_folder(trainer) / self.name, self.text)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_whole(path, text.encode())
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error

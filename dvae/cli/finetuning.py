@@ -1,12 +1,39 @@
 """What `init_from` and the `finetune` section of a config do to a model."""
 
+from dataclasses import dataclass
+
 from dvae.models import DiscreteVAE
 from dvae.models.finetune import Finetune
 from dvae.models.growth import grow
-from dvae.models.weights import carry_scalar, load_weights
+from dvae.models.weights import WeightReport, carry_scalar, load_weights
 from dvae.schedules import Constant, Schedule
 
-__all__ = ["check_source", "take_over", "temperature_schedule"]
+__all__ = ["TakenOver", "check_source", "take_over", "temperature_schedule"]
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """What a run has of a checkpoint.
+
+    Attributes:
+        source: Path of the checkpoint.
+        weights: What became of each weight.
+        tau: The temperature, where it was taken over too.
+    """
+
+    source: str
+    weights: WeightReport
+    tau: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.weights}{self._temperature()}"
+
+    def listing(self) -> str:
+        """Name every weight, one a line."""
+        return f"{self.source}: {self.weights.listing()}{self._temperature()}\n"
+
+    def _temperature(self) -> str:
+        return "" if self.tau is None else f"\n  tau of the checkpoint: {self.tau:.4g}"
 
 
 def check_source(settings: Finetune, init_from: str | None, resumed: str | None) -> None:
@@ -34,7 +61,7 @@ def check_source(settings: Finetune, init_from: str | None, resumed: str | None)
 
 def take_over(
     model: DiscreteVAE, settings: Finetune, init_from: str, allow_mismatch: bool
-) -> list[str]:
+) -> TakenOver:
     """Take over weights, grown if the section says so, and the temperature if it says so.
 
     Args:
@@ -44,17 +71,16 @@ def take_over(
         allow_mismatch: Whether weights may be left over, missing, or of another shape.
 
     Returns:
-        What was taken over, in lines for people.
+        What was taken over.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
         ValueError: It does not fit.
     """
     growth = (lambda state: grow(state, model)) if settings.grow else None
-    lines = [f"{init_from}: {load_weights(model, init_from, allow_mismatch, growth)}"]
-    if settings.temperature != "restart":
-        lines.append(f"  tau of the checkpoint: {carry_scalar(model, init_from, 'tau'):.4g}")
-    return lines
+    report = load_weights(model, init_from, allow_mismatch, growth)
+    carried = settings.temperature != "restart"
+    return TakenOver(init_from, report, carry_scalar(model, init_from, "tau") if carried else None)
 
 
 def temperature_schedule(settings: Finetune, schedule: Schedule | None) -> Schedule | None:

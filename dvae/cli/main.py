@@ -37,7 +37,7 @@ from dvae.callbacks import (
 )
 from dvae.callbacks.pictures import run_folder
 from dvae.cli.checks import check_batches, check_optimizer, check_schedules
-from dvae.cli.config_file import SaveConfig, check_room
+from dvae.cli.config_file import SaveConfig, SaveText, check_room
 from dvae.cli.errors import one_line
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
 from dvae.cli.loggers import default_loggers, new_run_id, sync_command
@@ -278,7 +278,12 @@ class DVAECLI(LightningCLI):
         check_source(settings, init_from, self._get(self.config, "ckpt_path"))
         if init_from:
             allow_mismatch = self._get(self.config, "allow_mismatch")
-            print(*take_over(self.model, settings, init_from, allow_mismatch), sep="\n")
+            taken = take_over(self.model, settings, init_from, allow_mismatch)
+            print(taken)
+            if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                # All names, where the lines above have those of parts.
+                listing = SaveText("init_from.txt", taken.listing())
+                self.trainer.callbacks.append(listing)  # type: ignore[attr-defined]
         self.model.lr_scale = settings.lr_scale
 
     def _run_subcommand(self, subcommand: str) -> None:

@@ -2,7 +2,7 @@
 
 import pickle
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,10 @@ __all__ = ["WeightReport", "carry_scalar", "check_weights", "load_weights", "rea
 
 Change = tuple[str, tuple[int, ...], tuple[int, ...]]
 """A name and two shapes: in the checkpoint and in the model."""
+
+
+# Of one kind, before they are named by their parts.
+_FEW = 4
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,30 @@ class WeightReport:
         return not (self.missing or self.unexpected or self.reshaped)
 
     def __str__(self) -> str:
+        """Name what became of the weights, many of one part by the part."""
+        return self._said(_FEW)
+
+    def listing(self) -> str:
+        """Name every weight, one a line."""
+        return self._said(0)
+
+    def _said(self, few: int) -> str:
+        kinds = {
+            "loaded": [(name, "") for name in self.loaded],
+            "missing (fresh values kept)": [(name, "") for name in self.missing],
+            "not in the model (ignored)": [(name, "") for name in self.unexpected],
+            "another shape (not loaded)": [
+                (name, f" {list(old)} in the checkpoint, {list(new)} here")
+                for name, old, new in self.reshaped
+            ],
+            "grown": [(name, f" {list(old)} to {list(new)}") for name, old, new in self.grown],
+        }
         lines = [f"loaded {len(self.loaded)} tensors"]
-        lines += [f"  missing (fresh values kept): {name}" for name in self.missing]
-        lines += [f"  not in the model (ignored): {name}" for name in self.unexpected]
-        lines += [
-            f"  another shape (not loaded): {name} {list(old)} in the checkpoint, {list(new)} here"
-            for name, old, new in self.reshaped
-        ]
-        lines += [f"  grown: {name} {list(old)} to {list(new)}" for name, old, new in self.grown]
+        for kind, found in kinds.items():
+            if few and len(found) > few:
+                lines.append(f"  {kind}: {_by_part([name for name, _ in found])}")
+            else:
+                lines += [f"  {kind}: {name}{shapes}" for name, shapes in found]
         return "\n".join(lines)
 
     def problem(self) -> str:
@@ -204,6 +224,16 @@ def carry_scalar(module: nn.Module, path: str | Path, name: str) -> float:
     own[0].range.check(name, value)
     own[0].buffer.fill_(value)
     return value
+
+
+def _by_part(names: Sequence[str]) -> str:
+    """Shorten a list: the part with the number of its tensors where there are several."""
+    parts: dict[str, list[str]] = {}
+    for name in names:
+        parts.setdefault(name.split(".", 1)[0], []).append(name)
+    return ", ".join(
+        f"{part}.* ({len(below)})" if len(below) > 1 else below[0] for part, below in parts.items()
+    )
 
 
 def _last(path: str) -> str:

@@ -58,10 +58,19 @@ def taus(name):
     return [float(value) for value in values if value]
 
 
-def test_freeze_rates_and_hold(fit):
+def test_freeze_rates_and_hold(fit, capsys):
     args = ["--finetune.freeze", "[encoder, bottleneck]", "--finetune.temperature", "hold"]
     assert fit("frozen", *args, "--finetune.lr_scale", "{decoder: 0.5, decoder.0: 0.1}") == 0
     old, new = state(BEST), state("runs/frozen/version_0/checkpoints/last.ckpt")
+    out = capsys.readouterr().out
+    assert "  loaded: encoder.* (" in out and "), bottleneck.log_prior_probs, decoder.* (" in out
+    listed = Path("runs/frozen/version_0/init_from.txt").read_text()
+    assert listed.startswith(f"{BEST}: loaded ") and listed.endswith(
+        "tau of the checkpoint: 0.4025\n"
+    )
+    for name in old:
+        scalar = name in ("bottleneck.estimator.tau", "objective.beta")
+        assert (f"  loaded: {name}\n" in listed) != scalar
     for name, tensor in old.items():
         if name.startswith(("encoder.", "bottleneck.")):
             assert torch.equal(tensor, new[name]), name

@@ -22,7 +22,7 @@ from dvae.estimators import GumbelSoftmax, Reinforce
 from dvae.likelihoods import Gaussian
 from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.models.parts import parameter_groups
-from dvae.models.weights import load_weights
+from dvae.models.weights import WeightReport, load_weights
 from dvae.networks import MLP, ResNet
 from dvae.schedules import Cosine, Exponential, Linear, Sequential
 from tests.toy import toy_data, toy_model, toy_trainer
@@ -282,3 +282,20 @@ def test_what_does_not_fit_is_named_and_taken_only_if_allowed(kind, change, diff
     source = torch.load(path, weights_only=True)["state_dict"]
     for name in report.loaded:
         assert torch.equal(model.state_dict()[name], source[name])
+
+
+def test_the_report_names_everything_and_says_much_of_one_part_by_the_part():
+    many = tuple(f"encoder.{n}.weight" for n in range(5))
+    changed = (("decoder.0.weight", (3, 2), (4, 2)),)
+    report = WeightReport((*many, "bottleneck.codebook"), ("a.b", "c"), (), changed)
+    assert str(report).splitlines() == [
+        "loaded 6 tensors",
+        "  loaded: encoder.* (5), bottleneck.codebook",
+        "  missing (fresh values kept): a.b",
+        "  missing (fresh values kept): c",
+        "  another shape (not loaded): decoder.0.weight [3, 2] in the checkpoint, [4, 2] here",
+    ]
+    listed = report.listing().splitlines()
+    assert [line for line in listed if "  loaded: " in line] == [
+        f"  loaded: {name}" for name in report.loaded
+    ]
