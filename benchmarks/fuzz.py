@@ -50,6 +50,7 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SCALES = (0.0, 1e-30, 1e-3, 1.0, 30.0, 1e3, 3e4)
 SLOW = 60.0  # seconds, on a machine that has other work
 IMAGES = 40
+STEPS = 3
 # Of the networks of our configs, so that a step takes no time.
 SMALL: dict[str, dict[str, Any]] = {
     "ResNet": {"width": 8, "blocks": 1},
@@ -449,6 +450,9 @@ class _Step(DVAECLI):
         self.datamodule.prepare_data = lambda: None  # type: ignore[method-assign]
         self.datamodule.load = load  # type: ignore[method-assign]
         super().before_fit()
+        # A run may be as long as its config says; the first steps are what is tried.
+        loop = self.trainer.fit_loop.epoch_loop
+        loop.max_steps = STEPS if loop.max_steps == -1 else min(loop.max_steps, STEPS)
 
 
 def _small(config: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -154,3 +154,9 @@ def test_a_density_has_eight_bits_more_and_no_batch_in_it(tmp_path, likelihood):
 def test_bad_values_are_refused_by_name(key, value):
     with pytest.raises(ValueError, match=f"evaluation.{key} must be >= .*; got {value}"):
         Evaluation(**{key: value})
+
+
+@pytest.mark.parametrize("key", ["iwae_samples", "chunk", "max_states", "seed"])
+def test_a_value_that_torch_cannot_count_to_is_refused(key):
+    with pytest.raises(ValueError, match=f"evaluation.{key} must be <= 2147483647; got 10000000"):
+        Evaluation(**{key: 10**30})
