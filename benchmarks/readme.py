@@ -263,16 +263,16 @@ def soak() -> str:
 def kills() -> str:
     """Describe the runs that were killed and resumed."""
     command = "`python -m benchmarks.kills`"
-    if not (RESULTS / "kills.csv").is_file():
+    measured = read_csv("kills")
+    if not measured:
         return f"{command} has not been run yet with a code book."
-    measured = rows("kills")
     models = ", ".join(
         f"{row['identical']} of {row['kills']} of the {row['model']} model" for row in measured
     )
     row = measured[0]
     return (
         f"{command}, {row['signals']} at random moments, then resumed: {models} ended with the "
-        f"weights, optimizer, schedules and metrics of an uninterrupted run ({where(row)})."
+        f"weights, optimizer, schedules and metrics of an uninterrupted run ({conditions(row)})."
     )
 
 
