@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from dvae.cli import main
 from dvae.compare import flatten
@@ -33,6 +32,9 @@ def trials_of(sweep):
 
 def command_line(sweep, settings):
     """Return the command of a trial as wandb's own agent makes it."""
+    # Seconds to import, which every process that collects tests would pay.
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
     macros = create_sweep_command_args({"args": {k: {"value": v} for k, v in settings.items()}})
     macros |= {"env": ["/usr/bin/env"], "interpreter": ["python"], "program": [sweep["program"]]}
     words = [str(word) for word in create_sweep_command(list(sweep["command"]))]

@@ -10,6 +10,8 @@ import torch.multiprocessing as mp
 from dvae.bottlenecks import VQ, DistanceCodebook, ProjectedCodebook, ResidualVQ, Upkeep
 from dvae.metrics import CodebookUsage
 
+pytestmark = pytest.mark.slow
+
 # Seconds; nearly all of the time goes to importing torch twice.
 TIMEOUT = 120
 # They are counted, and none is revived.

@@ -100,6 +100,7 @@ def test_skip_stops_where_a_weight_is_broken_for_good(tmp_path):
         run(tmp_path, "weight", "skip")
 
 
+@pytest.mark.slow
 def test_processes_leave_out_the_same_steps_and_stop_together(tmp_path):
     (ours, our_stop), (theirs, their_stop) = ranks_of("tests.models.ddp_nonfinite", tmp_path, 2)
     for name, value in ours.items():

@@ -65,6 +65,7 @@ logger.finalize("success")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["0" * 40, None])
 def test_no_server_or_no_key_is_a_warning(key, nobody):
     # The discard port of this machine; a server that hangs is waited for longer.

@@ -17,6 +17,7 @@ from dvae.models.weights import read_checkpoint
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_runs_that_are_killed_or_stopped_end_as_if_they_had_not_been(tmp_path):
     # In a process of its own: it forks, which a process that has computed gradients should not.
     command = [sys.executable, "-m", "benchmarks.kills", "--kills", "3", "--seed", "3"]

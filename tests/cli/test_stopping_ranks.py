@@ -13,6 +13,8 @@ import pytest
 
 from dvae.models.weights import read_checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 120  # seconds, on a busy machine
 

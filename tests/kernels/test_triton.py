@@ -15,6 +15,7 @@ SETTINGS = {"HAS_BIAS": True, "HAS_PRIOR": True, "NOISY": True, "HARD": False, "
 SETTINGS |= {"PRECISION": "ieee", "C_PAD": 32, "D_PAD": 64}
 
 
+@pytest.mark.slow
 def test_interpreted_they_are_as_good_as_plain_torch():
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.kernels.interpret"]

@@ -48,6 +48,7 @@ def trained(model: DiscreteVAE) -> dict[str, torch.Tensor]:
     return model.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [categorical, codebook])
 def test_compiled_training_is_the_same_and_compiles_once(make, monkeypatch):
     if make is codebook:

@@ -6,6 +6,8 @@ import torch
 from tests.models.ddp import measure, models
 from tests.models.launch import ranks_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def alone():

@@ -6,6 +6,8 @@ import torch
 from tests.models.ddp_noise import KINDS, STOP, train
 from tests.models.launch import ranks_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -10,6 +10,8 @@ from dvae.models import CodebookVAE
 from dvae.networks import ResNet
 from tests.toy import toy_trainer
 
+pytestmark = pytest.mark.slow
+
 CODES = 32
 KINDS = {
     "projected": lambda: ProjectedCodebook(CODES, 16, 16),
