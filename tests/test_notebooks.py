@@ -44,6 +44,7 @@ def test_it_is_committed_with_its_outputs(path):
     assert path.stat().st_size < 500_000
 
 
+@pytest.mark.slow
 @named
 # The kernel's own libraries, about themselves.
 @pytest.mark.filterwarnings("default")

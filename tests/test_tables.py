@@ -270,6 +270,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_command_from_end_to_end(toy, tmp_path, capsys):
     results, runs = tmp_path / "results", tmp_path / "runs"
     folders = ["--results", str(results), "--runs", str(runs)]
@@ -297,6 +298,7 @@ def test_the_command_from_end_to_end(toy, tmp_path, capsys):
     assert rows_of(results / "toy.csv") == [row]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_makes_the_exit_status_one(toy, tmp_path, capsys):
     toy.write_text(TOY.replace("val_size: 0", "val_size: 60000"))
     folders = ["--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]

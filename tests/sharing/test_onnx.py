@@ -12,6 +12,7 @@ from dvae.sharing import export_onnx, onnx
 from tests.toy import toy_model
 
 
+@pytest.mark.slow
 def test_a_code_book_with_a_density_is_exported_for_any_batch(tmp_path):
     torch.manual_seed(0)
     network = ResNet((3, 8, 8), width=8, blocks=1)
