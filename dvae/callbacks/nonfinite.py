@@ -127,7 +127,9 @@ class NonFinite(Callback):
         except RuntimeError:  # the device itself has stopped at the check; nothing runs on it now
             return
         if broken:
-            exception.args = (self._report(trainer, pl_module, f"a draw ({exception})"),)
+            report = self._report(trainer, pl_module, f"a draw ({exception})")
+            exception.args = (report,)
+            exception.__cause__ = NonFiniteError(report)  # what it is of, for whoever catches it
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let go of the batch."""

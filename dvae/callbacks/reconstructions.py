@@ -12,6 +12,8 @@ from dvae.models.base import DiscreteVAE
 
 __all__ = ["Reconstructions"]
 
+_MOST = 2**31 - 1  # sizes above are refused by torch with an error that says nothing
+
 
 class Reconstructions(Callback):
     """Draw input, hard and relaxed reconstruction of the first images, and prior samples.
@@ -29,8 +31,8 @@ class Reconstructions(Callback):
     """
 
     def __init__(self, count: int = 12, every_n_epochs: int = 1) -> None:
-        if count < 1:
-            raise ValueError(f"reconstructions.count must be >= 1; got {count}")
+        if not 1 <= count <= _MOST:
+            raise ValueError(f"reconstructions.count must be >= 1 and <= {_MOST}; got {count}")
         if every_n_epochs < 0:
             raise ValueError(f"reconstructions.every_n_epochs must be >= 0; got {every_n_epochs}")
         self.count = count

@@ -395,7 +395,7 @@ def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:
         if os.environ.get("DVAE_TRACEBACK"):
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error.__cause__, NonFiniteError) else 2
     except NonFiniteError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,5 +1,7 @@
 """Refuses settings of Lightning's trainer that would end in a traceback of its own."""
 
+import math
+
 from jsonargparse import Namespace
 
 __all__ = ["check_length", "check_trainer_settings"]
@@ -23,6 +25,14 @@ def check_trainer_settings(settings: Namespace) -> None:
         value = settings.get(key)
         if isinstance(value, int) and value < 1:
             raise ValueError(f"trainer.{key} must be >= 1; got {value}")
+    # Lightning compares and divides by it; a null is no number, and torch counts to 2^63.
+    batches = settings.get("accumulate_grad_batches", 1)
+    if batches is None or batches >= 2**31:
+        text = "null" if batches is None else batches
+        raise ValueError(f"trainer.accumulate_grad_batches must be >= 1 and < 2^31; got {text}")
+    clip = settings.get("gradient_clip_val")
+    if isinstance(clip, float) and math.isnan(clip):
+        raise ValueError("trainer.gradient_clip_val must be a number, or null for none; got nan")
     interval = settings.get("val_check_interval")
     if isinstance(interval, (int, float)) and interval <= 0:
         raise ValueError(f"trainer.val_check_interval must be > 0; got {interval}")

@@ -48,6 +48,22 @@ CASES = {
         ["--trainer.accumulate_grad_batches", "0"],
         "trainer.accumulate_grad_batches must be >= 1; got 0",
     ),
+    "more accumulated than can be counted": (
+        ["--trainer.accumulate_grad_batches", "10000000000000000000"],
+        "trainer.accumulate_grad_batches must be >= 1 and < 2^31; got 1",
+    ),
+    "gradients clipped at no number": (
+        ["--trainer.gradient_clip_val", ".nan"],
+        "trainer.gradient_clip_val must be a number",
+    ),
+    "a weight that float32 does not hold": (
+        ["--anneal.beta", "Linear", "--anneal.beta.start", "0", "--anneal.beta.end", "1.0e+60"],
+        "anneal.beta must be within 3.4",
+    ),
+    "more pictures than can be counted": (
+        ["--reconstructions.count", "10000000000000000000"],
+        "reconstructions.count must be >= 1 and <= 2147483647",
+    ),
     "a validation every no epochs": (
         ["--trainer.check_val_every_n_epoch", "0"],
         "trainer.check_val_every_n_epoch must be >= 1; got 0",
