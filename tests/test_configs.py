@@ -96,12 +96,12 @@ def test_there_are_configs():
 
 def named(path):
     """Name a config, and mark those with large networks on colour images."""
-    slow = path.stem in ("imagefolder", "cifar10_dalle", "cifar10_sqvae", "cifar10_fsq")
+    slow = path.stem == "imagefolder" or path.stem.startswith("cifar10")
     marks = [pytest.mark.slow] if slow else []
     return pytest.param(path, id=str(path.relative_to(CONFIGS)), marks=marks)
 
 
-@pytest.mark.parametrize("path", map(named, FILES))
+@pytest.mark.parametrize("path", [named(path) for path in FILES])
 def test_config_is_small_and_runs(path, tmp_path, monkeypatch, capsys):
     assert len(path.read_text().splitlines()) <= 50
     monkeypatch.chdir(tmp_path)
