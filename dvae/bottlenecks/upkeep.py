@@ -78,6 +78,7 @@ class Idle(nn.Module):
     steps: Tensor
     uses: Tensor
     next_look: Tensor
+    newer_buffers = ("uses", "next_look")  # than 2026-11-24; without them all begins at 0
 
     def __init__(self, num_codes: int, limit: int) -> None:
         super().__init__()
@@ -112,8 +113,8 @@ class Idle(nn.Module):
         return dead
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Checkpoints of before 2026-11-25 do not have it: look at once.
-        state.setdefault(f"{prefix}next_look", torch.zeros_like(self.next_look))
+        for name in self.newer_buffers:
+            state.setdefault(prefix + name, torch.zeros_like(getattr(self, name)))
         self._next_look = None
         super()._load_from_state_dict(state, prefix, *args)
 

@@ -135,9 +135,14 @@ def check_weights(
 
     Args:
         module: The model.
-        state_dict: The weights.
+        state_dict: The weights; what a module lists as `newer_buffers` may be missing.
         ignore: Names that are not compared.
     """
+    newer = {
+        f"{path}.{name}"
+        for path, part in module.named_modules()
+        for name in getattr(part, "newer_buffers", ())
+    }
     own = {name: tensor for name, tensor in module.state_dict().items() if name not in ignore}
     reshaped = tuple(
         (name, tuple(state_dict[name].shape), tuple(tensor.shape))
@@ -147,7 +152,7 @@ def check_weights(
     changed = {name for name, _, _ in reshaped}
     return WeightReport(
         loaded=tuple(n for n in own if n in state_dict and n not in changed),
-        missing=tuple(n for n in own if n not in state_dict),
+        missing=tuple(n for n in own if n not in state_dict and n not in newer),
         unexpected=tuple(n for n in state_dict if n not in own),
         reshaped=reshaped,
     )

@@ -284,6 +284,18 @@ def test_what_does_not_fit_is_named_and_taken_only_if_allowed(kind, change, diff
         assert torch.equal(model.state_dict()[name], source[name])
 
 
+@pytest.mark.parametrize("kind", [VQ, ProjectedCodebook])
+def test_a_checkpoint_older_than_the_counts_of_idle_codes_fits(kind, tmp_path):
+    network = ResNet((3, 8, 8), width=8, halvings=1, blocks=1)
+    model = CodebookVAE(network=network, bottleneck=kind(6, 4))
+    state = model.state_dict()
+    older = {k: v for k, v in state.items() if k.rsplit(".")[-1] not in ("uses", "next_look")}
+    assert len(older) == len(state) - 2
+    torch.save({"state_dict": older}, tmp_path / "older.ckpt")
+    assert load_weights(model, tmp_path / "older.ckpt").matches
+    model.load_state_dict(older)  # as a resumed run does, strictly
+
+
 def test_the_report_names_everything_and_says_much_of_one_part_by_the_part():
     many = tuple(f"encoder.{n}.weight" for n in range(5))
     changed = (("decoder.0.weight", (3, 2), (4, 2)),)
