@@ -7,7 +7,12 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Range", "ScalarRef", "annealable_scalars", "register_scalar"]
+__all__ = ["MOST", "Range", "ScalarRef", "annealable_scalars", "register_scalar"]
+
+MOST = 2**31 - 1
+"""What torch takes for a size, a count and a seed everywhere."""
+
+_FLOAT32 = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Range:
             value: The value.
 
         Raises:
-            ValueError: The value is no finite number, or outside.
+            ValueError: The value is no finite number, outside, or more than float32 holds.
         """
         fits = (
             isinstance(value, Real)
@@ -47,6 +52,8 @@ class Range:
         )
         if not fits:
             raise ValueError(f"{name} must be a number {self}; got {value!r}")
+        if abs(value) > _FLOAT32:
+            raise ValueError(f"{name} must be within {_FLOAT32:.3g}; got {value:g}")
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from torch import Generator, Tensor
 from dvae.callbacks.pictures import labelled_rows, show_picture
 from dvae.data.resident import ResidentLoader
 from dvae.models.base import DiscreteVAE
+from dvae.scalars import MOST
 
 __all__ = ["Reconstructions"]
-
-_MOST = 2**31 - 1  # sizes above are refused by torch with an error that says nothing
 
 
 class Reconstructions(Callback):
@@ -31,8 +30,8 @@ class Reconstructions(Callback):
     """
 
     def __init__(self, count: int = 12, every_n_epochs: int = 1) -> None:
-        if not 1 <= count <= _MOST:
-            raise ValueError(f"reconstructions.count must be >= 1 and <= {_MOST}; got {count}")
+        if not 1 <= count <= MOST:
+            raise ValueError(f"reconstructions.count must be >= 1 and <= {MOST}; got {count}")
         if every_n_epochs < 0:
             raise ValueError(f"reconstructions.every_n_epochs must be >= 0; got {every_n_epochs}")
         self.count = count

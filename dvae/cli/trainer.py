@@ -4,6 +4,8 @@ import math
 
 from jsonargparse import Namespace
 
+from dvae.scalars import MOST
+
 __all__ = ["check_length", "check_trainer_settings"]
 
 _AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch", "log_every_n_steps")
@@ -27,7 +29,7 @@ def check_trainer_settings(settings: Namespace) -> None:
             raise ValueError(f"trainer.{key} must be >= 1; got {value}")
     # Lightning compares and divides by it; a null is no number, and torch counts to 2^63.
     batches = settings.get("accumulate_grad_batches", 1)
-    if batches is None or batches >= 2**31:
+    if batches is None or batches > MOST:
         text = "null" if batches is None else batches
         raise ValueError(f"trainer.accumulate_grad_batches must be >= 1 and < 2^31; got {text}")
     clip = settings.get("gradient_clip_val")

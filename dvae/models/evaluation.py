@@ -9,12 +9,9 @@ from torch import Generator, Tensor, nn
 from dvae.bottlenecks.base import Bottleneck
 from dvae.functional import iwae_bound
 from dvae.likelihoods import Likelihood
+from dvae.scalars import MOST
 
 __all__ = ["Bounds", "Evaluation", "bounds", "exact_log_px"]
-
-
-# What torch takes for a size and for a seed everywhere.
-_MOST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,8 @@ class Evaluation:
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"evaluation.{name} must be >= {least}; got {value}")
-            if value > _MOST:
-                raise ValueError(f"evaluation.{name} must be <= {_MOST}; got {value}")
+            if value > MOST:
+                raise ValueError(f"evaluation.{name} must be <= {MOST}; got {value}")
 
 
 @dataclass(frozen=True)

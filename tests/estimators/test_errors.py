@@ -32,6 +32,7 @@ from tests.laws import network
     ("make", "message"),
     [
         (lambda: StraightThrough(0.0), "tau must be a number > 0; got 0.0"),
+        (lambda: StraightThrough(1e60), "tau must be within 3.4"),
         (lambda: GumbelRao(-1.0), "tau must be a number > 0; got -1.0"),
         (lambda: GumbelRao(1.0, 0), "GumbelRao.samples must be an integer >= 1; got 0"),
         (lambda: ReinMaxRao(0.0), "tau must be a number > 0; got 0.0"),
