@@ -204,7 +204,7 @@ class DVAECLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse what cannot work before a file of the run is written."""
-        self._check_inputs("fit")
+        checkpoint = self._check_inputs("fit")
         self.model.check_trainer(self.trainer)
         self._take_over()
         self.check_anneals()
@@ -215,10 +215,12 @@ class DVAECLI(LightningCLI):
         optimizer = check_optimizer(self.model)
         batches = check_batches(self.model, self.datamodule, self.trainer)
         check_schedules(self.model, self.trainer, batches)
-        path = self._get(self.config, "ckpt_path")
-        if path:
-            scheduled = self.model.lr_schedule is not None
-            check_resumable(path, read_checkpoint(path), optimizer, scheduled)
+        if checkpoint is not None:
+            path, scheduled = (
+                self._get(self.config, "ckpt_path"),
+                self.model.lr_schedule is not None,
+            )
+            check_resumable(path, checkpoint, optimizer, scheduled)
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             check_room(run_folder(self.trainer))
 
@@ -330,15 +332,18 @@ class DVAECLI(LightningCLI):
         configs = self._get(self.config, "config") or []
         return Path(str(configs[0])).stem if configs else type(self.model).__name__
 
-    def _check_inputs(self, stage: str) -> None:
+    def _check_inputs(self, stage: str) -> dict[str, Any] | None:
+        """Compare model, data and checkpoint; return the content of the last, if there is one."""
         path = self._get(self.config, "ckpt_path")
-        if path:
-            report = check_weights(self.model, read_checkpoint(path)["state_dict"])
+        checkpoint = read_checkpoint(path) if path else None
+        if checkpoint is not None:
+            report = check_weights(self.model, checkpoint["state_dict"])
             if not report.matches:
                 raise ValueError(f"{path} is of another model: {report.problem()}")
         self.model.check_image_shape(self.datamodule.image_shape)
         # A fit ends with a test, whose images had better be found to be damaged before it.
         self.datamodule.setup(None if stage == "fit" else stage)
+        return checkpoint
 
     def _summary(self, results: Any, checkpoint: str | None, seconds: float) -> str:
         run = run_folder(self.trainer)

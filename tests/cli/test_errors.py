@@ -196,6 +196,17 @@ def test_a_checkpoint_cut_short(tmp_path, monkeypatch, capsys):
     check(code, err, "cut.ckpt is cut short or damaged", tmp_path)
 
 
+def test_a_run_that_breaks_in_a_draw_has_the_code_of_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    rate = '{"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}}'
+    words = ["fit", "--config", CONFIG, "--model.optimizer", rate, "--model.lr_schedule", "null"]
+    code, err = run([*words, "--trainer.max_epochs=1", "--trainer.limit_train_batches=3"], capsys)
+    assert code == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "a draw (logits must have a finite maximum" in line and "the batch is in" in line
+
+
 def test_an_estimator_without_a_temperature_is_a_change_of_one_key(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
