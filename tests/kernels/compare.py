@@ -66,14 +66,15 @@ def assert_as_good_as_plain(backend, shape, dtype, kind, device="cpu", repeats=R
     An error is the root of the mean over the repeats of its squares, in units of the result's norm.
     """
     squares = defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
+    agreed = 0.0
     for seed in range(repeats):
         exact = run("reference", shape, torch.float64, kind, seed=seed, **given)
         plain = run("reference", shape, dtype, kind, device=device, seed=seed, **given)
         ours = run(backend, shape, dtype, kind, device=device, seed=seed, **given)
+        share = float((ours["index"] == exact["index"]).double().mean())
         if dtype in (torch.float64, torch.float32):
-            assert torch.equal(ours["index"], exact["index"])
-        else:  # logits in half precision are others, and so are a few draws
-            assert (ours["index"] == exact["index"]).double().mean() > 0.7
+            assert share == 1
+        agreed += share / repeats
         same = torch.equal(ours["index"], exact["index"])
         same = same and torch.equal(plain["index"], exact["index"])
         for name in ours:
@@ -82,6 +83,7 @@ def assert_as_good_as_plain(backend, shape, dtype, kind, device="cpu", repeats=R
             norm = exact[name].norm().clamp_min(0.3)
             errors = torch.stack([(x[name] - exact[name]).norm() / norm for x in (ours, plain)])
             squares[name] += errors.square() / repeats
+    assert agreed > 0.8  # logits in half precision are others, and so are a few draws
     for name, (error, of_plain) in ((name, x.sqrt()) for name, x in squares.items()):
         allowed = max(2 * of_plain, LOST[dtype] * torch.finfo(dtype).eps)
         assert error <= allowed, f"{name}: {error:.2e} > {allowed:.2e} ({shape}, {dtype}, {kind})"
