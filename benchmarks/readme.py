@@ -262,17 +262,15 @@ def soak() -> str:
 
 def kills() -> str:
     """Describe the runs that were killed and resumed."""
-    command = "`python -m benchmarks.kills`"
     measured = read_csv("kills")
-    if not measured:
-        return f"{command} has not been run yet with a code book."
     models = ", ".join(
         f"{row['identical']} of {row['kills']} of the {row['model']} model" for row in measured
     )
     row = measured[0]
     return (
-        f"{command}, {row['signals']} at random moments, then resumed: {models} ended with the "
-        f"weights, optimizer, schedules and metrics of an uninterrupted run ({conditions(row)})."
+        f"`python -m benchmarks.kills`, {row['signals']} at random moments, then resumed: {models} "
+        f"ended with the weights, optimizer, schedules and metrics of an uninterrupted run "
+        f"({conditions(row)})."
     )
 
 
