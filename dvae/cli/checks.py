@@ -3,6 +3,7 @@
 import math
 
 import pytorch_lightning as pl
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -11,7 +12,7 @@ from dvae.data import ImageDataModule
 from dvae.data.order import EndlessOrder
 from dvae.models import DiscreteVAE
 
-__all__ = ["check_batches", "check_optimizer", "check_schedules"]
+__all__ = ["check_batches", "check_objective", "check_optimizer", "check_schedules"]
 
 
 def check_optimizer(model: DiscreteVAE) -> Optimizer:
@@ -68,6 +69,31 @@ def check_batches(model: DiscreteVAE, data: ImageDataModule, trainer: pl.Trainer
             "without)"
         )
     return batches
+
+
+def check_objective(model: DiscreteVAE) -> None:
+    """Evaluate the loss of two blank images, which finds an estimator that does not fit.
+
+    Evaluation mode and a fork of the random state leave the model and the run as they are.
+
+    Args:
+        model: On the CPU.
+
+    Raises:
+        ValueError: The estimator was built for other codes, cannot visit so many, or cannot
+            estimate the objective.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    like = next(model.parameters())
+    image = torch.zeros(2, *model.image_shape, dtype=like.dtype, device=like.device)
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            features = model.encoder(image)
+            model.objective(lambda code: model.log_px(code, image), features, model.bottleneck)
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def check_schedules(model: DiscreteVAE, trainer: pl.Trainer, batches: int) -> None:

@@ -36,7 +36,7 @@ from dvae.callbacks import (
     TokenWriter,
 )
 from dvae.callbacks.pictures import run_folder
-from dvae.cli.checks import check_batches, check_optimizer, check_schedules
+from dvae.cli.checks import check_batches, check_objective, check_optimizer, check_schedules
 from dvae.cli.config_file import SaveConfig, SaveText, check_room
 from dvae.cli.errors import one_line
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
@@ -215,6 +215,7 @@ class DVAECLI(LightningCLI):
         optimizer = check_optimizer(self.model)
         batches = check_batches(self.model, self.datamodule, self.trainer)
         check_schedules(self.model, self.trainer, batches)
+        check_objective(self.model)
         if checkpoint is not None:
             path, scheduled = (
                 self._get(self.config, "ckpt_path"),

@@ -20,10 +20,10 @@ from dvae.kernels.sweep import Book, Relaxation, Sweep
 
 __all__ = ["blocked_sweep"]
 
-# Rows of a block, and numbers in a block: on a CPU its few matrices stay near the level-2 caches of
-# two cores; a GPU wants launches that are worth their time.
-_ROWS = 512
-_NUMBERS = {"cpu": 2**18}
+# Rows of a block, and numbers in a block. On a CPU its few matrices stay in a level-3 cache, and
+# are large enough that starting an operation costs little; a GPU wants larger ones still.
+_ROWS = 1024
+_NUMBERS = {"cpu": 2**19}
 _NUMBERS_ELSEWHERE = 2**23
 # Lower than any logit, and finite: the difference of two of them is a number.
 _LOWEST = -1e30

@@ -23,6 +23,7 @@ from dvae.models.logging import is_logged
 from dvae.models.moments import forget
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.models.parts import parameter_groups
+from dvae.models.precision import warn_of_bfloat16
 from dvae.models.random_streams import part_ways
 from dvae.models.trust import refuse_foreign_classes
 from dvae.models.weights import read_checkpoint
@@ -117,7 +118,7 @@ class DiscreteVAE(Codec):
         self._calls = compile_calls(self.encoder, self.log_px, how) if how else None
 
     def check_trainer(self, trainer: Trainer) -> None:
-        """Refuse what a trainer cannot train as it is set.
+        """Refuse what a trainer cannot train as it is set, and warn of what is slow.
 
         Args:
             trainer: Of the fit to come.
@@ -127,6 +128,7 @@ class DiscreteVAE(Codec):
         """
         accumulates = trainer.accumulate_grad_batches > 1
         check_compile(self._compiles, trainer.strategy.root_device, accumulates)
+        warn_of_bfloat16(trainer.precision, trainer.strategy.root_device)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, nats per example."""

@@ -107,6 +107,18 @@ CASES = {
         ["--trainer.max_epochs", "-1", "--trainer.max_time", "00:00:01:00"],
         "follows the length of the run, which has none",
     ),
+    "more codes than can be visited": (
+        ["--model.bottleneck.estimator", "ExactEnumeration"],
+        "states, above max_states=4096",
+    ),
+    "an estimator built for other codes": (
+        ["--model.bottleneck.estimator", "RELAX", f"{ESTIMATOR}.num_codes", "7"],
+        "RELAX was built for 20 latents of 7 codes",
+    ),
+    "a bound that the estimator cannot give": (
+        ["--model.bottleneck.estimator", "RLOO", "--model.objective", "IWAE"],
+        "RLOO estimates single-sample expectations only",
+    ),
     "an unknown key": (["--modell", "x"], "modell"),
 }
 

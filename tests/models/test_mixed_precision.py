@@ -1,5 +1,7 @@
 """Mixed precision: the networks in bfloat16, noise and log-probabilities in float32."""
 
+import warnings
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -7,6 +9,8 @@ import torch
 from dvae.bottlenecks.base import Bottleneck
 from dvae.estimators import GumbelSoftmax, ReinMax, base
 from tests.toy import toy_data, toy_model, toy_trainer
+
+NATIVE = {"architecture": "x86_64", "avx512_bf16": True}
 
 
 @pytest.mark.parametrize("estimator", [GumbelSoftmax, ReinMax])
@@ -19,6 +23,7 @@ def test_bfloat16_trains_and_keeps_what_is_summed_in_float32(estimator, tmp_path
         return draw(*args, **kwargs)
 
     monkeypatch.setattr(base.torch, "rand", spy)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     pl.seed_everything(0)
     model = toy_model(estimator(1.0))
     assert isinstance(model.bottleneck, Bottleneck)
@@ -38,3 +43,23 @@ def test_bfloat16_trains_and_keeps_what_is_summed_in_float32(estimator, tmp_path
     assert {term.dtype for term in model.last_terms.values()} == {torch.float32}
     assert all(p.isfinite().all() for p in model.parameters())
     assert trainer.callback_metrics["train/loss"].isfinite()
+
+
+@pytest.mark.parametrize(
+    ("found", "precision", "slow"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False}, "bf16-mixed", True),
+        ({"architecture": "x86_64", "avx512_bf16": False}, "32-true", False),
+        (NATIVE, "bf16-mixed", False),
+        ({"architecture": "aarch64"}, "bf16-mixed", False),
+    ],
+)
+def test_bfloat16_without_instructions_for_it_is_warned_of(
+    found, precision, slow, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    trainer = toy_trainer(tmp_path, max_steps=1, precision=precision)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        toy_model(GumbelSoftmax(1.0)).check_trainer(trainer)
+    assert any("no bfloat16 instructions" in str(w.message) for w in seen) == slow
