@@ -98,6 +98,8 @@ def named(path):
     """Name a config, and mark those with large networks on colour images."""
     slow = path.stem == "imagefolder" or path.stem.startswith("cifar10")
     marks = [pytest.mark.slow] if slow else []
+    if path.parent.name != "estimators":
+        marks.append(pytest.mark.curves)
     return pytest.param(path, id=str(path.relative_to(CONFIGS)), marks=marks)
 
 

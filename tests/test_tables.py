@@ -230,6 +230,7 @@ def stop_at(step):
     return on_train_batch_end
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_killed_run_goes_on_and_ends_where_it_would_have(toy, tmp_path, monkeypatch):
     table = load(str(toy))
@@ -308,6 +309,7 @@ def test_a_run_that_fails_is_named_and_makes_the_exit_status_one(toy, tmp_path, 
     assert "missing of what was asked for: 2x2 GS seed 0" in out
 
 
+@pytest.mark.slow
 def test_a_command_that_is_killed_takes_its_runs_with_it(toy, tmp_path):
     toy.write_text(TOY.replace("epochs: 2", "epochs: 100000"))
     runs = tmp_path / "runs"

@@ -50,6 +50,7 @@ def test_gradient_accumulation_anneals_by_optimizer_steps(tmp_path):
     assert model.bottleneck.estimator.tau.item() == pytest.approx(Linear(2.0, 0.5)(11, 12))
 
 
+@pytest.mark.curves
 def test_pictures_and_curves_change_nothing_in_the_training(tmp_path):
     _, plain = fit(tmp_path / "a", [])
     _, watched = fit(tmp_path / "b", [Reconstructions(4), Curves(), RandomState()])
@@ -57,6 +58,7 @@ def test_pictures_and_curves_change_nothing_in_the_training(tmp_path):
         assert torch.equal(tensor, watched.state_dict()[name]), name
 
 
+@pytest.mark.curves
 def test_pictures_of_each_epoch_and_the_curves_are_there(tmp_path):
     fit(tmp_path, [Reconstructions(4), Curves()])
     media = tmp_path / "x" / "version_0" / "media"

@@ -111,6 +111,7 @@ def test_autocast(layer: PathwiseEstimator) -> None:
     assert encoder.weight.grad is not None and encoder.weight.grad.isfinite().all()
 
 
+@pytest.mark.slow
 @LAYERS
 def test_compile(layer: PathwiseEstimator) -> None:
     torch.manual_seed(6)
