@@ -38,6 +38,12 @@ def check_trainer_settings(settings: Namespace) -> None:
     interval = settings.get("val_check_interval")
     if isinstance(interval, (int, float)) and interval <= 0:
         raise ValueError(f"trainer.val_check_interval must be > 0; got {interval}")
+    overfit = settings.get("overfit_batches")
+    whole = isinstance(overfit, (int, float)) and 1 <= overfit <= MOST and overfit == int(overfit)
+    if isinstance(overfit, (int, float)) and not (0 <= overfit <= 1 or whole):
+        raise ValueError(
+            f"trainer.overfit_batches must be a fraction, or a count of batches; got {overfit}"
+        )
     devices = str(settings.get("devices"))  # a number may be read as text
     if devices == "0" or (devices.startswith("-") and devices != "-1"):
         raise ValueError(f"trainer.devices must be >= 1, or -1 for all there are; got {devices}")

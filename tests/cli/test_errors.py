@@ -76,6 +76,11 @@ CASES = {
         ["--trainer.val_check_interval", "0"],
         "trainer.val_check_interval must be > 0; got 0",
     ),
+    "more batches than can be counted": (
+        ["--trainer.overfit_batches", "1.0e+308"],
+        "trainer.overfit_batches must be a fraction, or a count of batches; got 1e+308",
+    ),
+    "five and a half batches": (["--trainer.overfit_batches", "5.5"], "overfit_batches must be"),
     "fewer than no devices": (["--trainer.devices", "-3"], "trainer.devices must be >= 1"),
     "weights in half precision": (
         ["--trainer.precision", "bf16-true"],
