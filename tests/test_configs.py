@@ -95,10 +95,11 @@ def test_there_are_configs():
 
 
 def named(path):
-    """Name a config, and mark those with large networks on colour images."""
-    slow = path.stem == "imagefolder" or path.stem.startswith("cifar10")
-    marks = [pytest.mark.slow] if slow else []
-    if path.parent.name != "estimators":
+    """Name a config; slow are large networks on colour images, and the many like the default."""
+    like_the_default = path.parent.name == "estimators"
+    large = path.stem == "imagefolder" or path.stem.startswith("cifar10")
+    marks = [pytest.mark.slow] if large or like_the_default else []
+    if not like_the_default:
         marks.append(pytest.mark.curves)
     return pytest.param(path, id=str(path.relative_to(CONFIGS)), marks=marks)
 

@@ -85,6 +85,7 @@ def test_every_temperature_schedule_of_the_sweep_moves_and_fits_the_run():
         assert schedule.length(1000) == round(steps * 1000)
 
 
+@pytest.mark.slow
 def test_a_trial_trains(tmp_path, monkeypatch, capsys):
     sweep = yaml.safe_load(FILES[0].read_text())
     monkeypatch.chdir(ROOT)

@@ -88,7 +88,13 @@ def fit(tmp_path, kind, callbacks, logger=False, data=None, **kwargs):
     return trainer, model
 
 
-@models
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in ("categorical", "vq") else pytest.mark.slow)
+        for kind in ["categorical", *BOTTLENECKS]
+    ],
+)
 def test_the_weights_are_the_same_to_the_bit_and_the_files_are_there(kind, tmp_path):
     short = {"limit_train_batches": 4}
     _, plain = fit(tmp_path / "a", kind, [], **short)

@@ -81,6 +81,7 @@ def test_freeze_rates_and_hold(fit, capsys):
     assert taus("frozen") == pytest.approx([tau] * 4)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_run_resumes_with_its_own_config(fit, home, capsys):
     args = ["--finetune.temperature=continue", "--finetune.lr_scale", "{encoder: 0.1}"]
     assert fit("tuned", *args, "--anneal.tau.end=0.1", "--anneal.tau.steps=20") == 0

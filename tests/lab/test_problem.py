@@ -62,6 +62,7 @@ def test_other_images_and_other_bottlenecks_are_refused():
         vae_problem(model, torch.rand(2, 1, 28, 28), "large")
 
 
+@pytest.mark.slow
 def test_a_model_of_the_command_line_is_loaded_from_its_checkpoint(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")

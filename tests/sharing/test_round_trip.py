@@ -1,6 +1,7 @@
 """The law of sharing: checkpoint, shared folder and ONNX are the same model."""
 
 import onnxruntime
+import pytest
 import torch
 
 from dvae.data import MNIST
@@ -9,6 +10,7 @@ from dvae.sharing import from_pretrained
 from dvae.sharing.__main__ import main
 
 
+@pytest.mark.slow
 def test_all_of_them_give_the_same_codes_on_all_test_images(best, tmp_path, capsys):
     shared, onnx = tmp_path / "shared", tmp_path / "onnx"
     assert main(["save", str(best), "--out", str(shared)]) == 0
