@@ -34,6 +34,7 @@ def test_noise_is_gumbel() -> None:
     assert p > FAILURE_RATE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "dtypes"),
     [
