@@ -237,11 +237,15 @@ def precision() -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row['precision']} | {row['epochs']} | {row['test/elbo']} | {row['over_first']} "
+        f"| {row['precision']} | {row['epochs']} | {row['test/elbo']} | {row['over_float32']} "
         f"| {row['training_seconds']} |"
         for row in measured
     ]
-    said = {row["epochs"]: f"{row['epochs']} epochs: {conditions(row)}" for row in measured}
+    said = {
+        row["epochs"]: f"`--epochs {row['epochs']} --samples {row['iwae_samples']}`: "
+        f"{conditions(row)}"
+        for row in measured
+    }
     lines += [
         "",
         f"`python -m benchmarks.precision` ({'; '.join(said.values())}). 16-mixed is not ",

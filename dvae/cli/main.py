@@ -217,11 +217,8 @@ class DVAECLI(LightningCLI):
         check_schedules(self.model, self.trainer, batches)
         check_objective(self.model)
         if checkpoint is not None:
-            path, scheduled = (
-                self._get(self.config, "ckpt_path"),
-                self.model.lr_schedule is not None,
-            )
-            check_resumable(path, checkpoint, optimizer, scheduled)
+            path = self._get(self.config, "ckpt_path")
+            check_resumable(path, checkpoint, optimizer, self.model.lr_schedule is not None)
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             check_room(run_folder(self.trainer))
 

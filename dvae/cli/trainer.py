@@ -39,8 +39,9 @@ def check_trainer_settings(settings: Namespace) -> None:
     if isinstance(interval, (int, float)) and interval <= 0:
         raise ValueError(f"trainer.val_check_interval must be > 0; got {interval}")
     overfit = settings.get("overfit_batches")
-    whole = isinstance(overfit, (int, float)) and 1 <= overfit <= MOST and overfit == int(overfit)
-    if isinstance(overfit, (int, float)) and not (0 <= overfit <= 1 or whole):
+    if isinstance(overfit, (int, float)) and (
+        not 0 <= overfit <= MOST or (overfit > 1 and overfit % 1)
+    ):
         raise ValueError(
             f"trainer.overfit_batches must be a fraction, or a count of batches; got {overfit}"
         )

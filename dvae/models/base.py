@@ -114,11 +114,12 @@ class DiscreteVAE(Codec):
         part_ways(self.global_rank)
         self.bottleneck.skip_step()  # of a run that was interrupted within one
         self.check_trainer(self.trainer)
+        warn_of_bfloat16(self.trainer.precision, self.trainer.strategy.root_device)
         how = self._compiles
         self._calls = compile_calls(self.encoder, self.log_px, how) if how else None
 
     def check_trainer(self, trainer: Trainer) -> None:
-        """Refuse what a trainer cannot train as it is set, and warn of what is slow.
+        """Refuse what a trainer cannot train as it is set.
 
         Args:
             trainer: Of the fit to come.
@@ -128,7 +129,6 @@ class DiscreteVAE(Codec):
         """
         accumulates = trainer.accumulate_grad_batches > 1
         check_compile(self._compiles, trainer.strategy.root_device, accumulates)
-        warn_of_bfloat16(trainer.precision, trainer.strategy.root_device)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, nats per example."""
