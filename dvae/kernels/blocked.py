@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dvae.kernels.noise import folded, minus_gumbel_block, row_keys
+from dvae.kernels.noise import log2_exponential_block, row_keys
 from dvae.kernels.sweep import Book, Relaxation, Sweep
 
 __all__ = ["blocked_sweep"]
@@ -29,6 +29,9 @@ _NUMBERS_ELSEWHERE = 2**23
 _LOWEST = -1e30
 # Powers of two are a third of the work of powers of e on some CPUs, and never more.
 _LOG2E = math.log2(math.e)
+_LN2 = math.log(2)
+# The matrices of a block. Noise is computed in the last two.
+_LOGITS, _GRADIENT, _POSTERIOR, _SCORES = range(4)
 
 
 def blocked_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor) -> Sweep:
@@ -106,20 +109,28 @@ class _Blocks:
         self.noisy, self.hard, self.heun = relaxation.noisy, relaxation.hard, relaxation.heun
         self.dtype = torch.float64 if h.dtype == torch.float64 else torch.float32
         self.inverse_tau = relaxation.tau.to(h.device, self.dtype).reciprocal()
-        self.rate = self.inverse_tau * _LOG2E
         self.num_codes = len(book.weight)
         self.log_num_codes = math.log(self.num_codes)
-        self.keys = folded(row_keys(seed, torch.arange(len(h), device=h.device)))
-        columns = torch.arange(self.num_codes, dtype=torch.int32, device=h.device)
-        self.columns = folded(columns)
-        self.bias = None if book.bias is None else book.bias.to(self.dtype).clamp_min(_LOWEST)
+        self.rate = self.inverse_tau * _LOG2E
+        self.keys = row_keys(seed, torch.arange(len(h), device=h.device))
+        self.columns = torch.arange(self.num_codes, dtype=torch.int32, device=h.device)
+        self.bias = None if book.bias is None else self.lift(book.bias).clamp_min(_LOWEST)
+        self.log_prior = None if book.log_prior is None else self.lift(book.log_prior)
         size = _NUMBERS.get(h.device.type, _NUMBERS_ELSEWHERE)
         self.height = max(1, min(len(h), _ROWS))
-        self.width = max(1, size // self.height)
+        self.width = max(1, min(self.num_codes, size // self.height))
+        # The matrices of a block, made once: memory fresh from the system costs a CPU more than
+        # most of what is done in it.
+        self._space = self.numbers(4, self.height * self.width)
 
     def numbers(self, *shape: int) -> Tensor:
         """Return an empty tensor."""
         return torch.empty(shape, dtype=self.dtype, device=self.h.device)
+
+    def space(self, place: int, rows: slice, codes: slice) -> Tensor:
+        """Return one of the matrices ``(n, k)``, which holds what it was left with."""
+        shape = rows.stop - rows.start, codes.stop - codes.start
+        return self._space[place, : shape[0] * shape[1]].view(shape)
 
     def lift(self, x: Tensor) -> Tensor:
         """Cast to the dtype of the computation."""
@@ -135,20 +146,33 @@ class _Blocks:
         for start in range(0, self.num_codes, self.width):
             yield slice(start, min(start + self.width, self.num_codes))
 
-    def logits(self, h: Tensor, codes: slice) -> Tensor:
+    def logits(self, h: Tensor, rows: slice, codes: slice) -> Tensor:
         """Compute the logits of lifted features ``(n, C)``: ``(n, k)``."""
         weight = self.lift(self.book.weight[codes]).t()
-        return h @ weight if self.bias is None else torch.addmm(self.bias[codes], h, weight)
+        out = self.space(_LOGITS, rows, codes)
+        if self.bias is None:
+            return torch.mm(h, weight, out=out)
+        return torch.addmm(self.bias[codes], h, weight, out=out)
 
     def scores(self, logits: Tensor, rows: slice, codes: slice) -> Tensor:
         """Add the noise to logits ``(n, k)``."""
-        noise = self.lift(minus_gumbel_block(self.keys[:, rows], self.columns[codes]))
-        return torch.sub(logits, noise, out=noise)
+        words = self._space[_POSTERIOR:].view(torch.int32)[:, : logits.numel()]
+        words = words.view(2, *logits.shape)
+        noise = self.lift(log2_exponential_block(self.keys[:, rows], self.columns[codes], words))
+        return torch.sub(logits, noise, alpha=_LN2, out=noise)
+
+    def copy(self, logits: Tensor, rows: slice, codes: slice) -> Tensor:
+        """Copy logits to where scores are, in the place of those."""
+        return self.space(_SCORES, rows, codes).copy_(logits)
+
+    def powers(self, shifted: Tensor, rows: slice, codes: slice) -> Tensor:
+        """Compute powers of e."""
+        out = self.space(_POSTERIOR, rows, codes)
+        return torch.mul(shifted, _LOG2E, out=out).exp2_()
 
     def log_ratio(self, log_q: Tensor, codes: slice) -> Tensor:
         """Subtract the prior's log-probabilities where there is one given; in place."""
-        prior = self.book.log_prior
-        return log_q if prior is None else log_q.sub_(self.lift(prior[codes]))
+        return log_q if self.log_prior is None else log_q.sub_(self.log_prior[codes])
 
 
 class _Running:
@@ -167,7 +191,7 @@ class _Running:
 
     def take(self, codes: slice) -> None:
         """Take in a block of codes."""
-        logits = self.blocks.logits(self.h, codes)
+        logits = self.blocks.logits(self.h, self.rows, codes)
         scores = self.blocks.scores(logits, self.rows, codes)
         top, best = logits.amax(-1), scores.amax(-1)
         _update(self.mode, logits, top > self.top, codes.start)
@@ -175,7 +199,8 @@ class _Running:
         self.best = torch.maximum(best, self.best)
         if self.mixed:
             noisy = self.blocks.noisy
-            self._relax(scores if noisy else logits.clone(), best if noisy else top, codes)
+            x = scores if noisy else self.blocks.copy(logits, self.rows, codes)
+            self._relax(x, best if noisy else top, codes)
         self._diverge(logits, top, codes)
 
     def _relax(self, x: Tensor, top: Tensor, codes: slice) -> None:
@@ -195,7 +220,7 @@ class _Running:
         decay = fall.exp()
         self.moment.add_(fall.mul_(self.sum)).mul_(decay)
         shifted = logits.sub_(top.unsqueeze(1))
-        q = (shifted * _LOG2E).exp2_()
+        q = self.blocks.powers(shifted, self.rows, codes)
         self.sum.mul_(decay).add_(q.sum(-1))
         if self.posterior_sum is not None:
             codebook = self.blocks.lift(self.blocks.book.codebook[codes])
@@ -278,27 +303,29 @@ def _gradients(
             if of_bias is not None:
                 of_bias.index_add_(0, drawn, of_drawn.squeeze(1))
         for codes in blocks.codes():
-            logits = blocks.logits(h, codes)
+            logits = blocks.logits(h, rows, codes)
             of_logits = None
             if grad_code is not None:
-                x = blocks.scores(logits, rows, codes) if blocks.noisy else logits.clone()
+                x = (blocks.scores if blocks.noisy else blocks.copy)(logits, rows, codes)
                 s = x.sub_(peak).mul_(blocks.rate).exp2_()
                 if of_codebook is not None:
                     of_codebook[codes].addmm_(s.t(), over)
-                of_logits = torch.addmm(-mean, scaled, blocks.lift(book.codebook[codes]).t())
+                codebook = blocks.lift(book.codebook[codes])
+                space = blocks.space(_GRADIENT, rows, codes)
+                of_logits = torch.addmm(-mean, scaled, codebook.t(), out=space)
                 if blocks.heun:
-                    q = (logits - top).mul_(_LOG2E).exp2_().div_(2 * total)
+                    q = blocks.powers(logits - top, rows, codes).div_(2 * total)
                     of_posterior = (of_logits + (mean - posterior_mean)).mul_(q)
                     of_logits.mul_(s.div_(weight)).sub_(of_posterior)
                 else:
                     of_logits.mul_(s)
             if grad_kl is not None:
                 shifted = logits.sub_(top)
-                q = (shifted * _LOG2E).exp2_().mul_(of_row)
+                q = blocks.powers(shifted, rows, codes).mul_(of_row)
                 if of_prior is not None:
                     of_prior[codes].sub_(q.sum(0))
-                of_kl = blocks.log_ratio(shifted, codes).sub_(ratio).mul_(q)
-                of_logits = of_kl if of_logits is None else of_logits.add_(of_kl)
+                fall = blocks.log_ratio(shifted, codes).sub_(ratio)
+                of_logits = fall.mul_(q) if of_logits is None else of_logits.addcmul_(fall, q)
             if of_logits is None:
                 continue
             if of_h is not None:

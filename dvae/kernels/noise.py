@@ -3,14 +3,16 @@ r"""Gumbel noise that is a function of seed, row and column, so that it can be d
 A pass that goes block by block keeps no noise matrix: its backward pass computes the same numbers
 anew, whatever the blocks are. A row's two 32-bit keys are words of Philox 4x32-10, keyed by the
 seed and counting rows. A column's bits are a permutation of the 32-bit numbers, keyed by its row:
-the column is mixed by a hash, combined with the second key, and mixed again. All of it is integer
-arithmetic modulo :math:`2^{32}`, so a GPU and a CPU draw the same bits; as Gumbel noise they differ
-by the rounding of two logarithms.
+the column is combined with the first key, mixed, combined with the second, and mixed again. All of
+it is integer arithmetic modulo :math:`2^{32}`, so a GPU and a CPU draw the same bits; as Gumbel
+noise they differ by the rounding of two logarithms.
 
 References:
     J. Salmon et al., 2011, *Parallel random numbers: as easy as 1, 2, 3* (Philox); C. Wellons,
-    2018, *Prospecting for hash functions* (the constants of the hash, ``lowbias32``).
+    2018, *Prospecting for hash functions* (``lowbias32``, whose multipliers and shifts these are).
 """
+
+import math
 
 import torch
 import torch.distributed as dist
@@ -23,7 +25,8 @@ _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
-# The two multipliers of lowbias32, as signed numbers.
+# The two multipliers of lowbias32, as signed numbers. Its shifts are logical; here they copy the
+# sign, which takes no mask, and x ^ (x >> n) is a permutation all the same.
 _HASH = (0x7FEB352D, 0x846CA68B - 2**32)
 # 2^64 over the golden ratio, as a signed number: the step of the seed from process to process.
 _RANK_STEP = 0x9E3779B97F4A7C15 - 2**64
@@ -76,85 +79,78 @@ def row_keys(seed: int | Tensor, rows: Tensor) -> Tensor:
     return torch.stack(words[:2]).to(torch.int32).unsqueeze(-1)
 
 
-def gumbel_block(keys: Tensor, columns: Tensor) -> Tensor:
+def gumbel_block(keys: Tensor, columns: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Compute the noise of a block.
 
     Args:
         keys: Of the rows, ``(2, n, 1)``, by `row_keys`.
         columns: Column numbers, 32-bit integers ``(k,)``.
+        dtype: Of the noise; its randomness has 31 bits in any case.
 
     Returns:
-        Standard Gumbel noise ``(n, k)`` in float32, finite: within [-2.82, 22.19].
+        Standard Gumbel noise ``(n, k)``, finite: within [-2.82, 22.19].
     """
-    return minus_gumbel_block(folded(keys), folded(columns)).neg_()
+    space = columns.new_empty(2, keys.shape[1], len(columns))
+    return log2_exponential_block(keys, columns, space).to(dtype).mul_(-math.log(2))
 
 
-def folded(words: Tensor) -> Tensor:
-    """Return 32-bit integers with their upper halves added to the lower, modulo 2.
+def log2_exponential_block(keys: Tensor, columns: Tensor, space: Tensor) -> Tensor:
+    r"""Compute :math:`\log_2 E` of exponential variables, whose :math:`-\log E` is Gumbel noise.
 
-    It is the first step of the hash. As it is linear, keys and columns take it apart, once each.
+    A CPU takes logarithms to the base 2 in less time than natural ones.
 
     Args:
-        words: Keys or columns.
-    """
-    return words ^ (words >> 16 & 0xFFFF)
-
-
-def minus_gumbel_block(keys: Tensor, columns: Tensor) -> Tensor:
-    """Compute the negative noise of a block, of what is prepared once for all blocks.
-
-    Args:
-        keys: `folded` keys of the rows.
-        columns: `folded` column numbers.
+        keys: See `gumbel_block`.
+        columns: See `gumbel_block`.
+        space: Where to compute it, 32-bit integers ``(2, n, k)``; overwritten.
 
     Returns:
-        See `gumbel_block`.
+        ``(n, k)`` in float32, finite; it lies in ``space[1]``, and ``space[0]`` is free again.
     """
-    bits = columns ^ keys[0]
-    spare = torch.empty_like(bits)
-    _scramble(bits, spare)
-    # The first hash ends and the second begins with a fold by 16 bits. Two of them cancel: what is
-    # left is the key, folded.
-    _scramble(bits.bitwise_xor_(keys[1]), spare)
+    bits, spare = space
+    torch.bitwise_xor(columns, keys[0], out=bits)
+    _mix(bits, spare)
+    _mix(bits.bitwise_xor_(keys[1]), spare)
     _fold(bits, spare, 16)
-    return _minus_gumbel(bits)
+    return _log2_exponential(bits, spare.view(torch.float32))
 
 
-def gumbel_noise(seed: int | Tensor, rows: int, columns: int) -> Tensor:
+def gumbel_noise(
+    seed: int | Tensor, rows: int, columns: int, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Compute the whole noise matrix at once.
 
     Args:
         seed: A 64-bit integer, or a tensor of one, ``()``.
         rows: N.
         columns: K, at most 2^31.
+        dtype: Of the noise.
 
     Returns:
-        Standard Gumbel noise ``(N, K)`` in float32, on the device of the seed.
+        Standard Gumbel noise ``(N, K)``, on the device of the seed.
     """
     device = seed.device if isinstance(seed, Tensor) else None
     keys = row_keys(seed, torch.arange(rows, device=device))
-    return gumbel_block(keys, torch.arange(columns, dtype=torch.int32, device=device))
+    return gumbel_block(keys, torch.arange(columns, dtype=torch.int32, device=device), dtype)
 
 
-def _minus_gumbel(bits: Tensor) -> Tensor:
-    r"""Turn 31 random bits into :math:`\log(-\log(1 - v))`, v uniform; overwrites the bits.
+def _log2_exponential(bits: Tensor, out: Tensor) -> Tensor:
+    r"""Turn 31 random bits into :math:`\log_2(-\log(1 - v))`, v uniform; overwrites the bits.
 
     :math:`v = (i + \frac12) 2^{-31}`: small v, which give the large numbers that win an arg-max,
     keep all their digits, so that ties are as rare as they should be among 100,000 codes.
     """
-    i = bits.bitwise_and_(0x7FFFFFFF).float()
-    minus_v = torch.sub(i.new_tensor(-(2.0**-32)), i, alpha=2.0**-31, out=i)
-    return minus_v.clamp_min_(-_BELOW_ONE).log1p_().neg_().log_()
+    i = out.copy_(bits.bitwise_and_(0x7FFFFFFF))
+    minus_v = torch.sub(i.new_tensor(-(2.0**-32)), i, alpha=2.0**-31, out=out)
+    return minus_v.clamp_min_(-_BELOW_ONE).log1p_().neg_().log2_()
 
 
-def _scramble(x: Tensor, spare: Tensor) -> None:
-    """Mix 32-bit integers in place: the hash between its first and its last fold."""
+def _mix(x: Tensor, spare: Tensor) -> None:
+    """Mix 32-bit integers in place."""
     x.mul_(_HASH[0])
     _fold(x, spare, 15)
     x.mul_(_HASH[1])
 
 
 def _fold(x: Tensor, spare: Tensor, shift: int) -> None:
-    # The mask takes off the copies of the sign.
-    torch.bitwise_right_shift(x, shift, out=spare)
-    x.bitwise_xor_(spare.bitwise_and_((1 << (32 - shift)) - 1))
+    x.bitwise_xor_(torch.bitwise_right_shift(x, shift, out=spare))

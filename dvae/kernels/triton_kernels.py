@@ -14,12 +14,10 @@ LOWEST = tl.constexpr(-1e30)
 
 
 @triton.jit
-def _hash(x):
-    x = x ^ (x >> 16)
+def _mix(x):
     x = x * 0x7FEB352D
     x = x ^ (x >> 15)
-    x = x * 0x846CA68B
-    return x ^ (x >> 16)
+    return x * -0x7B935975
 
 
 @triton.jit
@@ -27,15 +25,17 @@ def _row_keys(seed, rows):
     """Compute the keys of rows; see `dvae.kernels.noise.row_keys`."""
     zero = rows * 0
     first, second, _, _ = tl.philox(seed, rows, zero, zero, zero)
-    return first, second
+    # Signed, for shifts that copy the sign.
+    return first.to(tl.int32, bitcast=True), second.to(tl.int32, bitcast=True)
 
 
 @triton.jit
 def gumbel(first, second, columns):
     """Compute a tile of noise; see `dvae.kernels.noise.gumbel_block`."""
-    x = _hash(columns.to(tl.uint32)[None, :] ^ first[:, None])
-    x = _hash(x ^ second[:, None])
-    v = ((x & 0x7FFFFFFF).to(tl.int32).to(tl.float32) + 0.5) * 4.656612873077393e-10
+    x = _mix(columns[None, :] ^ first[:, None])
+    x = _mix(x ^ second[:, None])
+    x = x ^ (x >> 16)
+    v = ((x & 0x7FFFFFFF).to(tl.float32) + 0.5) * 4.656612873077393e-10
     v = tl.minimum(v, 0.9999999403953552)
     # There is no log1p: its series where 1 - v has lost the digits of v.
     series = v * (1.0 + v * (0.5 + v * (1 / 3 + v * (0.25 + v * 0.2))))

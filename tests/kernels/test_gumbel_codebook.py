@@ -121,7 +121,7 @@ def test_reinmax_is_the_estimator_with_the_same_noise(monkeypatch):
 def check_against(estimator, monkeypatch, shape, **hard):
     leaves = inputs(shape, torch.float64, prior=False)[:4]
     h, weight, bias, codebook = leaves
-    noise = gumbel_noise(SEED, shape[0], shape[2]).double()
+    noise = gumbel_noise(SEED, shape[0], shape[2], torch.float64)
     where = estimator if hard else "dvae.estimators.base"
     fix(monkeypatch, where, "gumbel_noise_like", noise)
     logits = torch.nn.functional.linear(h, weight, bias)
@@ -215,7 +215,7 @@ def test_nothing_as_large_as_rows_by_codes_is_ever_made(monkeypatch):
     with Largest() as plain:
         run("reference", shape, torch.float32)
     assert plain.numbers >= 600 * 700
-    assert fused.numbers <= 2**13
+    assert fused.numbers <= 4 * 2**12  # one tensor holds the four matrices of a block
 
 
 def test_autocast_changes_nothing():
