@@ -290,9 +290,9 @@ def main() -> None:
     for dtype in args.dtype or ["float32"]:
         kind = getattr(torch, dtype)
         for size in args.size or (*sizes, WIDE):
-            if args.size or size[0] * size[1] <= largest:
+            if size[0] * size[1] <= largest:
                 found += compare(list(WAYS), tuple(size), args.rounds, device, kind)
-            elif args.largest is None and size[1] == max(CODES):
+            elif args.size or (args.largest is None and size[1] == max(CODES)):
                 found += compare(WITHOUT_LOGITS, size, min(args.rounds, 3), device, kind)
     if not args.dry:
         where = machine(args.device, ["triton", "vector-quantize-pytorch"])

@@ -128,6 +128,8 @@ def bottleneck() -> str:
     found = []
     for place in places:
         rows = [row for row in measured if (row["device"], row["dtype"]) == place]
+        # What was measured last is first in the file.
+        rows.sort(key=lambda row: [int(row[key]) for key in ("rows", "codes", "features", "dim")])
         ways = list(dict.fromkeys(row["way"] for row in rows))
         wide = len({row["dim"] for row in rows}) > 1
         sizes = ("rows", "codes", "features", *(["dim"] if wide else []))
