@@ -38,10 +38,10 @@ RUNS = {
 # What makes a run short, on a CPU and on a GPU.
 SHORT = {
     "bottleneck": (["--rounds", "5", "--largest", str(2**23)], ["--rounds", "5"]),
-    "training": (["--steps", "150"], ["--steps", "150"]),
+    "training": (["--steps", "100"], ["--steps", "100"]),
     "estimators": (["--rounds", "20"], ["--rounds", "20"]),
     "layer": (["--pairs", "20"], ["--pairs", "20"]),
-    "growth": (["--images", "4000"], ["--images", "4000"]),
+    "growth": (["--images", "2000", "--rounds", "1"], ["--images", "2000", "--rounds", "1"]),
 }
 MEDIAN = {"training": "ours_over_this", "growth": "microseconds_per_image"}
 MEANING = {

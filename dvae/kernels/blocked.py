@@ -109,9 +109,9 @@ class _Blocks:
         self.noisy, self.hard, self.heun = relaxation.noisy, relaxation.hard, relaxation.heun
         self.dtype = torch.float64 if h.dtype == torch.float64 else torch.float32
         self.inverse_tau = relaxation.tau.to(h.device, self.dtype).reciprocal()
+        self.rate = self.inverse_tau * _LOG2E
         self.num_codes = len(book.weight)
         self.log_num_codes = math.log(self.num_codes)
-        self.rate = self.inverse_tau * _LOG2E
         self.keys = row_keys(seed, torch.arange(len(h), device=h.device))
         self.columns = torch.arange(self.num_codes, dtype=torch.int32, device=h.device)
         self.bias = None if book.bias is None else self.lift(book.bias).clamp_min(_LOWEST)

@@ -32,7 +32,7 @@ def check_results():
     for kind in TRITON_KINDS:
         for shape in SHAPES:
             # The largest takes a second each time, and many numbers are less a matter of luck.
-            repeats = 2 if shape == SHAPES[-1] else REPEATS
+            repeats = {1: REPEATS, 19: 2}.get(shape[0], REPEATS // 2)
             assert_as_good_as_plain("triton", shape, torch.float32, kind, repeats=repeats)
     for shape in SHAPES[1:3]:
         assert_as_good_as_plain("triton", shape, torch.float32, "soft", prior=False)
