@@ -28,7 +28,8 @@ def reference_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor)
     codebook = book.codebook
     logits = F.linear(h, book.weight, book.bias)
     at_least_float = logits if logits.dtype == torch.float64 else logits.float()
-    scores = at_least_float + gumbel_noise(seed, *logits.shape, dtype=at_least_float.dtype)
+    num_rows, num_codes = logits.shape
+    scores = at_least_float + gumbel_noise(seed, num_rows, num_codes, at_least_float.dtype)
     index = scores.detach().argmax(-1)
     relaxed = (scores if relaxation.noisy else at_least_float) / relaxation.tau
     weights = relaxed.softmax(-1)
