@@ -31,8 +31,10 @@ def spread(values: Sequence[float]) -> Spread:
     """Return the median, the 20th and the 80th percentile.
 
     Args:
-        values: At least two.
+        values: At least one, which is all three itself.
     """
+    if len(values) == 1:
+        return values[0], values[0], values[0]
     cuts = statistics.quantiles(values, n=10, method="inclusive")
     return statistics.median(values), cuts[1], cuts[7]
 

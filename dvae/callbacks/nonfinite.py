@@ -120,7 +120,7 @@ class NonFinite(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Tell of a draw that was refused because the logits broke before there was a loss."""
-        if self._batch is None or not isinstance(exception, (ValueError, RuntimeError)):
+        if self._batch is None or not isinstance(exception, (ValueError, RuntimeError, IndexError)):
             return
         try:
             broken = self._where(pl_module)

@@ -7,7 +7,9 @@ import inspect
 import re
 from typing import Any
 
-__all__ = ["one_line"]
+import torch
+
+__all__ = ["one_line", "out_of_memory"]
 
 _OPTION = re.compile(r"Option '([^']+)' is not accepted")
 _CLASS = re.compile(
@@ -30,7 +32,21 @@ _WORKER = re.compile(r"(?ms)\ACaught \w+ in DataLoader worker.*^\w[\w.]*: (.*)\Z
 _TRIPPED = (
     (re.compile(r"'(\w+)' object has no attribute '\w+'"), r"settings were expected; got a \1"),
     (re.compile(r"unhashable type: '(\w+)'"), r"a name was expected; got a \1"),
+    (
+        re.compile(r".*\btried to allocate ([\d.]+ \w+).*", re.DOTALL | re.IGNORECASE),
+        r"out of memory: \1 were asked for at once; a smaller batch, fewer samples or fewer codes "
+        "take less",
+    ),
 )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether a device, or the machine itself, had no memory left.
+
+    Args:
+        error: What was raised.
+    """
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def one_line(error: BaseException) -> str:

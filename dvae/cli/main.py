@@ -38,7 +38,7 @@ from dvae.callbacks import (
 from dvae.callbacks.pictures import run_folder
 from dvae.cli.checks import check_batches, check_objective, check_optimizer, check_schedules
 from dvae.cli.config_file import SaveConfig, SaveText, check_room
-from dvae.cli.errors import one_line
+from dvae.cli.errors import one_line, out_of_memory
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
 from dvae.cli.loggers import default_loggers, new_run_id, sync_command
 from dvae.cli.resume import check_resumable, find_last, resume_command
@@ -328,7 +328,10 @@ class DVAECLI(LightningCLI):
         if name:
             return str(name)
         configs = self._get(self.config, "config") or []
-        return Path(str(configs[0])).stem if configs else type(self.model).__name__
+        if configs:
+            return Path(str(configs[0])).stem
+        # No model is built yet.
+        return str(self._get(self.config, "model").class_path).rpartition(".")[2]
 
     def _check_inputs(self, stage: str) -> dict[str, Any] | None:
         """Compare model, data and checkpoint; return the content of the last, if there is one."""
@@ -378,8 +381,9 @@ def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:
         cli: What to run; a subclass may stop short of the training.
 
     Returns:
-        The exit code: 0; 1 where the loss was not finite; 2 where the input was bad
-        (``DVAE_TRACEBACK=1`` raises instead); or 128 and the number of the signal that stopped it.
+        The exit code: 0; 1 where the loss was not finite; 2 where the input was bad, or too large
+        for the memory (``DVAE_TRACEBACK=1`` raises instead); or 128 and the number of the signal
+        that stopped it.
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("dvae").setLevel(logging.INFO)
@@ -399,9 +403,13 @@ def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1 if isinstance(error.__cause__, NonFiniteError) else 2
-    except NonFiniteError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except (NonFiniteError, RuntimeError, IndexError) as error:
+        # A code book may look up the place that a NaN leads to.
+        nonfinite = isinstance(error, NonFiniteError) or isinstance(error.__cause__, NonFiniteError)
+        if not nonfinite and (os.environ.get("DVAE_TRACEBACK") or not out_of_memory(error)):
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 1 if nonfinite else 2
     except Stopped as stop:
         # The first process of a machine may watch the others, and take their code for a crash.
         return 0 if int(os.environ.get("LOCAL_RANK", "0")) else 128 + stop.number

@@ -114,7 +114,7 @@ def check_top(top: Tensor) -> None:
 
 
 def check_count(name: str, value: int, least: int) -> None:
-    """Refuse a count below the least allowed.
+    """Refuse a count below the least allowed, or larger than a size can be.
 
     Args:
         name: What the value is called in the message.
@@ -122,10 +122,12 @@ def check_count(name: str, value: int, least: int) -> None:
         least: The smallest count allowed.
 
     Raises:
-        ValueError: The value is no integer, or too small.
+        ValueError: The value is no integer, too small, or of more than 63 bits.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer >= {least}; got {value!r}")
+    if value >= 2**63:
+        raise ValueError(f"{name} must be below 2^63; got {value!r}")
 
 
 def draw_index(theta: Tensor, generator: Generator | None = None) -> Tensor:

@@ -7,10 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from dvae.callbacks import NonFiniteError
 from dvae.cli import main
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "mnist_categorical.yaml")
 
+SHORT = (
+    *("--trainer.limit_train_batches=2", "--trainer.max_epochs=1"),
+    *("--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1"),
+    *("--trainer.log_every_n_steps=1", "--model.evaluation.iwae_samples=2"),
+    *("--latents.every_n_epochs=0", "--reconstructions.every_n_epochs=0"),
+)
 ESTIMATOR = "--model.bottleneck.estimator"
 CASES = {
     "a misspelt setting": (
@@ -39,6 +46,18 @@ CASES = {
     "images of another size": (
         ["--model.network", "MLP", "--model.network.image_shape", "[1, 32, 32]"],
         "data has images of 1x28x28 and the network was built for 1x32x32",
+    ),
+    "more samples than a size can be": (
+        [ESTIMATOR, "RLOO", f"{ESTIMATOR}.samples", "1000000000000000000000"],
+        "RLOO.samples must be below 2^63; got 1000000000000000000000",
+    ),
+    "more samples than there is memory for": (
+        [ESTIMATOR, "RLOO", f"{ESTIMATOR}.samples", "1000000000000000"],
+        "bytes were asked for at once; a smaller batch, fewer samples or fewer codes take less",
+    ),
+    "more codes than there is memory for": (
+        ["--model.bottleneck.num_codes", "1000000000000"],
+        "bytes were asked for at once; a smaller batch, fewer samples or fewer codes take less",
     ),
     "a folder without data": (["--data.data_dir", "nowhere"], "is missing"),
     "no such checkpoint": (["--ckpt_path", "no.ckpt"], "there is no checkpoint no.ckpt"),
@@ -224,12 +243,30 @@ def test_a_run_that_breaks_in_a_draw_has_the_code_of_one(tmp_path, monkeypatch, 
     assert "a draw (logits must have a finite maximum" in line and "the batch is in" in line
 
 
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, IndexError])
+def test_what_a_nan_has_led_to_is_said_in_one_line(kind, capsys):
+    # A quantizer's index of a NaN is no place in a code book, on which torch has its own opinion.
+    def break_down(args):
+        raise kind("a draw\n(index -1) is not finite") from NonFiniteError()
+
+    def fail(args):
+        raise RuntimeError("of our own making")
+
+    assert main([], break_down) == 1
+    assert capsys.readouterr().err == "error: a draw (index -1) is not finite\n"
+    with pytest.raises(RuntimeError, match="of our own making"):
+        main([], fail)
+
+
+def test_a_run_without_a_config_file_is_called_after_its_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert main(["fit", "--model", "CategoricalVAE", "--data", "MNIST", *SHORT]) == 0
+    assert (tmp_path / "runs/CategoricalVAE/version_0/checkpoints/best.ckpt").exists()
+
+
 def test_an_estimator_without_a_temperature_is_a_change_of_one_key(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    short = ["--trainer.limit_train_batches=2", "--trainer.max_epochs=1"]
-    short += ["--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1"]
-    short += ["--trainer.log_every_n_steps=1", "--model.evaluation.iwae_samples=2"]
-    short += ["--latents.every_n_epochs=0", "--reconstructions.every_n_epochs=0"]
-    assert main(["fit", "--config", CONFIG, ESTIMATOR, "RLOO", *short]) == 0
+    assert main(["fit", "--config", CONFIG, ESTIMATOR, "RLOO", *SHORT]) == 0
     assert "anneal.tau is not used: this model has no tau" in caplog.text
