@@ -31,7 +31,10 @@ _LOWEST = -1e30
 _LOG2E = math.log2(math.e)
 _LN2 = math.log(2)
 # The matrices of a block. Noise is computed in the last two.
-_LOGITS, _GRADIENT, _POSTERIOR, _SCORES = range(4)
+_LOGITS = 0
+_GRADIENT = 1
+_POSTERIOR = 2
+_SCORES = 3
 
 
 def blocked_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor) -> Sweep:
