@@ -124,7 +124,7 @@ class _Blocks:
         self.width = max(1, min(self.num_codes, size // self.height))
         # The matrices of a block, made once: memory fresh from the system costs a CPU more than
         # most of what is done in it.
-        self._space = self.numbers(4, self.height * self.width)
+        self._space = [self.numbers(self.height * self.width) for _ in range(4)]
 
     def numbers(self, *shape: int) -> Tensor:
         """Return an empty tensor."""
@@ -133,7 +133,7 @@ class _Blocks:
     def space(self, place: int, rows: slice, codes: slice) -> Tensor:
         """Return one of the matrices ``(n, k)``, which holds what it was left with."""
         shape = rows.stop - rows.start, codes.stop - codes.start
-        return self._space[place, : shape[0] * shape[1]].view(shape)
+        return self._space[place][: shape[0] * shape[1]].view(shape)
 
     def lift(self, x: Tensor) -> Tensor:
         """Cast to the dtype of the computation."""
@@ -159,8 +159,8 @@ class _Blocks:
 
     def scores(self, logits: Tensor, rows: slice, codes: slice) -> Tensor:
         """Add the noise to logits ``(n, k)``."""
-        words = self._space[_POSTERIOR:].view(torch.int32)[:, : logits.numel()]
-        words = words.view(2, *logits.shape)
+        halves = [self._space[place].view(torch.int32) for place in (_POSTERIOR, _SCORES)]
+        words = [half[: logits.numel()].view(logits.shape) for half in halves]
         noise = self.lift(log2_exponential_block(self.keys[:, rows], self.columns[codes], words))
         return torch.sub(logits, noise, alpha=_LN2, out=noise)
 

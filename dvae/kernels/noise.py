@@ -13,6 +13,7 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -91,10 +92,10 @@ def gumbel_block(keys: Tensor, columns: Tensor, dtype: torch.dtype = torch.float
         Standard Gumbel noise ``(n, k)``, finite: within [-2.82, 22.19].
     """
     space = columns.new_empty(2, keys.shape[1], len(columns))
-    return log2_exponential_block(keys, columns, space).to(dtype).mul_(-math.log(2))
+    return log2_exponential_block(keys, columns, space.unbind()).to(dtype).mul_(-math.log(2))
 
 
-def log2_exponential_block(keys: Tensor, columns: Tensor, space: Tensor) -> Tensor:
+def log2_exponential_block(keys: Tensor, columns: Tensor, space: Sequence[Tensor]) -> Tensor:
     r"""Compute :math:`\log_2 E` of exponential variables, whose :math:`-\log E` is Gumbel noise.
 
     A CPU takes logarithms to the base 2 in less time than natural ones.
@@ -102,7 +103,7 @@ def log2_exponential_block(keys: Tensor, columns: Tensor, space: Tensor) -> Tens
     Args:
         keys: See `gumbel_block`.
         columns: See `gumbel_block`.
-        space: Where to compute it, 32-bit integers ``(2, n, k)``; overwritten.
+        space: Where to compute it, twice 32-bit integers ``(n, k)``; overwritten.
 
     Returns:
         ``(n, k)`` in float32, finite; it lies in ``space[1]``, and ``space[0]`` is free again.
