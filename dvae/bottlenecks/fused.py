@@ -19,9 +19,10 @@ log = logging.getLogger("dvae")
 Kernel = Literal["auto", "plain", "blocked", "triton"]
 
 # Numbers in the matrix of logits (32 MiB) from which the blocked version is faster on a CPU:
-# a step took 1.2 to 2.3 times as long with matrices at 2^23, for K of 128 to 8,192 and (C, D) of
-# (64, 64) and (256, 128); 0.8 to 1.2 times at 2^22. Medians of 5 pairs by
-# `python -m benchmarks.bottleneck --crossover`: torch 2.15, two threads of an AMD EPYC, 2026-11-24.
+# a step took 1.1 to 2.3 times as long with matrices at 2^23, for K of 128 to 8,192 and (C, D) of
+# (64, 64) and (256, 128); 0.8 to 1.1 times at 2^22. Medians of 5 pairs by
+# `python -m benchmarks.bottleneck --crossover`: torch 2.14, two threads of an AMD EPYC (AVX2),
+# 2026-11-25.
 # Memory is a reason besides: some six such matrices are not there.
 _CROSSOVER = 2**23
 # Elsewhere: 4 GiB each. On a GPU no times have been measured yet, and memory is the only reason.
