@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks.tables import __main__ as command
 from benchmarks.tables import train as training
 from benchmarks.tables.page import of_cell, page
-from benchmarks.tables.runs import Run, anneals, data, model, shortened
+from benchmarks.tables.runs import Group, Run, anneals, data, model, shortened
 from benchmarks.tables.spec import FOLDER, METRICS, load, tables
 
 ROOT = Path(__file__).parent.parent
@@ -222,6 +222,11 @@ def test_a_row_of_other_settings_counts_for_nothing(toy):
 # Runs.
 
 
+def trained(run, root):
+    (row,) = training.train(Group((run,)), root, lambda _: "command")
+    return row
+
+
 def stop_at(step):
     def on_train_batch_end(self, trainer, *args):
         if trainer.global_step == step:
@@ -235,11 +240,11 @@ def stop_at(step):
 def test_a_killed_run_goes_on_and_ends_where_it_would_have(toy, tmp_path, monkeypatch):
     table = load(str(toy))
     run = Run(table, table.cells["2x2 GS"], 3)
-    straight = training.train(run, tmp_path / "straight", "command")
+    straight = trained(run, tmp_path / "straight")
     with monkeypatch.context() as patch:
         patch.setattr(training.Progress, "on_train_batch_end", stop_at(5))
         with pytest.raises(RuntimeError, match="killed"):
-            training.train(run, tmp_path / "killed", "command")
+            trained(run, tmp_path / "killed")
     assert training.result_of(run, tmp_path / "killed") is None
     steps = []
     monkeypatch.setattr(
@@ -247,13 +252,13 @@ def test_a_killed_run_goes_on_and_ends_where_it_would_have(toy, tmp_path, monkey
         "on_train_batch_end",
         lambda self, trainer, *args: steps.append(trainer.global_step),
     )
-    resumed = training.train(run, tmp_path / "killed", "command")
+    resumed = trained(run, tmp_path / "killed")
     assert steps == [4, 5, 6]  # the first epoch, of three steps, is not done again
     assert {key: resumed[key] for key in METRICS} == {key: straight[key] for key in METRICS}
     # The loss of the last epoch, and not of both: the first begins near 784 log 2.
     assert resumed["train_negative_elbo"] < 570
     steps.clear()
-    assert training.train(run, tmp_path / "killed", "command") == resumed
+    assert trained(run, tmp_path / "killed") == resumed
     assert steps == []
 
 
@@ -263,7 +268,7 @@ def test_two_processes_do_not_train_the_same_run(toy, tmp_path):
     folder = run.folder(tmp_path)
     folder.mkdir(parents=True)
     with training._locked(folder / "lock"), pytest.raises(training.Busy, match="another process"):
-        training.train(run, tmp_path, "command")
+        trained(run, tmp_path)
 
 
 def rows_of(path):

@@ -3,8 +3,9 @@
     python -m benchmarks.tables reinmax2023 --rows 8x16 --estimators ReinMax STGS --seeds 3
 
 Killed and started again it goes on: finished runs are not done again, the others go on from their
-last epoch. `--epochs` and `--iwae_samples` make a trial, whose results stay beside its runs and
-apart from those of the protocol.
+last epoch. `--together` makes the runs of a row one batched model, for a GPU. `--epochs` and
+`--iwae_samples` make a trial, whose results stay beside its runs and apart from those of the
+protocol.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 from benchmarks.measure import RESULTS, write_csv
 from benchmarks.tables.page import of_cell, page
 from benchmarks.tables.pool import default_jobs, run_all
-from benchmarks.tables.runs import Run, is_trial, shortened
+from benchmarks.tables.runs import Group, Run, grouped, is_trial, shortened
 from benchmarks.tables.spec import Table, choose, load, tables
 from benchmarks.tables.train import Busy, result_of, train
 
@@ -39,10 +40,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--epochs", type=int, help="other than the protocol's: a trial")
     made.add_argument("--iwae_samples", type=int, help="other than the table's: a trial")
     made.add_argument("--jobs", type=int, help="runs side by side; as cores and memory allow")
+    made.add_argument(
+        "--together",
+        action="store_true",
+        help="train the runs of a row as one batched model, which is for a GPU",
+    )
     made.add_argument("--results", type=Path, default=RESULTS, help="folder of CSV and page")
     made.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs (runs/tables)")
-    # How a run of its own process is started: its row, estimator, seed and the parent's id.
-    made.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    # How a process of its own is started: the parent's id, a row, estimators each with a seed.
+    made.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     return made
 
 
@@ -137,8 +143,8 @@ def _main(args: argparse.Namespace) -> int:
     published = load(args.table)
     table = shortened(published, args.epochs, args.iwae_samples)
     trial = is_trial(table, published)
-    if args.one:
-        return _one(args, table)
+    if args.child:
+        return _child(args, table)
     for name, value in (("--seeds", args.seeds), ("--jobs", args.jobs)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")
@@ -158,38 +164,48 @@ def _main(args: argparse.Namespace) -> int:
         return written or result_of(run, args.runs) is not None
 
     todo = [run for run in runs if not finished(run)]
-    jobs = min(args.jobs or default_jobs(), max(1, len(todo)))
+    groups = grouped(todo) if args.together else [Group((run,)) for run in todo]
+    jobs = min(args.jobs or default_jobs(), max(1, len(groups)))
     if trial:
         print(f"A TRIAL: {table.epochs} epoch(s), {table.iwae_samples} samples; not the protocol.")
     print(f"{len(runs) - len(todo)} of {len(runs)} runs are finished; {jobs} at a time.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-    def write(_: Run | None = None) -> list[Path]:
+    def write() -> list[Path]:
         return report(table, runs, args.runs, folder, trial)
 
-    failed = run_all(todo, args.runs, jobs, lambda run: _arguments(args, run), write)
+    failed = run_all(groups, args.runs, jobs, lambda group: _arguments(args, group), write)
     print(*write(), sep="\n")
     missing = [run.name for run in todo if result_of(run, args.runs) is None]
     print("missing of what was asked for: " + (", ".join(missing) or "nothing"))
     return 1 if failed else 0
 
 
-def _one(args: argparse.Namespace, table: Table) -> int:
+def _child(args: argparse.Namespace, table: Table) -> int:
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    row, column, seed, parent = args.one
-    run = Run(table, table.cells[f"{row} {column}"], int(seed))
-    # Seeds are counted from 0, so the command that gives this one gives those before it too.
-    parts = ["python -m benchmarks.tables", args.table, "--rows", row]
-    parts += ["--estimators", shlex.quote(column)]
-    parts += ["--seeds", str(int(seed) + 1), *_trial_arguments(args)]
-    train(run, args.runs, " ".join(parts), int(parent))
+    parent, row, *members = args.child
+    pairs = zip(members[::2], members[1::2], strict=True)
+    group = Group(tuple(Run(table, table.cells[f"{row} {c}"], int(seed)) for c, seed in pairs))
+    columns = list(dict.fromkeys(members[::2])) if len(group.runs) > 1 else []
+
+    def command(run: Run) -> str:
+        # Seeds are counted from 0, so the command that gives this one gives those before it too.
+        seeds = 1 + max(one.seed for one in (group.runs if columns else (run,)))
+        parts = ["python -m benchmarks.tables", args.table, "--rows", row, "--estimators"]
+        parts += [shlex.quote(column) for column in columns or [run.cell.column]]
+        parts += ["--seeds", str(seeds), *_trial_arguments(args)]
+        return " ".join([*parts, "--together"] if columns else parts)
+
+    train(group, args.runs, command, int(parent))
     return 0
 
 
-def _arguments(args: argparse.Namespace, run: Run) -> list[str]:
-    one = ["--one", run.cell.row, run.cell.column, str(run.seed), str(os.getpid())]
-    return [args.table, "--runs", str(args.runs), *_trial_arguments(args), *one]
+def _arguments(args: argparse.Namespace, group: Group) -> list[str]:
+    child = [str(os.getpid()), group.runs[0].cell.row]
+    for run in group.runs:
+        child += [run.cell.column, str(run.seed)]
+    return [args.table, "--runs", str(args.runs), *_trial_arguments(args), "--child", *child]
 
 
 def _trial_arguments(args: argparse.Namespace) -> list[str]:

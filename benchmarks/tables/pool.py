@@ -1,4 +1,4 @@
-"""Runs side by side, each a process with one thread, under one progress bar."""
+"""Runs side by side, a process with one thread for each or for a group, under one progress bar."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmarks.tables.runs import Run
+from benchmarks.tables.runs import Group
 from benchmarks.tables.train import ROOT, result_of
 
 __all__ = ["default_jobs", "run_all"]
@@ -36,26 +36,27 @@ def default_jobs() -> int:
 
 
 def run_all(
-    runs: Sequence[Run],
+    groups: Sequence[Group],
     root: Path,
     jobs: int,
-    arguments: Callable[[Run], list[str]],
-    finished: Callable[[Run], None],
+    arguments: Callable[[Group], list[str]],
+    finished: Callable[[], object],
 ) -> list[str]:
     """Run what is given, in this order, several at once.
 
     Args:
-        runs: None of them finished.
+        groups: None of them finished.
         root: Of all runs of tables.
         jobs: At most so many at once.
-        arguments: Of the command that trains one run.
-        finished: Called after each that has a result.
+        arguments: Of the command that trains a group.
+        finished: Called after each that has its results.
 
     Returns:
         What failed, with where to read why.
     """
-    todo, failed = list(runs), []
-    busy: dict[TaskID, tuple[Run, subprocess.Popen[bytes]]] = {}
+    todo, failed = list(groups), []
+    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    busy: dict[TaskID, tuple[Group, subprocess.Popen[bytes]]] = {}
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -65,33 +66,38 @@ def run_all(
         # Epochs and tests go at their own speeds: five minutes even that out.
         speed_estimate_period=300,
     )
-    done = {index: _done(run, root) for index, run in enumerate(runs)}
+    done = {index: _done(group, root) for index, group in enumerate(groups)}
     with progress:
         every = progress.add_task(
-            f"{len(runs)} run(s)",
-            total=sum(run.work for run in runs),
+            f"{sum(len(group.runs) for group in groups)} run(s)",
+            total=sum(group.work for group in groups),
             completed=sum(done.values()),
         )
         bars: dict[TaskID, int] = {}
         try:
             while todo or busy:
                 while todo and len(busy) < jobs:
-                    run = todo.pop(0)
-                    bar = progress.add_task(run.name, total=run.work, completed=_done(run, root))
-                    bars[bar] = len(runs) - len(todo) - 1
-                    busy[bar] = (run, _start(run, root, arguments(run)))
+                    group = todo.pop(0)
+                    bar = progress.add_task(
+                        _short(group), total=group.work, completed=_done(group, root)
+                    )
+                    bars[bar] = len(groups) - len(todo) - 1
+                    alone = len(group.runs) == 1
+                    started = _start(group, root, arguments(group), 1 if alone else threads)
+                    busy[bar] = (group, started)
                 time.sleep(_POLL_SECONDS)
-                for bar, (run, process) in list(busy.items()):
-                    done[bars[bar]] = _done(run, root)
+                for bar, (group, process) in list(busy.items()):
+                    done[bars[bar]] = _done(group, root)
                     if process.poll() is not None:
                         del busy[bar]
                         progress.remove_task(bar)
-                        done[bars[bar]] = run.work
-                        if process.returncode == 0 and result_of(run, root) is not None:
-                            progress.console.print(f"done: {run.name}")
-                            finished(run)
+                        done[bars[bar]] = group.work
+                        there = [result_of(run, root) is not None for run in group.runs]
+                        if process.returncode == 0 and all(there):
+                            progress.console.print(f"done: {group.name}")
+                            finished()
                         else:
-                            failed.append(f"{run.name} ({_last_line(run, root)})")
+                            failed.append(f"{group.name} ({_last_line(group, root)})")
                             progress.console.print(f"FAILED: {failed[-1]}")
                     else:
                         progress.update(bar, completed=done[bars[bar]])
@@ -101,14 +107,20 @@ def run_all(
     return failed
 
 
-def _start(run: Run, root: Path, arguments: list[str]) -> "subprocess.Popen[bytes]":
-    folder = run.folder(root)
+def _start(
+    group: Group, root: Path, arguments: list[str], threads: int
+) -> "subprocess.Popen[bytes]":
+    folder = group.folder(root)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "benchmarks.tables", *arguments],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(threads),
+                "PYTHONPATH": os.pathsep.join(paths),
+            },
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -123,14 +135,19 @@ def _stop(processes: "list[subprocess.Popen[bytes]]") -> None:
         process.wait()
 
 
-def _done(run: Run, root: Path) -> float:
+def _short(group: Group) -> str:
+    first, *others = group.runs
+    return f"{first.name} and {len(others)} more" if others else first.name
+
+
+def _done(group: Group, root: Path) -> float:
     try:
-        return float(json.loads((run.folder(root) / "progress.json").read_text())["done"])
+        return float(json.loads((group.folder(root) / "progress.json").read_text())["done"])
     except (OSError, ValueError, KeyError):
         return 0.0
 
 
-def _last_line(run: Run, root: Path) -> str:
-    log = run.folder(root) / "log"
+def _last_line(group: Group, root: Path) -> str:
+    log = group.folder(root) / "log"
     lines = [line for line in log.read_text().splitlines() if line.strip()]
     return f"{lines[-1] if lines else 'it said nothing'}; see {log}"

@@ -1,8 +1,11 @@
-"""One run: a cell with a seed, its settings in words, its folder, and what it is made of."""
+"""One run: a cell with a seed, its settings in words, its folder, and what it is made of.
+
+Runs that are trained by one process are a group.
+"""
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,11 @@ from benchmarks.tables.spec import Cell, Table, estimator, schedule
 from dvae.bottlenecks import CategoricalBottleneck
 from dvae.callbacks import Anneal
 from dvae.data import MNIST
+from dvae.estimators import PathwiseEstimator
 from dvae.models import CategoricalVAE, Evaluation
 from dvae.networks import MLP
 
-__all__ = ["Run", "anneals", "data", "is_trial", "model", "shortened"]
+__all__ = ["Group", "Run", "anneals", "data", "grouped", "is_trial", "model", "shortened"]
 
 # The same steps by fewer passes over the weights: with one thread the default of RAdam, a tensor at
 # a time, was 40% of a run's time. No settings: the result depends on them by rounding only.
@@ -79,6 +83,62 @@ class Run:
         """Codes to decode: an image of training counts three times, for its backward pass."""
         images = 60_000 - int(self.table.data.get("val_size", 0))
         return 3 * self.table.epochs * images + 10_000 * self.table.iwae_samples
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one process: one, or several as one batched model.
+
+    Attributes:
+        runs: At least one; several are of one row and one kind of optimizer.
+    """
+
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        """Cells and seeds, for people."""
+        return ", ".join(run.name for run in self.runs)
+
+    @property
+    def work(self) -> int:
+        """Codes to decode; see `Run.work`."""
+        return sum(run.work for run in self.runs)
+
+    def folder(self, root: Path) -> Path:
+        """Return the folder of the training: a run's own, or one for these runs together.
+
+        Args:
+            root: Of all runs of tables.
+        """
+        folders = [run.folder(root) for run in self.runs]
+        if len(folders) == 1:
+            return folders[0]
+        text = "\n".join(f"{folder.parent.name} {folder.name}" for folder in folders)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return root / self.runs[0].table.name / f"together-{digest}"
+
+
+def grouped(runs: Sequence[Run]) -> list[Group]:
+    """Put together what can be one batched model.
+
+    Args:
+        runs: Of one table, without two that are the same.
+
+    Returns:
+        Groups in the order of their first runs. Alone stays what has no other of its row and kind
+        of optimizer, an estimator that is no layer, or a network that keeps averages of a batch.
+    """
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        cell = run.cell
+        assert cell.estimator is not None
+        key: Any = (cell.row, cell.optimizer["class"])
+        layer = isinstance(estimator(cell.estimator), PathwiseEstimator)
+        if not layer or MLP(**run.table.network).norm != "none":
+            key = run.name
+        groups.setdefault(key, []).append(run)
+    return [Group(tuple(members)) for members in groups.values()]
 
 
 def shortened(table: Table, epochs: int | None, samples: int | None) -> Table:

@@ -1,4 +1,4 @@
-"""Train and test one cell with one seed; started again, it goes on from its last epoch."""
+"""Train and test the runs of one process; started again, it goes on from its last epoch."""
 
 import fcntl
 import json
@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import torch
 from pytorch_lightning.callbacks import Callback, Timer
 
 from benchmarks.measure import machine
-from benchmarks.tables.runs import Run, anneals, data, model
+from benchmarks.tables.runs import Group, Run, anneals, data, model
+from benchmarks.tables.together import SideBySide, Together, together
 from dvae.callbacks import Checkpoints, RandomState
 
 __all__ = ["Busy", "EpochMeans", "Progress", "result_of", "train"]
@@ -26,7 +27,7 @@ _EVERY_SECONDS = 1.0
 
 
 class Busy(Exception):
-    """Another process trains this run."""
+    """Another process trains one of these runs."""
 
 
 class EpochMeans(Callback):
@@ -36,34 +37,37 @@ class EpochMeans(Callback):
     mean is no property of the final weights.
 
     Attributes:
-        means: One a finished epoch, nats per example.
+        means: One a finished epoch, nats per example; a list of them where several are trained
+            together.
     """
 
     def __init__(self) -> None:
-        self.means: list[float] = []
-        self._sum: Any = 0.0
+        self.means: list[Any] = []
+        self._sum: Any = torch.zeros((), dtype=torch.float64)
         self._count = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the means and the sums of an epoch that is not finished."""
-        return {"means": list(self.means), "sum": float(self._sum), "count": self._count}
+        return {"means": list(self.means), "sum": self._sum.tolist(), "count": self._count}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.means = list(state_dict["means"])
-        self._sum, self._count = state_dict["sum"], state_dict["count"]
+        self._sum = torch.tensor(state_dict["sum"], dtype=torch.float64)
+        self._count = state_dict["count"]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any
     ) -> None:
         """Add a batch, in double precision; its size, which is the same for all, cancels."""
-        self._sum = self._sum + outputs["loss"].detach().double()
+        loss = outputs.get("each", outputs["loss"]).detach().double()
+        self._sum = self._sum.to(loss.device) + loss
         self._count += 1
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the epoch."""
-        self.means.append(float(self._sum) / self._count)
-        self._sum, self._count = 0.0, 0
+        self.means.append((self._sum / self._count).tolist())
+        self._sum, self._count = torch.zeros_like(self._sum), 0
 
 
 class Progress(Callback):
@@ -71,15 +75,22 @@ class Progress(Callback):
 
     Args:
         path: The file.
-        run: What is trained.
+        training: Codes of the whole training.
+        testing: Codes of a test.
         parent: The process that must be there, if any.
+
+    Attributes:
+        before: Codes decoded before the test that is running.
     """
 
-    def __init__(self, path: Path, run: Run, parent: int | None = None) -> None:
+    def __init__(
+        self, path: Path, training: float, testing: float, parent: int | None = None
+    ) -> None:
         self.path = path
         self.parent = parent
-        self.training = run.work - 10_000 * run.table.iwae_samples
-        self.testing = run.work - self.training
+        self.training = training
+        self.testing = testing
+        self.before = training
         self._written = 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
@@ -91,7 +102,7 @@ class Progress(Callback):
     ) -> None:
         """Report a batch of the test."""
         done = (batch_idx + 1) / float(trainer.num_test_batches[0])
-        self._report(self.training + self.testing * done)
+        self._report(self.before + self.testing * done)
 
     def _report(self, done: float) -> None:
         now = time.monotonic()
@@ -117,71 +128,109 @@ def result_of(run: Run, root: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def train(run: Run, root: Path, command: str, parent: int | None = None) -> dict[str, Any]:
+def train(
+    group: Group, root: Path, command: Callable[[Run], str], parent: int | None = None
+) -> list[dict[str, Any]]:
     """Train and test, or go on with it, or return what is there.
 
     Args:
-        run: The run.
+        group: The runs.
         root: Of all runs of tables.
-        command: That reproduces it, for the row.
+        command: What reproduces a run, for its row.
         parent: See `Progress`.
 
     Returns:
-        A row of the CSV; bounds in nats per example.
+        A row of the CSV for each run; bounds in nats per example.
 
     Raises:
-        Busy: Another process is at it.
+        Busy: Another process is at one of them.
     """
-    folder = run.folder(root)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / "lock"):
-        done = result_of(run, root)
-        if done is None:
-            done = _train(run, folder, command, parent)
-            _write(folder / "result.json", done)
-        return done
+    with ExitStack() as locks:
+        for folder in {run.folder(root): None for run in group.runs}:
+            folder.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(_locked(folder / "lock"))
+        if any(result_of(run, root) is None for run in group.runs):
+            _train(group, root, command, parent)
+    return [result_of(run, root) or {} for run in group.runs]
 
 
-def _train(run: Run, folder: Path, command: str, parent: int | None) -> dict[str, Any]:
+def _train(group: Group, root: Path, command: Callable[[Run], str], parent: int | None) -> None:
     torch.set_flush_denormal(True)
-    pl.seed_everything(run.seed, verbose=False)
-    means, timer, images, vae = EpochMeans(), Timer(), data(run), model(run)
-    trainer = pl.Trainer(
-        max_epochs=run.table.epochs,
+    folder = group.folder(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    models, images = [], []
+    for run in group.runs:
+        # Each has the weights and the batches that it would have alone.
+        pl.seed_everything(run.seed, verbose=False)
+        models.append(model(run))
+        images.append(data(run))
+    module: pl.LightningModule = models[0]
+    batches: pl.LightningDataModule = images[0]
+    moved = anneals(group.runs[0])
+    if len(group.runs) > 1:
+        module, batches = Together(models), SideBySide(images)
+        made = zip(models, map(anneals, group.runs), strict=True)
+        moved = [one for number, pair in enumerate(made) for one in together(number, *pair)]
+    testing = 10_000 * group.runs[0].table.iwae_samples
+    work = group.work - testing * len(group.runs)
+    progress = Progress(folder / "progress.json", work, testing, parent)
+    means, timer = EpochMeans(), Timer()
+    trainer = _trainer(
+        folder,
+        # A checkpoint is taken after the means are closed: Checkpoints goes last.
+        [*moved, RandomState(), timer, means, progress, Checkpoints()],
+        group.runs[0].table.epochs,
+    )
+    last = folder / "checkpoints" / "last.ckpt"
+    trainer.fit(module, datamodule=batches, ckpt_path=last if last.is_file() else None)
+    # Of all attempts, but for the part of an epoch that each lost; of runs together, a share each.
+    seconds = timer.time_elapsed("train") / len(group.runs)
+    losses = torch.tensor(means.means[-1]).reshape(-1).tolist()
+    rows = []
+    for run, vae, own, loss in zip(group.runs, models, images, losses, strict=True):
+        start = time.perf_counter()
+        (test,) = _trainer(folder, [progress]).test(vae, datamodule=own, verbose=False)
+        rows.append(_row(run, loss, test, seconds, time.perf_counter() - start, command(run)))
+        progress.before += testing
+    # All or none: of a group with a part of its results, the rest would be trained again.
+    for run, row in zip(group.runs, rows, strict=True):
+        _write(run.folder(root) / "result.json", row)
+
+
+def _trainer(folder: Path, callbacks: list[Callback], epochs: int = 1) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=epochs,
         default_root_dir=folder,
         logger=False,
-        # A checkpoint is taken after the means are closed: Checkpoints goes last.
-        callbacks=[
-            *anneals(run),
-            RandomState(),
-            timer,
-            means,
-            Progress(folder / "progress.json", run, parent),
-            Checkpoints(),
-        ],
+        callbacks=callbacks,
+        enable_checkpointing=any(isinstance(callback, Checkpoints) for callback in callbacks),
         enable_model_summary=False,
         enable_progress_bar=False,
         limit_val_batches=0,
     )
-    last = folder / "checkpoints" / "last.ckpt"
-    trainer.fit(vae, datamodule=images, ckpt_path=last if last.is_file() else None)
-    # Of all attempts, but for the part of an epoch that each lost.
-    seconds = timer.time_elapsed("train")
-    start = time.perf_counter()
-    (result,) = trainer.test(vae, datamodule=images, verbose=False)
+
+
+def _row(
+    run: Run,
+    loss: float,
+    test: Mapping[str, float],
+    training_seconds: float,
+    test_seconds: float,
+    command: str,
+) -> dict[str, Any]:
     return {
         "table": run.table.name,
         "row": run.cell.row,
         "column": run.cell.column,
         "seed": run.seed,
-        "train_negative_elbo": round(means.means[-1], 4),
-        "test_negative_elbo": round(-result["test/elbo"], 4),
-        "test_negative_iwae": round(-result["test/iwae"], 4),
-        "test_kl": round(result["test/kl"], 4),
+        "train_negative_elbo": round(loss, 4),
+        "test_negative_elbo": round(-test["test/elbo"], 4),
+        "test_negative_iwae": round(-test["test/iwae"], 4),
+        "test_kl": round(test["test/kl"], 4),
         "iwae_samples": run.table.iwae_samples,
         "epochs": run.table.epochs,
-        "training_seconds": round(seconds, 1),
-        "test_seconds": round(time.perf_counter() - start, 1),
+        "training_seconds": round(training_seconds, 1),
+        "test_seconds": round(test_seconds, 1),
         "load": round(os.getloadavg()[0], 1),
         "commit": _commit(),
         "command": command,
