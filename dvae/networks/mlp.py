@@ -21,7 +21,9 @@ class MLP(Network):
         image_shape: Channels, height and width.
         hidden: Widths of the encoder's hidden layers, outermost first.
         norm: Normalisation of each hidden layer: ``batch`` or ``none``.
-        negative_slope: Slope of the leaky rectifier below 0, in [0, 1); 0 is the plain one.
+        negative_slope: Of leaky rectifiers below 0, in [0, 1); 0 is the plain one. By default the
+            activation is GELU (D. Hendrycks, K. Gimpel, 2016, arXiv 1606.08415), which learned
+            better in the same time.
         decoder_hidden: Widths of the decoder's hidden layers, outermost last; those of the encoder
             in reverse by default.
 
@@ -32,7 +34,7 @@ class MLP(Network):
     image_shape: tuple[int, int, int] = (1, 28, 28)
     hidden: Sequence[int] = (512, 256)
     norm: Literal["batch", "none"] = "batch"
-    negative_slope: float = 0.1
+    negative_slope: float | None = None
     decoder_hidden: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
@@ -45,7 +47,7 @@ class MLP(Network):
                 raise ValueError(f"MLP.{name} must hold numbers >= 1; got {list(values)}")
         if self.norm not in ("batch", "none"):
             raise ValueError(f"MLP.norm must be 'batch' or 'none'; got {self.norm!r}")
-        if not 0 <= self.negative_slope < 1:
+        if self.negative_slope is not None and not 0 <= self.negative_slope < 1:
             raise ValueError(f"MLP.negative_slope must be in [0, 1); got {self.negative_slope:g}")
 
     def encoder(self, out_features: int) -> nn.Module:
@@ -68,5 +70,10 @@ class MLP(Network):
             layers.append(nn.Linear(width_in, width_out, bias=not batch_norm))
             if batch_norm:
                 layers.append(nn.BatchNorm1d(width_out))
-            layers.append(nn.LeakyReLU(self.negative_slope, inplace=True))
+            layers.append(self._activation())
         return [*layers, nn.Linear(widths[-1], out_features)]
+
+    def _activation(self) -> nn.Module:
+        if self.negative_slope is None:
+            return nn.GELU()
+        return nn.LeakyReLU(self.negative_slope, inplace=True)
