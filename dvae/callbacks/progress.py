@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 __all__ = ["ProgressBar"]
 
-_PER_SECOND = 4
+_PER_SECOND = 2
 
 
 class ProgressBar(RichProgressBar):

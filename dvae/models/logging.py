@@ -4,7 +4,7 @@ import pytorch_lightning as pl
 
 __all__ = ["is_logged"]
 
-_PROGRESS_BAR = 10
+_PROGRESS_BAR = 25
 
 
 def is_logged(trainer: pl.Trainer) -> bool:
