@@ -38,7 +38,7 @@ RUNS = {
 # What makes a run short, on a CPU and on a GPU.
 SHORT = {
     "bottleneck": (["--rounds", "5", "--largest", str(2**23)], ["--rounds", "5"]),
-    "training": (["--steps", "100", "--rounds", "2"], ["--steps", "100", "--rounds", "2"]),
+    "training": (["--steps", "80", "--warm_up", "20", "--rounds", "2"],) * 2,
     "estimators": (["--rounds", "20"], ["--rounds", "20"]),
     "layer": (["--pairs", "20"], ["--pairs", "20"]),
     "growth": (["--images", "2000", "--rounds", "1"], ["--images", "2000", "--rounds", "1"]),

@@ -12,14 +12,25 @@ _PER_SECOND = 2
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's bar, brought up to date a few times a second instead of at every step.
+    """Lightning's bar, brought up to date twice a second instead of at every step.
 
-    A step of a small model takes 15 ms, and the bar's metrics alone half a millisecond of it.
+    A step of a small model takes 15 ms, and the bar's metrics alone half a millisecond of it. The
+    training bound is that of the step at hand, also where the loggers get only every fiftieth.
     """
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=_PER_SECOND)
         self._updated = float("-inf")
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Return what is shown, with the bound of the last batch, nats per example."""
+        metrics = super().get_metrics(trainer, pl_module)
+        bound = getattr(pl_module, "last_terms", {}).get("bound")
+        if trainer.training and bound is not None:
+            metrics["train/elbo"] = bound.mean().item()
+        return metrics
 
     def on_train_batch_end(
         self,

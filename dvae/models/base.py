@@ -136,8 +136,9 @@ class DiscreteVAE(Codec):
         encode, log_px = self._calls or (self.encoder, self.log_px)
         with self.bottleneck.accumulating():
             out = self.objective(lambda z: log_px(z, image), encode(image), self.bottleneck)
-        # For whoever has to say which of them broke.
-        self.last_terms = {"kl": out.kl.detach(), "reconstruction": out.log_px.detach()}
+        # For whoever shows the bound, or has to say which of them broke.
+        parts = {"kl": out.kl, "reconstruction": out.log_px, "bound": out.bound}
+        self.last_terms = {name: part.detach() for name, part in parts.items()}
         self._log_training(out)
         return out.loss  # type: ignore[no-any-return]
 
