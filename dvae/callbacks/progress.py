@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.trainer.states import TrainerFn
 
 __all__ = ["ProgressBar"]
 
@@ -28,7 +29,7 @@ class ProgressBar(RichProgressBar):
         """Return what is shown, with the bound of the last batch, nats per example."""
         metrics = super().get_metrics(trainer, pl_module)
         bound = getattr(pl_module, "last_terms", {}).get("bound")
-        if trainer.training and bound is not None:
+        if trainer.state.fn == TrainerFn.FITTING and bound is not None:
             metrics["train/elbo"] = bound.mean().item()
         return metrics
 

@@ -10,7 +10,8 @@ from tests.toy import toy_data, toy_model, toy_trainer
 
 class Look(pl.Callback):
     def __init__(self, bar):
-        self.bar, self.seen, self.validated = bar, [], False
+        self.bar, self.seen = bar, []
+        self.validated, self.tested = False, True
 
     def on_train_batch_end(self, trainer, model, *args):
         shown = self.bar.get_metrics(trainer, model)["train/elbo"]
@@ -18,7 +19,10 @@ class Look(pl.Callback):
 
     def on_validation_batch_end(self, trainer, model, *args):
         self.validated = True
-        assert "train/elbo" not in self.bar.get_metrics(trainer, model)
+        assert self.bar.get_metrics(trainer, model)["train/elbo"] == self.seen[-1][0]
+
+    def on_test_batch_end(self, trainer, model, *args):
+        self.tested = "train/elbo" in self.bar.get_metrics(trainer, model)
 
 
 @pytest.mark.parametrize("iwae", [False, True])
@@ -34,7 +38,8 @@ def test_the_bar_has_the_bound_of_each_step(iwae, tmp_path):
         enable_progress_bar=True,
     )
     trainer.fit(model, toy_data())
-    assert look.validated
+    trainer.test(model, toy_data(), verbose=False)
+    assert look.validated and not look.tested
     assert len({shown for shown, _ in look.seen}) == len(look.seen) == 11
     for shown, terms in look.seen:
         assert shown == terms["bound"].mean().item()
