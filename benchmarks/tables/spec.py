@@ -261,18 +261,14 @@ def _check(cell: Cell, where: str) -> None:
             estimator(cell.estimator)
         for recipe in cell.anneal.values():
             schedule(recipe)
-        _keys(cell.optimizer, ("class", "lr", "momentum", "weight_decay", "betas"), "the optimizer")
+        _keys(cell.optimizer, ("class", "lr", "momentum", "weight_decay"), "the optimizer")
         choose(cell.optimizer.get("class"), OPTIMIZERS, "optimizer")
-        settings = {key: value for key, value in cell.optimizer.items() if key != "class"}
-        numbers = {"published": cell.published, "spread": cell.spread, **settings}
-        betas = numbers.pop("betas", [0.9, 0.999])
-        if not isinstance(betas, list) or len(betas) != 2:
-            raise ValueError(f"betas must be two numbers; got {betas!r}")
-        for key, value in [*numbers.items(), *(("betas", beta) for beta in betas)]:
+        numbers = {key: value for key, value in cell.optimizer.items() if key != "class"}
+        for key, value in {"published": cell.published, "spread": cell.spread, **numbers}.items():
             # YAML reads 3e-4, without a point, as text.
             if value is not None and not isinstance(value, (int, float)):
                 raise ValueError(f"{key} must be a number (3.0e-4, not 3e-4); got {value!r}")
-        getattr(torch.optim, cell.optimizer["class"])([torch.zeros(1)], **settings)
+        getattr(torch.optim, cell.optimizer["class"])([torch.zeros(1)], **numbers)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from None
 
