@@ -104,7 +104,7 @@ def make_model(compile: bool = False) -> CategoricalVAE:
 def ours(
     steps: int,
     folder: Path,
-    warm_up: int = WARM_UP,
+    warm_up: int,
     compile: bool = False,
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
 ) -> float:
@@ -138,7 +138,7 @@ def ours(
     return (steps - warm_up) * BATCH / clock.seconds
 
 
-def bf16(steps: int, folder: Path, warm_up: int = WARM_UP) -> float:
+def bf16(steps: int, folder: Path, warm_up: int) -> float:
     """Train in mixed precision; return images per second."""
     if torch.cuda.is_available() or multiplies_bfloat16():
         return ours(steps, folder, warm_up, precision="bf16-mixed")
@@ -146,7 +146,7 @@ def bf16(steps: int, folder: Path, warm_up: int = WARM_UP) -> float:
     return ours(5 + few, folder, 5, precision="bf16-mixed")
 
 
-def silent(steps: int, folder: Path, warm_up: int = WARM_UP) -> float:
+def silent(steps: int, folder: Path, warm_up: int) -> float:
     """Train without anything beside the training; return images per second."""
     clock = Clock(warm_up)
     trainer = pl.Trainer(
@@ -164,7 +164,7 @@ def silent(steps: int, folder: Path, warm_up: int = WARM_UP) -> float:
     return (steps - warm_up) * BATCH / clock.seconds
 
 
-def bare(steps: int, folder: Path, warm_up: int = WARM_UP) -> float:
+def bare(steps: int, folder: Path, warm_up: int) -> float:
     """Do the same arithmetic in a plain loop; return images per second."""
     model = make_model()
     data = MNIST(batch_size=BATCH)
@@ -237,7 +237,7 @@ class Peer(pl.LightningModule):
 def peer(workers: int) -> Callable[[int, Path, int], float]:
     """Return the recipe with so many worker processes of the loader."""
 
-    def run(steps: int, folder: Path, warm_up: int = WARM_UP) -> float:
+    def run(steps: int, folder: Path, warm_up: int) -> float:
         data = datasets.MNIST(folder, train=True, transform=transforms.ToTensor())
         loader = DataLoader(
             data,

@@ -30,8 +30,8 @@ class NonFinite(Callback):
     """Stop, or leave out the step, where a loss or a gradient is not finite.
 
     The report names the step, the annealed values, and what broke first: a weight, the features of
-    the encoder, the KL, the reconstruction, or the gradient of a weight. The batch is written to
-    ``nonfinite_step_<n>.pt`` in the run's folder, and with several processes to
+    the encoder, the KL, the reconstruction, the bound, or the gradient of a weight. The batch is in
+    ``nonfinite_step_<n>.pt`` in the run's folder, and with several processes in
     ``nonfinite_step_<n>_rank_<r>.pt``: plain tensors ``image`` and ``label``.
 
     On a CPU the loss is looked at before its backward pass, at every step, and the gradients at the

@@ -9,7 +9,7 @@ def is_logged(trainer: pl.Trainer) -> bool:
     """Tell whether the loggers show the values of this step, or it is the first.
 
     Lightning takes about half a millisecond to log a value, whether it is shown or not: for all of
-    them a tenth of a small model's step.
+    them more than a tenth of a small model's step.
 
     Args:
         trainer: In a training step, or the hooks just before and after.
