@@ -17,7 +17,7 @@ from dvae.bottlenecks import CategoricalBottleneck
 from dvae.callbacks import Anneal
 from dvae.data import MNIST
 from dvae.estimators import PathwiseEstimator
-from dvae.models import CategoricalVAE, Evaluation
+from dvae.models import ELBO, CategoricalVAE, Evaluation
 from dvae.networks import MLP
 
 __all__ = ["Group", "Run", "anneals", "data", "grouped", "is_trial", "model", "shortened"]
@@ -64,6 +64,7 @@ class Run:
             _call({"class": "MLP", **t.network}),
             _call({"class": "MNIST", **t.data}),
             f"{t.epochs} epochs",
+            *([f"{t.draws} draws"] if t.draws > 1 else []),
             f"{t.iwae_samples} samples",
         ]
         return "; ".join(parts)
@@ -82,7 +83,7 @@ class Run:
     def work(self) -> int:
         """Codes to decode: an image of training counts three times, for its backward pass."""
         images = 60_000 - int(self.table.data.get("val_size", 0))
-        return 3 * self.table.epochs * images + 10_000 * self.table.iwae_samples
+        return 3 * self.table.epochs * self.table.draws * images + 10_000 * self.table.iwae_samples
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
         assert cell.estimator is not None
         key: Any = (cell.row, cell.optimizer["class"])
         layer = isinstance(estimator(cell.estimator), PathwiseEstimator)
-        if not layer or MLP(**run.table.network).norm != "none":
+        network = MLP(**run.table.network)
+        if not layer or network.norm != "none" or network.center:
             key = run.name
         groups.setdefault(key, []).append(run)
     return [Group(tuple(members)) for members in groups.values()]
@@ -188,6 +190,7 @@ def model(run: Run) -> CategoricalVAE:
     return CategoricalVAE(
         network=MLP(**table.network),
         bottleneck=CategoricalBottleneck(cell.latents, cell.codes, estimator(cell.estimator)),
+        objective=ELBO(samples=table.draws),
         optimizer=optimizer,
         lr_schedule=schedule(*table.lr_schedule) if table.lr_schedule else None,
         # The exact likelihood is no figure of these tables.

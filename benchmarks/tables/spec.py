@@ -74,6 +74,7 @@ class Table:
         metric: Of `METRICS`, what the published figures are.
         text: The figures as the source has them, one line a row; checked against the cells.
         epochs: Length of a run.
+        draws: Of codes for each image in a step; 1 where the file does not say.
         iwae_samples: Draws of the test's bound.
         network: Arguments of `dvae.networks.MLP`.
         data: Arguments of `dvae.data.MNIST`.
@@ -103,6 +104,7 @@ class Table:
     columns: Mapping[str, Mapping[str, Any]]
     cells: Mapping[str, Cell]
     name: str
+    draws: int = 1
 
 
 def tables() -> list[str]:
@@ -201,15 +203,16 @@ def _keys(mapping: Any, allowed: Collection[str], where: str, needed: Collection
 
 def _table(content: Any, name: str) -> Table:
     keys = [field.name for field in fields(Table) if field.name != "name"]
-    _keys(content, keys, "the table", set(keys) - {"choices", "lr_schedule"})
+    _keys(content, keys, "the table", set(keys) - {"choices", "lr_schedule", "draws"})
     choose(content["metric"], METRICS, "metric")
     for key, made in (("network", MLP), ("data", MNIST)):
         _keys(content[key], inspect.signature(made).parameters, key)
         made(**content[key])
     choose(content["read"], READ, "way to have read a figure")
-    for key in ("epochs", "iwae_samples"):
-        if not isinstance(content[key], int) or content[key] < 1:
-            raise ValueError(f"{key} must be a whole number >= 1; got {content[key]!r}")
+    for key in ("epochs", "iwae_samples", "draws"):
+        value = content.get(key, 1)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{key} must be a whole number >= 1; got {value!r}")
     for row, sizes in content["rows"].items():
         _keys(sizes, ("codes", "latents"), f"row {row}", ("codes", "latents"))
     for column, recipe in content["columns"].items():

@@ -46,6 +46,8 @@ class Together(pl.LightningModule):
             batch_idx: Number of the step in its epoch; unused.
         """
         features = _batched([model.encoder for model in self._models], images)
+        samples = self._models[0].objective.samples
+        features, images = features.repeat(1, samples, 1), images.repeat(1, samples, 1, 1, 1)
         outs = [model.bottleneck(own) for model, own in zip(self._models, features, strict=True)]
         codes = torch.stack([out.code for out in outs])
         params = _batched([model.decoder for model in self._models], codes)

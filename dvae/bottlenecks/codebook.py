@@ -75,10 +75,13 @@ class CodebookBottleneck(GridBottleneck):
         """Turn features ``(..., in_features)`` in float32 into logits ``(..., K)``."""
 
     @abstractmethod
-    def _start(self, points: Tensor) -> None:
-        """Start from features ``(N, in_features)`` of the first batch; not differentiated.
+    def _start(self, points: Tensor) -> list[Tensor]:
+        """Start from features ``(N, in_features)`` of a batch; not differentiated.
 
         All processes come here in the same step with the same points.
+
+        Returns:
+            The tables that have a row for each code; those of the first process are for all.
         """
 
     @abstractmethod
@@ -227,10 +230,15 @@ class CodebookBottleneck(GridBottleneck):
             self._start(points)
         if revive:
             dead = self.idle.dead()
-            tables = self._revive(points, dead)
+            alive = self.num_codes - int(dead.sum())
+            # Fewer tell of a position less than the soft posteriors of a start do; and features
+            # that have gathered around them are too near to one another to be told apart again.
+            anew = alive < math.sqrt(self.num_codes)
+            dead = torch.ones_like(dead) if anew else dead
+            tables = self._start(points) if anew else self._revive(points, dead)
             if self.prior_logits.requires_grad:
                 # The prior has learned that the code is never chosen, which would undo it.
-                self.prior_logits[dead] = self.prior_logits[~dead].mean()
+                self.prior_logits[dead] = 0.0 if anew else self.prior_logits[~dead].mean()
                 tables.append(self.prior_logits)
             for table in tables:
                 from_first_process(table.data)

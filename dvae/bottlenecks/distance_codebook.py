@@ -27,7 +27,8 @@ class DistanceCodebook(CodebookBottleneck):
     :math:`\sigma^2`, where none is given, where a feature's posterior has a perplexity of
     :math:`\sqrt K` on average: sharper, the auxiliary loss would draw all features together before
     the decoder can tell them apart. A dead code moves to one of the batch's features, the rather
-    the farther it is from all codes in use.
+    the farther it is from all codes in use; :math:`\sigma^2` is brought down, where it has to be,
+    until the batch's posteriors have that perplexity again.
 
     Args:
         num_codes: K, at least 2.
@@ -83,13 +84,18 @@ class DistanceCodebook(CodebookBottleneck):
         # The logits are minus what is weighed; -inf does not occur in them.
         return -self.commitment * (logits.softmax(-1) * logits).flatten(1).sum(1)
 
-    def _start(self, points: Tensor) -> None:
+    def _start(self, points: Tensor) -> list[Tensor]:
         self.codebook.copy_(data_centers(points, self.num_codes, self.upkeep.kmeans))
         if self.variance_from_data:
             self.log_variance.copy_(soft_variance(points, self.codebook).log())
+        return [self.codebook]
 
     def _revive(self, points: Tensor, dead: Tensor) -> list[Tensor]:
         points = points.to(self.codebook.dtype)
         distance = squared_distance(points, self.codebook[~dead]).amin(-1)
         self.codebook[dead] = points[spread_out(points, distance, int(dead.sum()))]
+        # While few codes were left nothing held the variance down, and features gathered around
+        # them: all codes would be equally probable everywhere, and for the decoder the same.
+        soft = soft_variance(points, self.codebook).log()
+        self.log_variance.copy_(torch.minimum(self.log_variance, soft))
         return [self.codebook]

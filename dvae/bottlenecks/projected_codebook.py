@@ -160,7 +160,7 @@ class ProjectedCodebook(CodebookBottleneck):
         telling = information_by_category(logits) >= _TELLING * math.log(self.num_codes) * draws
         return super()._uses(logits) + draws * telling
 
-    def _start(self, points: Tensor) -> None:
+    def _start(self, points: Tensor) -> list[Tensor]:
         centers = data_centers(points, self.num_codes, self.upkeep.kmeans)
         variance = soft_variance(points, centers)
         self.projection.weight.copy_(centers / variance)
@@ -168,6 +168,7 @@ class ProjectedCodebook(CodebookBottleneck):
         # Codes that are near to one another for the encoder are so for the decoder, too.
         vectors = self._mix_in(centers - centers.mean(0))
         self.codebook.copy_(from_first_process(vectors / vectors.std().clamp_min(1e-12)))
+        return [self.codebook, self.projection.weight, self.projection.bias]
 
     def _mix_in(self, rows: Tensor) -> Tensor:
         """Turn ``(N, in_features)`` into ``(N, D)`` by a linear map drawn at random."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from dvae.bottlenecks.base import Bottleneck
+from dvae.estimators.base import check_count
 from dvae.scalars import Range, register_scalar
 
 __all__ = ["ELBO", "IWAE", "Objective", "ObjectiveOutput"]
@@ -51,27 +52,44 @@ class ELBO(Objective):
     Args:
         beta: Weight of the KL, at least 0 (1 is the bound itself); a buffer that `Anneal` may
             move.
+        samples: Estimates for each example whose mean is taken, each with draws of its own, at
+            least 1. Neither the bound nor the bias of its gradient changes; the variance that
+            comes from the draws falls as one over their number, and the decoder's work grows with
+            it. The encoder is run once.
 
     Raises:
-        ValueError: ``beta`` is negative.
+        ValueError: ``beta`` is negative, or ``samples`` below 1.
 
     References:
-        D. Kingma, M. Welling, 2014, arXiv 1312.6114, eq. 3; I. Higgins et al., 2017 (beta).
+        D. Kingma, M. Welling, 2014, arXiv 1312.6114, eq. 3 and 7; I. Higgins et al., 2017 (beta).
     """
 
     beta: Tensor
 
-    def __init__(self, beta: float = 1.0) -> None:
+    def __init__(self, beta: float = 1.0, samples: int = 1) -> None:
         super().__init__()
         register_scalar(self, "beta", beta, Range(0.0))
+        check_count("ELBO.samples", samples, 1)
+        self.samples = samples
 
     def forward(
         self, log_px: Callable[[Tensor], Tensor], features: Tensor, bottleneck: Bottleneck
     ) -> ObjectiveOutput:
         """Evaluate the loss; see `Objective.forward`."""
-        out = bottleneck.expectation(log_px, features)
-        loss = -(out.value - self.beta * out.kl).mean() + out.loss.mean()
-        return ObjectiveOutput(loss, out.value - out.kl, out.value, out.kl)
+        copies = features.repeat(self.samples, *[1] * (features.dim() - 1))
+
+        def of_copies(code: Tensor) -> Tensor:
+            # (S, m B) to (S m, B), so that each code meets its own example.
+            return log_px(code.reshape(-1, len(features), *code.shape[2:])).view(code.shape[:2])
+
+        out = bottleneck.expectation(of_copies, copies)
+        value, kl = (x.view(self.samples, -1).mean(0) for x in (out.value, out.kl))
+        loss = -(value - self.beta * kl).mean() + out.loss.mean()
+        return ObjectiveOutput(loss, value - kl, value, kl)
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return f"beta={self.beta.item():g}, samples={self.samples}"
 
 
 class IWAE(Objective):
@@ -92,8 +110,7 @@ class IWAE(Objective):
 
     def __init__(self, samples: int = 5) -> None:
         super().__init__()
-        if samples < 1:
-            raise ValueError(f"IWAE.samples must be >= 1; got {samples}")
+        check_count("IWAE.samples", samples, 1)
         self.samples = samples
 
     def forward(

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import nn
 
 from dvae.networks.base import Network
+from dvae.networks.center import Center
 
 __all__ = ["MLP"]
 
@@ -25,6 +26,8 @@ class MLP(Network):
             activation is GELU (D. Hendrycks, K. Gimpel, 2016, arXiv 1606.08415).
         decoder_hidden: Widths of the decoder's hidden layers, outermost last; those of the encoder
             in reverse by default.
+        center: Whether the encoder sees the images less their mean over the training batches, see
+            `Center`; with ``norm: batch`` it is of no use.
 
     Raises:
         ValueError: A width or a size below 1.
@@ -35,6 +38,7 @@ class MLP(Network):
     norm: Literal["batch", "none"] = "batch"
     negative_slope: float | None = None
     decoder_hidden: Sequence[int] | None = None
+    center: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -52,7 +56,8 @@ class MLP(Network):
     def encoder(self, out_features: int) -> nn.Module:
         """Build ``(B, C, H, W)`` to ``(B, out_features)``, no activation at the end."""
         widths = [math.prod(self.image_shape), *self.hidden]
-        return nn.Sequential(nn.Flatten(), *self._hidden(widths, out_features))
+        first = [Center(*self.image_shape)] if self.center else []
+        return nn.Sequential(*first, nn.Flatten(), *self._hidden(widths, out_features))
 
     def decoder(self, in_features: int, params_per_channel: int) -> nn.Module:
         """Build ``(B, in_features)`` to ``(B, params_per_channel * C, H, W)``."""

@@ -299,6 +299,43 @@ def test_a_revived_code_is_chosen_at_once(kind):
     assert bottleneck.idle.steps.max() <= 1
 
 
+@kinds
+@pytest.mark.parametrize(("dead", "anew"), [(12, False), (13, True)])
+def test_with_less_than_the_root_of_k_in_use_all_codes_are_started_anew(kind, dead, anew):
+    features = blobs()
+    bottleneck = make(kind, 16, learned_prior=True, upkeep=Upkeep(kmeans=3, revive_after=3))
+    with torch.no_grad():
+        bottleneck.train()(features)
+        bottleneck.prior_logits.copy_(torch.arange(16.0))
+        bottleneck.idle.steps[:dead] = 3
+        bottleneck.idle._next_look = 0
+        bottleneck.train()(3 * features)
+    moved = bottleneck.take_moved()
+    assert moved and all(rows.sum() == (16 if anew else dead) for _, rows in moved)
+    assert torch.equal(bottleneck.prior_logits[dead:], torch.arange(16.0)[dead:]) != anew
+    if anew:  # at the features of the batch, which are three times as far apart
+        assert bottleneck.prior_logits.count_nonzero() == 0
+        entropy = categorical_entropy(bottleneck.logits(3 * features)).mean().item()
+        assert entropy == pytest.approx(0.5 * math.log(16), rel=1e-3)
+
+
+@pytest.mark.parametrize("variance", [1e-4, 1e4])
+def test_a_revival_sharpens_distances_to_a_perplexity_of_the_root_of_k_at_most(variance):
+    features = blobs()
+    bottleneck = make(DistanceCodebook, 16, upkeep=Upkeep(kmeans=3, revive_after=3))
+    with torch.no_grad():
+        bottleneck.train()(features)
+        bottleneck.log_variance.fill_(math.log(variance))
+        bottleneck.idle.steps[:4] = 3
+        bottleneck.idle._next_look = 0
+        bottleneck.train()(features)
+    entropy = categorical_entropy(bottleneck.logits(features)).mean().item()
+    if variance > 1:
+        assert entropy == pytest.approx(0.5 * math.log(16), rel=1e-3)
+    else:
+        assert bottleneck.log_variance.item() == pytest.approx(math.log(variance))
+
+
 def test_a_projected_code_is_revived_as_half_of_one_in_use():
     bottleneck = make(ProjectedCodebook, 6)
     features = blobs(codes=5)

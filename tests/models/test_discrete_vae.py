@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dvae.callbacks import Anneal
-from dvae.estimators import GumbelSoftmax, ReinMax
+from dvae.estimators import ExactEnumeration, GumbelSoftmax, MeanField, ReinMax
 from dvae.models import ELBO, IWAE, CategoricalVAE
 from dvae.models.weights import load_weights, read_checkpoint
 from dvae.schedules import Constant, Cosine, Linear
@@ -27,6 +27,40 @@ def test_beta_weighs_the_kl_and_not_the_reported_bound():
     torch.testing.assert_close(out.bound, out.log_px - out.kl)
 
 
+@pytest.mark.parametrize("estimator", [MeanField, ExactEnumeration])
+def test_draws_that_do_not_vary_make_no_difference(estimator):
+    model = toy_model(estimator()).eval()
+    image = torch.rand(8, 1, 6, 6)
+    found = []
+    for samples in (1, 3):
+        model.zero_grad()
+        out = ELBO(0.5, samples)(
+            lambda z: model.log_px(z, image), model.encoder(image), model.bottleneck
+        )
+        out.loss.backward()
+        assert out.bound.shape == (8,)
+        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        found.append([out.loss.detach(), out.bound, out.log_px, out.kl, *gradients])
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_the_mean_of_four_draws_has_a_quarter_of_the_variance_and_the_same_mean():
+    model = toy_model(ReinMax()).eval()
+    image = torch.rand(1, 1, 6, 6).expand(4000, -1, -1, -1)
+    features = 2 * model.encoder(image[:1]).detach()
+    mean, variance = [], []
+    for samples in (1, 4):
+        # The same example many times: the gradient of each is an estimate.
+        copies = features.expand(4000, -1).clone().requires_grad_()
+        out = ELBO(0.0, samples)(lambda z: model.log_px(z, image), copies, model.bottleneck)
+        (gradient,) = torch.autograd.grad(4000 * out.loss, copies)
+        mean.append(gradient.mean(0))
+        variance.append(gradient.var(0).sum())
+    assert (variance[0] / variance[1]).item() == pytest.approx(4, rel=0.15)
+    error = ((variance[0] + variance[1]) / 4000).sqrt()
+    assert (mean[0] - mean[1]).norm() < 3 * error
+
+
 def test_the_iwae_objective_with_one_sample_is_the_elbo_in_expectation():
     torch.manual_seed(0)
     model = toy_model(ReinMax(), objective=IWAE(1)).eval()
@@ -41,7 +75,7 @@ def test_the_iwae_objective_with_one_sample_is_the_elbo_in_expectation():
 
 
 def test_training_learns_under_both_objectives(tmp_path):
-    for objective in (ELBO(), IWAE(4)):
+    for objective in (ELBO(), ELBO(samples=2), IWAE(4)):
         torch.manual_seed(0)
         model = toy_model(ReinMax(), objective=objective)
         before = toy_trainer(tmp_path).test(model, datamodule=toy_data(), verbose=False)

@@ -35,8 +35,8 @@ class Colours(ImageDataModule):
         return Images(images, torch.zeros(500, dtype=torch.int64))
 
 
-def make(kind):
-    torch.manual_seed(0)
+def make(kind, seed=0):
+    torch.manual_seed(seed)
     network = ResNet((3, 8, 8), width=16, halvings=1, blocks=1)
     return CodebookVAE(network=network, bottleneck=KINDS[kind]())
 
@@ -99,8 +99,9 @@ def test_a_bad_start_is_recovered_from(tmp_path, kind, how):
 
 
 @kinds
-def test_codes_that_die_during_the_run_are_revived_and_stay(tmp_path, kind):
-    model = make(kind)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_codes_that_die_during_the_run_are_revived_and_stay(tmp_path, kind, seed):
+    model = make(kind, seed)
     settings = {"max_steps": 160, "limit_val_batches": 0, "callbacks": [Spoil(150)]}
     spoiled = toy_trainer(tmp_path, **settings)
     spoiled.fit(model, datamodule=data())

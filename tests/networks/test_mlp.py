@@ -37,6 +37,19 @@ def test_a_slope_makes_the_network_piecewise_linear(slope):
     torch.testing.assert_close(encoder(x) + encoder(-x), (1 - slope) * absolute)
 
 
+def test_an_encoder_that_centers_sees_images_less_the_mean_of_all_training_batches():
+    encoder = MLP(image_shape=(2, 3, 4), hidden=(5,), norm="none", center=True).encoder(8)
+    plain = encoder[1:]
+    batches = [torch.rand(6, 2, 3, 4) + number for number in range(3)]
+    for batch in batches:
+        encoder(batch)
+    image = torch.rand(2, 2, 3, 4)
+    centered = image - torch.cat(batches).mean(0)
+    torch.testing.assert_close(encoder.eval()(image), plain(centered))
+    encoder(image)
+    torch.testing.assert_close(encoder(image), plain(centered))  # evaluation changes nothing
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
