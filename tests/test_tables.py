@@ -193,6 +193,36 @@ def test_the_best_settings_of_reinmax_are_the_papers():
     assert (run.table.epochs, run.table.data["batch_size"]) == (160, 100)
 
 
+def test_the_shipped_config_is_the_recipe_of_its_table():
+    table = load("recipe_mve")
+    content = yaml.safe_load((ROOT / "configs" / "mnist_mve2026.yaml").read_text())
+    parts = content["model"]["init_args"]
+    bottleneck = parts["bottleneck"]["init_args"]
+    (cell,) = table.cells.values()
+
+    def called(recipe):
+        return {"class": recipe["class_path"].split(".")[-1], **recipe.get("init_args", {})}
+
+    assert called(parts["network"]) == {"class": "MLP", **table.network}
+    assert (bottleneck["num_latents"], bottleneck["num_codes"]) == (cell.latents, cell.codes)
+    assert called(bottleneck["estimator"]) == cell.estimator
+    assert called(parts["objective"]) == {"class": "ELBO", "samples": table.draws}
+    assert called(parts["optimizer"]) == {**cell.optimizer, "fused": True}
+    schedules = parts["lr_schedule"]["init_args"]["parts"]
+    assert [called(part) for part in schedules] == list(table.lr_schedule)
+    assert content["data"]["init_args"]["batch_size"] == table.data["batch_size"]
+    assert content["trainer"]["max_epochs"] == table.epochs
+
+
+def test_a_table_trains_with_its_draws_and_its_runs_are_others_for_it(toy):
+    one = load(str(toy))
+    toy.write_text(toy.read_text() + "draws: 3\n")
+    three = load(str(toy))
+    runs = [Run(table, next(iter(one.cells.values())), 0) for table in (one, three)]
+    assert [model(run).objective.samples for run in runs] == [1, 3]
+    assert runs[0].settings != runs[1].settings and "3 draws" in runs[1].settings
+
+
 # The page.
 
 

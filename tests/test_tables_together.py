@@ -66,7 +66,9 @@ def runs_of(table, *columns, seeds=1):
     return [Run(table, table.cells[f"2x3 {c}"], seed) for seed in range(seeds) for c in columns]
 
 
-def test_each_gets_the_loss_and_the_gradient_that_it_has_alone(table):
+@pytest.mark.parametrize("draws", [1, 3])
+def test_each_gets_the_loss_and_the_gradient_that_it_has_alone(table, draws):
+    table = replace(table, draws=draws)
     torch.manual_seed(0)
     models = [model(run).double() for run in runs_of(table, "quick", "relaxed", "annealed")]
     images = torch.rand(3, 5, 1, 28, 28, dtype=torch.float64)
@@ -103,9 +105,10 @@ def test_what_cannot_be_batched_stays_alone(table):
         [("plain", 0), ("plain", 1)],
         [("SF", 1)],
     ]
-    averaged = replace(table, network={**table.network, "norm": "batch"})
-    groups = grouped(runs_of(averaged, "quick", "slow"))
-    assert [len(group.runs) for group in groups] == [1, 1]
+    for changed in ({"norm": "batch"}, {"center": True}):
+        averaged = replace(table, network={**table.network, **changed})
+        groups = grouped(runs_of(averaged, "quick", "slow"))
+        assert [len(group.runs) for group in groups] == [1, 1]
 
 
 def test_the_temperature_of_each_moves_by_its_own_schedule(table):
