@@ -16,6 +16,7 @@ from torch import nn
 from benchmarks.tables import __main__ as command
 from benchmarks.tables import train as training
 from benchmarks.tables.page import of_cell, page
+from benchmarks.tables.radam import RAdam
 from benchmarks.tables.runs import Group, Run, anneals, data, model, shortened
 from benchmarks.tables.spec import FOLDER, METRICS, load, tables
 
@@ -191,6 +192,25 @@ def test_the_best_settings_of_reinmax_are_the_papers():
     assert float(model(run).bottleneck.estimator.tau) == 1.5
     assert run.cell.optimizer == {"class": "RAdam", "lr": 7e-4}
     assert (run.table.epochs, run.table.data["batch_size"]) == (160, 100)
+
+
+def test_the_quick_radam_takes_the_steps_of_torchs_and_goes_on_with_them():
+    theirs = torch.randn(50, 30, dtype=torch.float64, requires_grad=True)
+    ours = theirs.detach().clone().requires_grad_()
+    settings = {"lr": 1e-2, "weight_decay": 0.1}
+    made = [(theirs, torch.optim.RAdam([theirs], **settings)), (ours, RAdam([ours], **settings))]
+    for step in range(60):  # the sixth is the first to be rectified
+        target = torch.randn(50, 30)
+        for parameter, optimizer in made:
+            optimizer.zero_grad()
+            (parameter - target).pow(4).sum().mul(1e-4 if step < 30 else 1).backward()
+            optimizer.step()
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+        assert made[1][1].param_groups[0]["lr"] == settings["lr"]
+        if step in (2, 40):  # resumed
+            again = RAdam([ours], lr=1.0)
+            again.load_state_dict(made[1][1].state_dict())
+            made[1] = (ours, again)
 
 
 def test_the_shipped_config_is_the_recipe_of_its_table():
