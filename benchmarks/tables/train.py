@@ -156,6 +156,7 @@ def train(
 
 def _train(group: Group, root: Path, command: Callable[[Run], str], parent: int | None) -> None:
     torch.set_flush_denormal(True)
+    commit = _commit()  # before the files can become those of another one
     folder = group.folder(root)
     folder.mkdir(parents=True, exist_ok=True)
     models, images = [], []
@@ -190,7 +191,8 @@ def _train(group: Group, root: Path, command: Callable[[Run], str], parent: int 
     for run, vae, own, loss in zip(group.runs, models, images, losses, strict=True):
         start = time.perf_counter()
         (test,) = _trainer(folder, [progress]).test(vae, datamodule=own, verbose=False)
-        rows.append(_row(run, loss, test, seconds, time.perf_counter() - start, command(run)))
+        tested = time.perf_counter() - start
+        rows.append(_row(run, loss, test, seconds, tested, commit, command(run)))
         progress.before += testing
     # All or none: of a group with a part of its results, the rest would be trained again.
     for run, row in zip(group.runs, rows, strict=True):
@@ -216,6 +218,7 @@ def _row(
     test: Mapping[str, float],
     training_seconds: float,
     test_seconds: float,
+    commit: str,
     command: str,
 ) -> dict[str, Any]:
     return {
@@ -232,7 +235,7 @@ def _row(
         "training_seconds": round(training_seconds, 1),
         "test_seconds": round(test_seconds, 1),
         "load": round(os.getloadavg()[0], 1),
-        "commit": _commit(),
+        "commit": commit,
         "command": command,
         "settings": run.settings,
         **machine(),
