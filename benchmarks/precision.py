@@ -1,7 +1,7 @@
 """The main job in each precision: how far the test figures are from each other.
 
-python -m benchmarks.precision                                      # to its end
-python -m benchmarks.precision 16-mixed --epochs 10 --samples 10    # a shorter one, in this one
+python -m benchmarks.precision                        # float32 and bfloat16
+python -m benchmarks.precision bf16-mixed 16-mixed    # fp16 on a CPU, too
 
 On a CPU Lightning replaces 16-mixed by bf16-mixed, so its plugin is named instead: the same casts
 and the same scaling of the loss, by torch's kernels for a CPU. Without instructions for half

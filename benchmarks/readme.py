@@ -250,9 +250,9 @@ def precision() -> str:
     }
     lines += [
         "",
-        f"`python -m benchmarks.precision` ({'; '.join(said.values())}). 16-mixed is not ",
+        f"`python -m benchmarks.precision` ({'; '.join(said.values())}). 16-mixed is not measured "
+        "on a GPU: this is its arithmetic on a CPU.",
     ]
-    lines[-1] += "measured on a GPU: this is its arithmetic on a CPU, which emulates it."
     return "\n".join(lines)
 
 
