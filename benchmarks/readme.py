@@ -243,6 +243,7 @@ def precision() -> str:
         f"| {row['training_seconds']} |"
         for row in measured
     ]
+    others = " ".join(row["precision"] for row in measured[1:])
     said = {
         row["epochs"]: f"`--epochs {row['epochs']} --samples {row['iwae_samples']}`: "
         f"{conditions(row)}"
@@ -250,8 +251,8 @@ def precision() -> str:
     }
     lines += [
         "",
-        f"`python -m benchmarks.precision` ({'; '.join(said.values())}). 16-mixed is not measured "
-        "on a GPU: this is its arithmetic on a CPU.",
+        f"`python -m benchmarks.precision {others}` ({'; '.join(said.values())}). 16-mixed is not "
+        "measured on a GPU: this is its arithmetic on a CPU.",
     ]
     return "\n".join(lines)
 

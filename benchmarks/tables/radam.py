@@ -13,7 +13,7 @@ _MUCH = 1e6
 
 
 class RAdam(torch.optim.Adam):
-    """`torch.optim.RAdam` in a quarter of its time, the same but for rounding.
+    """`torch.optim.RAdam` in one pass over the weights, the same but for rounding.
 
     Its step is Adam's with another rate and epsilon; in the first five, where it does not divide by
     the root of the mean square, with an epsilon next to which that root is nothing.

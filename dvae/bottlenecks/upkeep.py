@@ -29,8 +29,8 @@ class Upkeep:
         revive_after: Optimizer steps without a use of a code, at any position of any process, after
             which it is moved to where it will be used; 0 for never. It is used where it is the most
             probable; one behind a projection also where it is drawn, if its draws tell something of
-            the position. Where less than the square root of K codes are left, all are started anew
-            from the batch at hand; not so those of vector quantizers, which lose no place by it.
+            the position. Where less than the square root of K codes are left, a code
+            book with a posterior starts anew from the batch at hand.
         frozen: Whether the code book stays as it is after its start: no training, no revival.
 
     Raises:

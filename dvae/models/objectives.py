@@ -76,7 +76,7 @@ class ELBO(Objective):
         self, log_px: Callable[[Tensor], Tensor], features: Tensor, bottleneck: Bottleneck
     ) -> ObjectiveOutput:
         """Evaluate the loss; see `Objective.forward`."""
-        copies = features.repeat(self.samples, *[1] * (features.dim() - 1))
+        copies = features.expand(self.samples, *features.shape).flatten(0, 1)
 
         def of_copies(code: Tensor) -> Tensor:
             # (S, m B) to (S m, B), so that each code meets its own example.
