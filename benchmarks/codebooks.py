@@ -37,6 +37,7 @@ from dvae.callbacks import Anneal
 from dvae.data import ImageFolder
 from dvae.estimators import GumbelSoftmax, ReinMax
 from dvae.models import CodebookVAE
+from dvae.models.overhead import prepare_cpu
 from dvae.networks import ResNet
 from dvae.schedules import Constant, Cosine, Linear, Schedule, Sequential
 
@@ -128,7 +129,7 @@ def main() -> None:
         way, seed = args.one[0], int(args.one[1])
         warnings.filterwarnings("ignore")
         logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-        torch.set_flush_denormal(True)
+        prepare_cpu()
         row = {**train(way, seed, args.data, args.steps), **machine()}
         target = _file(way, seed, args.steps)
         target.with_suffix(".part").write_text(json.dumps(row))

@@ -26,6 +26,7 @@ from dvae.callbacks import Anneal
 from dvae.data import MNIST, FashionMNIST, ImageDataModule
 from dvae.estimators import GumbelSoftmax
 from dvae.models import CategoricalVAE
+from dvae.models.overhead import prepare_cpu
 from dvae.models.weights import load_weights
 from dvae.schedules import Cosine, Linear, Sequential
 
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-    torch.set_flush_denormal(True)
+    prepare_cpu()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = args.checkpoint
         if checkpoint is None:

@@ -27,6 +27,7 @@ from dvae.data import MNIST
 from dvae.estimators import GumbelSoftmax
 from dvae.lab.style import FONT, new_figure
 from dvae.models import CategoricalVAE
+from dvae.models.overhead import prepare_cpu
 
 __all__ = ["main"]
 
@@ -133,7 +134,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    prepare_cpu()
     if args.one:
         found = train(dict(zip(DEFAULT, args.one, strict=True)), args.images)
         if not int(os.environ.get("RANK", "0")):

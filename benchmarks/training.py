@@ -21,14 +21,17 @@ sees two epochs with the pictures and checkpoints that the end of each has.
 import argparse
 import gzip
 import logging
+import os
 import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from unittest import mock
 
 import pytorch_lightning as pl
 import torch
@@ -58,6 +61,7 @@ from dvae.data.mnist import BUNDLED
 from dvae.estimators import GumbelSoftmax
 from dvae.functional import bernoulli_log_prob, categorical_kl
 from dvae.models import CategoricalVAE
+from dvae.models.overhead import prepare_cpu
 from dvae.models.precision import multiplies_bfloat16
 from dvae.schedules import Cosine
 
@@ -93,6 +97,15 @@ def now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Set the process up as the command line does, and leave it to the peers as it was."""
+    with mock.patch.dict(os.environ):
+        prepare_cpu()
+        yield
+    torch.set_flush_denormal(False)
 
 
 def make_model(compile: bool = False) -> CategoricalVAE:
@@ -134,7 +147,8 @@ def ours(
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
-    trainer.fit(make_model(compile), datamodule=MNIST(batch_size=BATCH))
+    with command_line():
+        trainer.fit(make_model(compile), datamodule=MNIST(batch_size=BATCH))
     return (steps - warm_up) * BATCH / clock.seconds
 
 
@@ -160,7 +174,8 @@ def silent(steps: int, folder: Path, warm_up: int) -> float:
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
-    trainer.fit(make_model(), datamodule=MNIST(batch_size=BATCH))
+    with command_line():
+        trainer.fit(make_model(), datamodule=MNIST(batch_size=BATCH))
     return (steps - warm_up) * BATCH / clock.seconds
 
 

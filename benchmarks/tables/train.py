@@ -19,6 +19,7 @@ from benchmarks.measure import machine
 from benchmarks.tables.runs import Group, Run, anneals, data, model
 from benchmarks.tables.together import SideBySide, Together, together
 from dvae.callbacks import Checkpoints, RandomState
+from dvae.models.overhead import prepare_cpu
 
 __all__ = ["Busy", "EpochMeans", "Progress", "result_of", "train"]
 
@@ -155,7 +156,7 @@ def train(
 
 
 def _train(group: Group, root: Path, command: Callable[[Run], str], parent: int | None) -> None:
-    torch.set_flush_denormal(True)
+    prepare_cpu()
     commit = _commit()  # before the files can become those of another one
     folder = group.folder(root)
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from dvae.models.evaluation import Evaluation, bounds, exact_log_px
 from dvae.models.logging import is_logged
 from dvae.models.moments import forget
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
+from dvae.models.overhead import measure_nothing
 from dvae.models.parts import parameter_groups
 from dvae.models.precision import warn_of_bfloat16
 from dvae.models.random_streams import part_ways
@@ -112,6 +113,7 @@ class DiscreteVAE(Codec):
         Compiling happens in the first step. The weights are drawn by now, and the same everywhere.
         """
         part_ways(self.global_rank)
+        measure_nothing(self.trainer)
         self.bottleneck.skip_step()  # of a run that was interrupted within one
         self.check_trainer(self.trainer)
         warn_of_bfloat16(self.trainer.precision, self.trainer.strategy.root_device)
