@@ -1,5 +1,6 @@
 r"""Gumbel-Rao: straight-through Gumbel-softmax with the noise given the draw averaged out."""
 
+import torch
 from torch import Generator, Tensor
 
 from dvae.estimators.base import (
@@ -9,9 +10,13 @@ from dvae.estimators.base import (
     check_count,
     check_logits,
     draw_index,
-    gumbel_noise_like,
 )
-from dvae.functional import gumbel_given_max, one_hot_like, softmax, straight_through
+from dvae.functional import (
+    exponential_from_uniform,
+    gumbel_softmax_given_max,
+    one_hot_like,
+    straight_through,
+)
 from dvae.scalars import register_scalar
 
 __all__ = ["GumbelRao", "relaxations_given"]
@@ -32,9 +37,12 @@ def relaxations_given(
     Returns:
         Points of the simplex ``(S, ..., K)``, without a gradient.
     """
-    detached = logits.detach()
-    noise = gumbel_noise_like(detached.expand(samples, *logits.shape), generator)
-    return softmax(gumbel_given_max(detached, index, noise).div_(tau))
+    *batch, codes = logits.shape
+    uniform = torch.rand(
+        codes, samples, *batch, generator=generator, device=logits.device, dtype=logits.dtype
+    )
+    exponential = exponential_from_uniform(uniform).movedim(0, -1)
+    return gumbel_softmax_given_max(logits.detach(), index, exponential, tau)
 
 
 class GumbelRao(PathwiseEstimator):

@@ -13,10 +13,12 @@ from dvae.functional.categorical import (
     usage_from_counts,
 )
 from dvae.functional.gumbel import (
+    exponential_from_uniform,
     gumbel_from_uniform,
     gumbel_given_max,
     gumbel_max,
     gumbel_softmax,
+    gumbel_softmax_given_max,
 )
 from dvae.functional.kmeans import kmeans, squared_distance
 from dvae.functional.leave_one_out import leave_one_out_advantage, vimco_advantage
@@ -43,11 +45,13 @@ __all__ = [
     "count_categories",
     "disarm_gradient",
     "discretized_logistic_log_prob",
+    "exponential_from_uniform",
     "gaussian_log_prob",
     "gumbel_from_uniform",
     "gumbel_given_max",
     "gumbel_max",
     "gumbel_softmax",
+    "gumbel_softmax_given_max",
     "information_by_category",
     "iwae_bound",
     "kmeans",

@@ -3,12 +3,37 @@ r"""Gumbel noise, the Gumbel-max draw and its relaxation by a temperature."""
 import torch
 from torch import Tensor
 
-__all__ = ["gumbel_from_uniform", "gumbel_given_max", "gumbel_max", "gumbel_softmax"]
+from dvae.functional.straight_through import one_hot_like
+
+__all__ = [
+    "exponential_from_uniform",
+    "gumbel_from_uniform",
+    "gumbel_given_max",
+    "gumbel_max",
+    "gumbel_softmax",
+    "gumbel_softmax_given_max",
+]
 
 # `torch.rand` in float32 returns multiples of 2^-24 in [0, 1): both ends of the interval are
 # moved inside by half a step or less, so that neither logarithm can return an infinity.
 _LOWEST_UNIFORM = 2.0**-25
 _HIGHEST_UNIFORM = 1.0 - 2.0**-24
+
+# exp of it, and of it times any exponential noise, is finite in float32.
+_LARGEST_EXPONENT = 80.0
+
+
+def exponential_from_uniform(uniform: Tensor) -> Tensor:
+    r"""Turn uniform noise into standard exponential noise, :math:`E = -\log u`.
+
+    Args:
+        uniform: Noise in [0, 1], any shape, in float32 or float64.
+
+    Returns:
+        Noise of the same shape and dtype, positive and finite everywhere (in float32 within
+        [5.96e-8, 17.33]).
+    """
+    return uniform.clamp(_LOWEST_UNIFORM, _HIGHEST_UNIFORM).log_().neg_()
 
 
 def gumbel_from_uniform(uniform: Tensor) -> Tensor:
@@ -26,8 +51,7 @@ def gumbel_from_uniform(uniform: Tensor) -> Tensor:
         E. J. Gumbel, *Statistical Theory of Extreme Values and Some Practical Applications*,
         1954.
     """
-    clamped = uniform.clamp(_LOWEST_UNIFORM, _HIGHEST_UNIFORM)
-    return clamped.log_().neg_().log_().neg_()
+    return exponential_from_uniform(uniform).log_().neg_()
 
 
 def gumbel_max(logits: Tensor, noise: Tensor, dim: int = -1) -> Tensor:
@@ -91,3 +115,37 @@ def gumbel_given_max(logits: Tensor, index: Tensor, noise: Tensor) -> Tensor:
     # -log(E_j / pi_j + E_i) without leaving log space: exp(-logits) overflows at 88.
     rest = torch.logaddexp(-noise - logits.log_softmax(-1), -top).neg()
     return rest.scatter(-1, winner, top.to(rest.dtype))
+
+
+def gumbel_softmax_given_max(
+    logits: Tensor, index: Tensor, exponential: Tensor, tau: Tensor | float
+) -> Tensor:
+    r"""Draw the relaxed code, given which category is the largest.
+
+    It is the softmax of `gumbel_given_max` over :math:`\tau`, in a third of its passes:
+    :math:`s_j \propto (E_i / (E_j / \pi_j + E_i))^{1/\tau}` and :math:`s_i \propto 1`.
+
+    Args:
+        logits: Unnormalised log-probabilities ``(..., K)`` in float32 or float64; ``-inf`` forbids
+            a category.
+        index: The winner, integers ``(...)``.
+        exponential: Noise E of Exp(1), ``(..., K)`` or with more leading axes. Quickest where the
+            axis of the categories is the slowest in memory.
+        tau: Temperature, above 0.
+
+    Returns:
+        Points of the simplex, the shape of ``exponential``; their arg-max is ``index``.
+
+    References:
+        M. Paulus, C. Maddison, A. Krause, 2021, arXiv 2010.04838, eq. 9.
+    """
+    winner = one_hot_like(logits, index).bool()
+    surprise = logits.log_softmax(-1).neg()
+    # 1 / pi_j overflows at a surprise of 88; beyond, E_i is nothing beside E_j / pi_j, and the rest
+    # can be added to the logarithm.
+    inside = surprise.clamp(max=_LARGEST_EXPONENT)
+    beyond = (surprise - inside).masked_fill(winner, 0.0)
+    top = exponential.gather(-1, index.expand(exponential.shape[:-1]).unsqueeze(-1))
+    ratio = (exponential * inside.exp().masked_fill(winner, 0.0)).add_(top)
+    weight = ratio.log_().sub_(top.log()).add_(beyond).div_(-tau).exp_()
+    return weight.div_(weight.sum(-1, keepdim=True))

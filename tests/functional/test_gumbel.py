@@ -5,10 +5,12 @@ import torch
 from scipy import stats
 
 from dvae.functional import (
+    exponential_from_uniform,
     gumbel_from_uniform,
     gumbel_given_max,
     gumbel_max,
     gumbel_softmax,
+    gumbel_softmax_given_max,
 )
 from tests.laws import FAILURE_RATE, assert_chi_square
 
@@ -101,3 +103,23 @@ def test_given_the_winner_noise_may_be_of_another_dtype(dtype):
     logits, noise = torch.zeros(50, 3, dtype=dtype), gumbel_from_uniform(torch.rand(50, 3))
     index = torch.randint(3, (50,))
     assert torch.equal(gumbel_given_max(logits, index, noise).argmax(-1), index)
+
+
+@pytest.mark.parametrize("tau", [0.05, 0.5, 1.3, 200.0])
+@pytest.mark.parametrize("scale", [1.0, 30.0, 150.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_relaxed_given_the_winner_is_the_softmax_of_what_is_drawn_given_it(dtype, scale, tau):
+    torch.manual_seed(0)
+    logits = (scale * torch.randn(40, 6)).to(dtype)
+    logits[:, 2] = -torch.inf
+    # Winners of every probability above 0, also those that would hardly ever be drawn.
+    index = torch.randint(6, (40,)).clamp_min(3)
+    exponential = exponential_from_uniform(torch.rand(6, 9, 40, dtype=dtype)).movedim(0, -1)
+    exponential[0, 0] = exponential_from_uniform(torch.tensor([0.0, 1.0, 0.5] * 2, dtype=dtype))
+    before = exponential.clone()
+    found = gumbel_softmax_given_max(logits, index, exponential, tau)
+    assert torch.equal(exponential, before)
+    perturbed = gumbel_given_max(logits.double(), index, -before.double().log())
+    expected = (perturbed / tau).softmax(-1).to(dtype)
+    torch.testing.assert_close(found, expected)
+    assert (found[..., 2] == 0).all()
