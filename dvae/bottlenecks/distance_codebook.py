@@ -96,6 +96,7 @@ class DistanceCodebook(CodebookBottleneck):
         self.codebook[dead] = points[spread_out(points, distance, int(dead.sum()))]
         # While few codes were left nothing held the variance down, and features gathered around
         # them: all codes would be equally probable everywhere, and for the decoder the same.
-        soft = soft_variance(points, self.codebook).log()
-        self.log_variance.copy_(torch.minimum(self.log_variance, soft))
+        most = self.log_variance.exp()
+        soft = soft_variance(points, self.codebook, most)
+        self.log_variance.copy_(torch.where(soft < most, soft.log(), self.log_variance))
         return [self.codebook]
