@@ -34,8 +34,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__)
     made.formatter_class = argparse.RawDescriptionHelpFormatter
     made.add_argument("table", help=f"one of {', '.join(tables())}, or a YAML file like theirs")
-    made.add_argument("--rows", nargs="+", help="of the table; all by default")
-    made.add_argument("--estimators", nargs="+", help="as the table calls them; all by default")
+    made.add_argument("--rows", nargs="+", help="of the table, spaces or commas between; or all")
+    made.add_argument("--estimators", nargs="+", help="as the table calls them; or all")
     made.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 (3)")
     made.add_argument("--epochs", type=int, help="other than the protocol's: a trial")
     made.add_argument("--iwae_samples", type=int, help="other than the table's: a trial")
@@ -148,7 +148,7 @@ def _main(args: argparse.Namespace) -> int:
     for name, value in (("--seeds", args.seeds), ("--jobs", args.jobs)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")
-    names = chosen(table, args.rows, args.estimators)
+    names = chosen(table, _names(args.rows), _names(args.estimators))
     cells = [table.cells[name] for name in names]
     if not cells:
         raise ValueError("the table has no cell of these rows and estimators")
@@ -214,6 +214,10 @@ def _trial_arguments(args: argparse.Namespace) -> list[str]:
         if getattr(args, name) is not None:
             arguments += [f"--{name}", str(getattr(args, name))]
     return arguments
+
+
+def _names(arguments: list[str] | None) -> list[str] | None:
+    return arguments and [name for part in arguments for name in part.split(",") if name]
 
 
 def _key(row: dict[str, str]) -> tuple[str, ...]:
