@@ -76,6 +76,9 @@ class ELBO(Objective):
         self, log_px: Callable[[Tensor], Tensor], features: Tensor, bottleneck: Bottleneck
     ) -> ObjectiveOutput:
         """Evaluate the loss; see `Objective.forward`."""
+        if self.samples == 1:
+            out = bottleneck.expectation(log_px, features)
+            return self._output(out.value, out.kl, out.loss)
         copies = features.expand(self.samples, *features.shape).flatten(0, 1)
 
         def of_copies(code: Tensor) -> Tensor:
@@ -83,8 +86,11 @@ class ELBO(Objective):
             return log_px(code.reshape(-1, len(features), *code.shape[2:])).view(code.shape[:2])
 
         out = bottleneck.expectation(of_copies, copies)
-        value, kl = (x.view(self.samples, -1).mean(0) for x in (out.value, out.kl))
-        loss = -(value - self.beta * kl).mean() + out.loss.mean()
+        parts = (out.value, out.kl, out.loss)
+        return self._output(*(x.view(self.samples, -1).mean(0) for x in parts))
+
+    def _output(self, value: Tensor, kl: Tensor, extra: Tensor) -> ObjectiveOutput:
+        loss = -(value - self.beta * kl).mean() + extra.mean()
         return ObjectiveOutput(loss, value - kl, value, kl)
 
     def extra_repr(self) -> str:
