@@ -20,7 +20,8 @@ def prepare_cpu() -> None:
     Adam searches the disk for a driver at every step, a third of a millisecond each.
     """
     torch.set_flush_denormal(True)
-    if not torch.cuda.is_available():
+    # Not is_available, which may leave CUDA unusable in a process that is forked later.
+    if not torch.cuda.device_count():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
