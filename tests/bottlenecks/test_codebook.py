@@ -336,6 +336,18 @@ def test_a_revival_sharpens_distances_to_a_perplexity_of_the_root_of_k_at_most(v
         assert bottleneck.log_variance.item() == pytest.approx(math.log(variance))
 
 
+def test_a_revival_takes_the_variance_of_the_first_process_where_its_own_would_do(monkeypatch):
+    bottleneck = make(DistanceCodebook, 16, upkeep=Upkeep(kmeans=3, revive_after=3))
+    with torch.no_grad():
+        bottleneck.train()(blobs())
+        bottleneck.log_variance.fill_(math.log(1e-4))
+        # As a broadcast does, it writes into what it is given.
+        broadcast = "dvae.bottlenecks.upkeep.from_first_process"
+        monkeypatch.setattr(broadcast, lambda variance: variance.fill_(1e-6))
+        bottleneck._revive(torch.randn(64, 4), torch.arange(16) < 4)
+    assert bottleneck.log_variance.item() == pytest.approx(math.log(1e-6))
+
+
 def test_a_projected_code_is_revived_as_half_of_one_in_use():
     bottleneck = make(ProjectedCodebook, 6)
     features = blobs(codes=5)
