@@ -13,6 +13,7 @@ from statistics import fmean
 
 from benchmarks.finetune import WAYS, best
 from benchmarks.measure import conditions, read_csv
+from benchmarks.plain import ROW, TABLE
 from benchmarks.tables.page import of_cell
 from benchmarks.tables.spec import load, tables
 
@@ -234,26 +235,29 @@ def published() -> str:
 def plain() -> str:
     """Put a second implementation beside the cells that differ from the published figure."""
     measured = read_csv("plain")
-    table = load("reinmax2023")
-    lines = ["| reinmax2023 | published | ours | plain PyTorch |", "|---|---|---|---|"]
+    table = load(TABLE)
+    known = read_csv(TABLE)
+    lines = [f"| {TABLE} | published | ours | plain PyTorch |", "|---|---|---|---|"]
+    commands = []
     whole = [row for row in measured if row["epochs"] == str(table.epochs)]
-    for name in dict.fromkeys(f"{row['row']} {row['column']}" for row in whole):
-        cell = table.cells[name]
-        ours = of_cell(table, cell, read_csv(table.name))
-        theirs = [row for row in whole if f"{row['row']} {row['column']}" == name]
-        cells = [
-            ", ".join(f"{float(r[table.metric]):.2f}" for r in rows) for rows in (ours, theirs)
-        ]
-        lines.append(f"| {name} | {cell.published} | {' | '.join(cells)} |")
+    for column in dict.fromkeys(row["column"] for row in whole):
+        cell = table.cells[f"{ROW} {column}"]
+        theirs = [row for row in whole if row["column"] == column]
+        ours, plainly = (
+            ", ".join(f"{float(row[table.metric]):.2f}" for row in rows)
+            for rows in (of_cell(table, cell, known), theirs)
+        )
+        lines.append(f"| {cell.name} | {cell.published} | {ours} | {plainly} |")
+        commands.append(f"`{column} --seeds {' '.join(row['seed'] for row in theirs)}`")
     starts = [row for row in measured if row["epochs"] == "2"]
     # The mean picture costs 206.0 nats, and one code for all images a KL of 4 ln 8 = 8.3.
     stuck = sum(float(row[table.metric]) > 206 for row in starts)
-    command = f"`python -m benchmarks.plain GST-1.0` ({conditions(whole[0])})"
+    said = f"`python -m benchmarks.plain` with {' and '.join(commands)}"
     lines += [
         "",
-        f"Train -ELBO of each seed, nats: {command}. With {starts[0]['column']}, {stuck} of "
-        f"{len(starts)} seeds in plain PyTorch have all images at one code after two epochs, at "
-        "214 nats (`--epochs 2`).",
+        f"Train -ELBO of each seed, nats: {said} ({conditions(whole[0])}). After two epochs "
+        f"of {starts[0]['column']} in plain PyTorch {stuck} of {len(starts)} seeds give all images "
+        "one code, at 214 nats (`--epochs 2`).",
     ]
     return "\n".join(lines)
 
