@@ -75,8 +75,10 @@ class AveragedQuantizer(Quantizer):
         self.idle = nn.ModuleList(Idle(num_codes, limit) for _ in range(depth))
         self._seen: tuple[Tensor, Tensor] | None = None
         for book in self._books():
-            # The library would take a step with every pass.
+            # The library would take a step with every pass, and ask the device in each whether its
+            # own start, which is off, is still to come.
             book.ema_update = False
+            book.init_embed_ = _start_nothing
 
     def _books(self) -> list[Any]:
         return [layer._codebook for layer in getattr(self.quantizer, "layers", [self.quantizer])]
@@ -157,6 +159,10 @@ class AveragedQuantizer(Quantizer):
                 idle.forgive(dead)
             # What is left over for the next one.
             points = points - vectors[squared_distance(points, vectors).argmin(-1)]
+
+
+def _start_nothing(*args: Any, **kwargs: Any) -> None:
+    pass
 
 
 def _place(book: Any, vectors: Tensor, codes: Tensor) -> None:

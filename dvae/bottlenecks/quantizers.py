@@ -152,7 +152,8 @@ class FSQ(Quantizer):
 
     def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         code, index = self.quantizer(rows)
-        return code, index, rows.new_zeros(())
+        # NaN is any integer, and a place out of bounds would end all work on a GPU.
+        return code, index.clamp(0, self.num_codes - 1), rows.new_zeros(())
 
     def _look_up(self, index: Tensor) -> Tensor:
         codes: Tensor = self.quantizer.indices_to_codes(index)  # type: ignore[operator]

@@ -56,20 +56,22 @@ def minimum_variance_gradient(
         D. Hooper, A. Shekhovtsov, 2026.
     """
     p, g = probs.double(), grad.double()
-    t = torch.as_tensor(t, dtype=p.dtype, device=p.device)
+    if isinstance(t, Tensor):
+        t = t.to(p.dtype)
     drawn = index.unsqueeze(-1)
     weight = 1 / (1 + t * (p + p.gather(-1, drawn)))  # of row i, given the draw
     # S^T g = v^T a + t w_x g_x J_x, so one right-hand side is enough: v^T a = J B A^{-1} a.
     a = weight * (1 + t * p) * g
     a = a.scatter_add(-1, drawn, -(weight * t * p * g).sum(-1, keepdim=True))
-    y = torch.linalg.solve(_matrix(p, t), a.unsqueeze(-1)).squeeze(-1)
+    # Not `solve`, which waits for the device to say that no matrix was singular; none is.
+    y = torch.linalg.solve_ex(_matrix(p, t), a.unsqueeze(-1)).result.squeeze(-1)
     y = y * (1 + t * p) / (1 + 2 * t * p)
     y = y.scatter_add(-1, drawn, t * (weight * g).gather(-1, drawn))
     gradient: Tensor = p * (y - (p * y).sum(-1, keepdim=True))
     return gradient
 
 
-def _matrix(p: Tensor, t: Tensor) -> Tensor:
+def _matrix(p: Tensor, t: Tensor | float) -> Tensor:
     """Write the symmetric matrix A, ``(..., K, K)``."""
     pair = 1 / (1 + t * (p.unsqueeze(-1) + p.unsqueeze(-2)))
     cross = t * p.unsqueeze(-1) * p.unsqueeze(-2) * pair
