@@ -64,8 +64,7 @@ def gaussian_log_prob(mean: Tensor, log_sigma: Tensor | float, x: Tensor) -> Ten
         Nats per value, the broadcast shape.
     """
     # A number stays one: made a tensor of a GPU, it would be a copy that the host waits for.
-    known = isinstance(log_sigma, (int, float))
-    inverse = math.exp(-log_sigma) if known else torch.exp(-log_sigma)
+    inverse = torch.exp(-log_sigma) if isinstance(log_sigma, Tensor) else math.exp(-log_sigma)
     scaled = (x - mean) * inverse
     return -0.5 * scaled.square() - log_sigma - 0.5 * math.log(2 * math.pi)
 
