@@ -6,13 +6,13 @@ import netrc
 import os
 import secrets
 import shlex
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import wandb
-import wandb.errors as wandb_errors
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
@@ -28,6 +28,12 @@ __all__ = [
 log = logging.getLogger("dvae")
 
 
+def _faults() -> tuple[type[Exception], ...]:
+    """Return what wandb raises; nothing where it has not been imported, which is the user's time."""
+    wandb: Any = sys.modules.get("wandb")
+    return () if wandb is None else (wandb.errors.Error,)
+
+
 def _forgiving(method: Callable[..., None]) -> Callable[..., None]:
     """Make a fault of a logger a warning: a run is worth more than its log."""
 
@@ -35,7 +41,7 @@ def _forgiving(method: Callable[..., None]) -> Callable[..., None]:
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             method(self, *args, **kwargs)
-        except (OSError, wandb_errors.Error) as error:
+        except (OSError, *_faults()) as error:  # type: ignore[misc]
             if not getattr(self, "_complained", False):
                 self._complained = True
                 name = type(self).__name__.removeprefix("Forgiving")
@@ -68,12 +74,12 @@ class ForgivingWandbLogger(WandbLogger):
         """Start the run at wandb, or offline if that fails."""
         try:
             return super().experiment
-        except wandb_errors.Error as error:
+        except _faults() as error:
             if self._offline:
                 raise
             log.warning("wandb cannot be used (%s); this run is logged offline", error)
             # What was begun still holds the run's id, and how to reach a server.
-            wandb.teardown()
+            sys.modules["wandb"].teardown()
             self._offline = True
             return super().experiment
 
@@ -92,6 +98,9 @@ def default_loggers(root: str, experiment: str, run_id: str | None = None) -> li
         run_id: Id of the run at wandb, that of the run that it continues; a new one by default.
     """
     csv = ForgivingCSVLogger(root, name=experiment)
+    if find_spec("wandb") is None:
+        log.warning("wandb is not installed (pip install wandb): this run is logged as CSV alone")
+        return [csv]
     run = Path(csv.log_dir)
     wandb = ForgivingWandbLogger(
         name=f"{experiment}-{run.name}",

@@ -1,7 +1,8 @@
-"""The Triton kernels of the fused code book: a sweep forward, and two backward.
+"""The Triton kernels of the fused code book: a sweep forward, and two ways backward.
 
 Tiles of rows (M) and of codes (K); C and D, padded to powers of two, are never cut. Products
-accumulate in float32, and everything else is float32.
+accumulate in float32, and everything else is float32. Powers and logarithms have the base 2, which
+a GPU has instructions for.
 """
 
 import triton
@@ -11,6 +12,8 @@ __all__ = ["codes_backward", "forward", "rows_backward"]
 
 # Lower than any logit, and finite: the difference of two of them is a number.
 LOWEST = tl.constexpr(-1e30)
+LOG2E = tl.constexpr(1.4426950408889634)
+LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
@@ -31,15 +34,19 @@ def _row_keys(seed, rows):
 
 @triton.jit
 def gumbel(first, second, columns):
-    """Compute a tile of noise; see `dvae.kernels.noise.gumbel_block`."""
-    x = _mix(columns[None, :] ^ first[:, None])
-    x = _mix(x ^ second[:, None])
+    """Compute a tile of noise; the keys of rows and the columns are broadcast to its shape.
+
+    See `dvae.kernels.noise.gumbel_block`.
+    """
+    x = _mix(columns ^ first)
+    x = _mix(x ^ second)
     x = x ^ (x >> 16)
     v = ((x & 0x7FFFFFFF).to(tl.float32) + 0.5) * 4.656612873077393e-10
     v = tl.minimum(v, 0.9999999403953552)
     # There is no log1p: its series where 1 - v has lost the digits of v.
     series = v * (1.0 + v * (0.5 + v * (1 / 3 + v * (0.25 + v * 0.2))))
-    return -tl.log(tl.where(v < 0.0625, series, -tl.log(1.0 - v)))
+    exponential = tl.where(v < 0.0625, series, -LN2 * tl.log2(1.0 - v))
+    return -LN2 * tl.log2(exponential)
 
 
 @triton.jit
@@ -56,13 +63,19 @@ def _store(x, rows, height, columns, width, value):
 
 
 @triton.jit
-def _logits(h, w, b, codes, num_codes, HAS_BIAS: tl.constexpr, PRECISION: tl.constexpr):
-    """Compute a tile of logits; codes past the last one are forbidden."""
-    logits = tl.dot(h, tl.trans(w), input_precision=PRECISION)
-    if HAS_BIAS:
-        bias = tl.load(b + codes, codes < num_codes, other=0.0).to(tl.float32)
-        logits += tl.maximum(bias, LOWEST)[None, :]
-    return tl.where((codes < num_codes)[None, :], logits, LOWEST)
+def _of_codes(x, codes, num_codes, THERE: tl.constexpr):
+    """Load a number of each code, zeros where there are none."""
+    if THERE:
+        return tl.load(x + codes, codes < num_codes, other=0.0).to(tl.float32)
+    else:
+        return codes.to(tl.float32) * 0.0
+
+
+@triton.jit
+def _bias(b, codes, num_codes, HAS_BIAS: tl.constexpr):
+    """Load the bias; a code that is forbidden or past the last one has the lowest logit."""
+    bias = tl.maximum(_of_codes(b, codes, num_codes, HAS_BIAS), LOWEST)
+    return tl.where(codes < num_codes, bias, LOWEST)
 
 
 @triton.jit
@@ -100,7 +113,7 @@ def forward(
     rows = tl.program_id(0) * M + tl.arange(0, M)
     channels, dims = tl.arange(0, C_PAD), tl.arange(0, D_PAD)
     h = _load(h_ptr, rows, num_rows, channels, C)
-    inverse_tau = 1.0 / tl.load(tau_ptr)
+    rate = LOG2E / tl.load(tau_ptr)
     first, second = _row_keys(tl.load(seed_ptr), rows)
     top = tl.full((M,), LOWEST, tl.float32)
     best, peak = top, top
@@ -112,18 +125,19 @@ def forward(
     for start in range(0, num_codes, K):
         codes = start + tl.arange(0, K)
         w = _load(w_ptr, codes, num_codes, channels, C)
-        logits = _logits(h, w, b_ptr, codes, num_codes, HAS_BIAS, PRECISION)
-        scores = logits + gumbel(first, second, codes)
-        new_top, new_mode = tl.max(logits, 1, return_indices=True)
-        new_best, new_index = tl.max(scores, 1, return_indices=True)
-        mode = tl.where(new_top > top, new_mode + start, mode)
-        index = tl.where(new_best > best, new_index + start, index)
+        logits = tl.dot(h, tl.trans(w), input_precision=PRECISION)
+        # An infinite bias gives -1e30, whatever it is added to.
+        logits += _bias(b_ptr, codes, num_codes, HAS_BIAS)[None, :]
+        scores = logits + gumbel(first[:, None], second[:, None], codes[None, :])
+        new_top, new_best = tl.max(logits, 1), tl.max(scores, 1)
+        mode = tl.where(new_top > top, _place(logits, new_top, codes), mode)
+        index = tl.where(new_best > best, _place(scores, new_best, codes), index)
         best = tl.maximum(new_best, best)
         # The relaxed softmax.
         x = scores if NOISY else logits
         new_peak = tl.maximum(new_best if NOISY else new_top, peak)
-        decay = tl.exp((peak - new_peak) * inverse_tau)
-        s = tl.exp((x - new_peak[:, None]) * inverse_tau)
+        decay = tl.exp2((peak - new_peak) * rate)
+        s = tl.exp2((x - new_peak[:, None]) * rate)
         weight = weight * decay + tl.sum(s, 1)
         e = _load(e_ptr, codes, num_codes, dims, D)
         mixture = tl.dot(s.to(e.dtype), e, mixture * decay[:, None], input_precision=PRECISION)
@@ -131,12 +145,11 @@ def forward(
         # The KL.
         new_top = tl.maximum(new_top, top)
         fall = top - new_top
-        decay = tl.exp(fall)
+        decay = tl.exp2(fall * LOG2E)
         shifted = logits - new_top[:, None]
-        q = tl.exp(shifted)
+        q = tl.exp2(shifted * LOG2E)
         if HAS_PRIOR:
-            prior = tl.load(p_ptr + codes, codes < num_codes, other=0.0).to(tl.float32)
-            shifted -= prior[None, :]
+            shifted -= _of_codes(p_ptr, codes, num_codes, HAS_PRIOR)[None, :]
         moment = (moment + fall * total) * decay + tl.sum(q * shifted, 1)
         total = total * decay + tl.sum(q, 1)
         top = new_top
@@ -146,7 +159,7 @@ def forward(
     kl = ratio - tl.log(total)
     if not HAS_PRIOR:
         kl += tl.log(num_codes.to(tl.float32))
-    # Among NaN the arg-max may be past the last code, where a look-up would end the process.
+    # Among NaN a place may be past the last code, where a look-up would end the process.
     last = num_codes - 1
     tl.store(index_ptr + rows, tl.minimum(index, last).to(tl.int64), inside)
     tl.store(mode_ptr + rows, tl.minimum(mode, last).to(tl.int64), inside)
@@ -159,37 +172,29 @@ def forward(
 
 
 @triton.jit
-def _of_logits(
-    logits,
-    grad,
-    e,
-    prior,
-    first,
-    second,
-    codes,
-    inverse_tau,
-    mean,
-    of_row,
-    top,
-    ratio,
-    peak,
-    weight,
-    NOISY: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Compute the gradient of a tile of logits, and both softmaxes there."""
-    x = logits + gumbel(first, second, codes) if NOISY else logits
-    s = tl.exp((x - peak[:, None]) * inverse_tau) / weight[:, None]
-    of_s = tl.dot(grad, tl.trans(e), input_precision=PRECISION)
-    of_code = s * (of_s - mean[:, None]) * inverse_tau
-    shifted = logits - top[:, None]
-    q = tl.exp(shifted) * of_row[:, None]
-    return of_code + q * (shifted - prior[None, :] - ratio[:, None]), s, q
+def _place(x, top, codes):
+    """Find the first code of each row whose number is the largest: cheaper than an arg-max."""
+    return tl.min(tl.where(x == top[:, None], codes[None, :], 0x7FFFFFFF), 1)
+
+
+@triton.jit
+def _of_logits(x, logits, of_s, prior, rate, mean, of_row, top, ratio, peak, weight):
+    """Compute the gradient of a tile of logits, and both softmaxes there.
+
+    The numbers of rows are broadcast to the tile, as those of the codes are.
+    """
+    s = tl.exp2((x - peak) * rate) * weight
+    shifted = logits - top
+    q = tl.exp2(shifted * LOG2E) * of_row
+    return s * (of_s - mean) * (rate * LN2) + q * (shifted - prior - ratio), s, q
 
 
 @triton.jit
 def _row_values(mean_ptr, grad_kl_ptr, sums_ptr, rows, num_rows):
-    """Load what `forward` left of rows; those past the last one have softmaxes of 0."""
+    """Load what `forward` left of rows; those past the last one have softmaxes of 0.
+
+    Of the softmaxes' sums come one over the relaxed one's, and the KL's gradient over the other's.
+    """
     inside = rows < num_rows
     mean = tl.load(mean_ptr + rows, inside, other=0.0)
     grad_kl = tl.load(grad_kl_ptr + rows, inside, other=0.0)
@@ -198,7 +203,7 @@ def _row_values(mean_ptr, grad_kl_ptr, sums_ptr, rows, num_rows):
     ratio = tl.load(sums_ptr + 2 * num_rows + rows, inside, other=0.0)
     peak = tl.load(sums_ptr + 3 * num_rows + rows, inside, other=-LOWEST)
     weight = tl.load(sums_ptr + 4 * num_rows + rows, inside, other=1.0)
-    return mean, grad_kl / total, top, ratio, peak, weight
+    return mean, grad_kl / total, top, ratio, peak, 1.0 / weight
 
 
 @triton.jit
@@ -236,21 +241,24 @@ def rows_backward(
     mean, of_row, top, ratio, peak, weight = _row_values(
         mean_ptr, grad_kl_ptr, sums_ptr, rows, num_rows
     )
-    inverse_tau = 1.0 / tl.load(tau_ptr)
+    rate = LOG2E / tl.load(tau_ptr)
     first, second = _row_keys(tl.load(seed_ptr), rows)
     of_h = tl.zeros((M, C_PAD), tl.float32)
     for start in range(0, num_codes, K):
         codes = start + tl.arange(0, K)
         w = _load(w_ptr, codes, num_codes, channels, C)
         e = _load(e_ptr, codes, num_codes, dims, D)
-        prior = tl.zeros((K,), tl.float32)
-        if HAS_PRIOR:
-            prior += tl.load(p_ptr + codes, codes < num_codes, other=0.0).to(tl.float32)
-        logits = _logits(h, w, b_ptr, codes, num_codes, HAS_BIAS, PRECISION)
+        prior = _of_codes(p_ptr, codes, num_codes, HAS_PRIOR)
+        logits = tl.dot(h, tl.trans(w), input_precision=PRECISION)
+        logits += _bias(b_ptr, codes, num_codes, HAS_BIAS)[None, :]
+        x = logits
+        if NOISY:
+            x += gumbel(first[:, None], second[:, None], codes[None, :])
+        of_s = tl.dot(grad, tl.trans(e), input_precision=PRECISION)
         # fmt: off
         of_logits, _, _ = _of_logits(
-            logits, grad, e, prior, first, second, codes, inverse_tau, mean, of_row, top,
-            ratio, peak, weight, NOISY, PRECISION,
+            x, logits, of_s, prior[None, :], rate, mean[:, None], of_row[:, None], top[:, None],
+            ratio[:, None], peak[:, None], weight[:, None],
         )
         # fmt: on
         of_h = tl.dot(of_logits.to(w.dtype), w, of_h, input_precision=PRECISION)
@@ -270,6 +278,7 @@ def codes_backward(
     mean_ptr,
     grad_kl_ptr,
     sums_ptr,
+    of_h_ptr,
     of_w_ptr,
     of_b_ptr,
     of_e_ptr,
@@ -283,49 +292,71 @@ def codes_backward(
     NOISY: tl.constexpr,
     PRECISION: tl.constexpr,
     HARD: tl.constexpr,
+    ALL: tl.constexpr,
     C_PAD: tl.constexpr,
     D_PAD: tl.constexpr,
     M: tl.constexpr,
     K: tl.constexpr,
 ):
-    """Sweep over the rows for K codes: the gradients of weight, bias, code book and prior."""
+    """Sweep over a part of the rows for K codes: gradients of weight, bias, code book and prior.
+
+    Each part writes sums of its own, to be added up. Where all gradients are wanted, that of the
+    features is added to as well, in an order that no two runs share. Tiles are codes by rows: their
+    products with what has a row for each row then take them from registers.
+    """
     codes = tl.program_id(0) * K + tl.arange(0, K)
+    part = tl.program_id(1)
     channels, dims = tl.arange(0, C_PAD), tl.arange(0, D_PAD)
     w = _load(w_ptr, codes, num_codes, channels, C)
     e = _load(e_ptr, codes, num_codes, dims, D)
-    prior = tl.zeros((K,), tl.float32)
-    if HAS_PRIOR:
-        prior += tl.load(p_ptr + codes, codes < num_codes, other=0.0).to(tl.float32)
-    inverse_tau = 1.0 / tl.load(tau_ptr)
+    prior = _of_codes(p_ptr, codes, num_codes, HAS_PRIOR)
+    bias = _bias(b_ptr, codes, num_codes, HAS_BIAS)
+    rate = LOG2E / tl.load(tau_ptr)
     seed = tl.load(seed_ptr)
     of_w = tl.zeros((K, C_PAD), tl.float32)
     of_e = tl.zeros((K, D_PAD), tl.float32)
     of_b = tl.zeros((K,), tl.float32)
     of_p = of_b
-    for start in range(0, num_rows, M):
-        rows = start + tl.arange(0, M)
+    tiles = tl.cdiv(num_rows, M)
+    each = tl.cdiv(tiles, tl.num_programs(1))
+    first_tile = part * each
+    count = tl.minimum(each, tiles - first_tile)
+    for i in range(0, count):
+        # Each program begins elsewhere, or all would add to the same rows at once.
+        rows = (first_tile + (i + tl.program_id(0)) % count) * M + tl.arange(0, M)
         h = _load(h_ptr, rows, num_rows, channels, C)
         grad = _load(grad_ptr, rows, num_rows, dims, D)
         mean, of_row, top, ratio, peak, weight = _row_values(
             mean_ptr, grad_kl_ptr, sums_ptr, rows, num_rows
         )
-        first, second = _row_keys(seed, rows)
-        logits = _logits(h, w, b_ptr, codes, num_codes, HAS_BIAS, PRECISION)
+        logits = tl.dot(w, tl.trans(h), input_precision=PRECISION) + bias[:, None]
+        x = logits
+        if NOISY:
+            first, second = _row_keys(seed, rows)
+            x += gumbel(first[None, :], second[None, :], codes[:, None])
+        of_s = tl.dot(e, tl.trans(grad), input_precision=PRECISION)
         # fmt: off
         of_logits, s, q = _of_logits(
-            logits, grad, e, prior, first, second, codes, inverse_tau, mean, of_row, top,
-            ratio, peak, weight, NOISY, PRECISION,
+            x, logits, of_s, prior[:, None], rate, mean[None, :], of_row[None, :], top[None, :],
+            ratio[None, :], peak[None, :], weight[None, :],
         )
         # fmt: on
-        of_w = tl.dot(tl.trans(of_logits.to(h.dtype)), h, of_w, input_precision=PRECISION)
-        of_b += tl.sum(of_logits, 0)
+        of_b += tl.sum(of_logits, 1)
+        of_p -= tl.sum(q, 1)
+        of_logits = of_logits.to(h.dtype)
+        of_w = tl.dot(of_logits, h, of_w, input_precision=PRECISION)
         if not HARD:
-            of_e = tl.dot(tl.trans(s.to(grad.dtype)), grad, of_e, input_precision=PRECISION)
-        of_p -= tl.sum(q, 0)
-    _store(of_w_ptr, codes, num_codes, channels, C, of_w)
+            of_e = tl.dot(s.to(grad.dtype), grad, of_e, input_precision=PRECISION)
+        if ALL:
+            of_h = tl.dot(tl.trans(of_logits), w, input_precision=PRECISION)
+            place = of_h_ptr + rows.to(tl.int64)[:, None] * C + channels[None, :]
+            inside = (rows < num_rows)[:, None] & (channels < C)[None, :]
+            tl.atomic_add(place, of_h, inside, sem="relaxed")
+    start = part.to(tl.int64) * num_codes
+    _store(of_w_ptr + start * C, codes, num_codes, channels, C, of_w)
     if not HARD:
-        _store(of_e_ptr, codes, num_codes, dims, D, of_e)
+        _store(of_e_ptr + start * D, codes, num_codes, dims, D, of_e)
     if HAS_BIAS:
-        tl.store(of_b_ptr + codes, of_b, codes < num_codes)
+        tl.store(of_b_ptr + start + codes, of_b, codes < num_codes)
     if HAS_PRIOR:
-        tl.store(of_p_ptr + codes, of_p, codes < num_codes)
+        tl.store(of_p_ptr + start + codes, of_p, codes < num_codes)

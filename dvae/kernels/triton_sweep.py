@@ -1,6 +1,7 @@
 """The fused code book in Triton: which tiles, which launches, and the gradients' way back."""
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -10,53 +11,64 @@ from torch.autograd.function import once_differentiable
 from dvae.kernels import triton_kernels as kernels
 from dvae.kernels.sweep import Book, Relaxation, Sweep
 
-__all__ = ["refusal", "triton_sweep"]
+__all__ = ["Tile", "refusal", "tile_of", "triton_sweep"]
 
 # C and D are held as a whole by a tile: beyond this its registers run out.
 _WIDEST = 256
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-# Rows, codes, warps and pipeline stages of the tiles that are tried. The smallest fits anywhere.
-_TILES = [
-    *((128, 64, 8, 2), (64, 64, 8, 2), (64, 64, 4, 2), (64, 32, 4, 1)),
-    *((32, 32, 4, 2), (32, 32, 4, 1), (32, 16, 8, 1), (16, 32, 4, 1), (16, 16, 4, 1)),
-]
-_SHARED_BYTES = 96 * 2**10
-_WRITTEN_OUT = 1024
+# Programs that a launch should have at least for each processor of the GPU.
+_WAVES = 4
+
+
+class Tile(NamedTuple):
+    """How a kernel is cut and compiled.
+
+    Attributes:
+        M: Rows of a tile.
+        K: Codes of a tile.
+        warps: Warps of a program.
+        stages: Steps of its loop that are in flight.
+    """
+
+    M: int
+    K: int
+    warps: int
+    stages: int
+
+
+# By kernel, bytes of a number and the larger of C and D, padded.
+_TILES = {
+    ("forward", 2, 64): Tile(128, 64, 8, 2),
+    ("forward", 2, 256): Tile(64, 64, 8, 2),
+    ("forward", 4, 64): Tile(64, 64, 8, 2),
+    ("forward", 4, 256): Tile(32, 32, 4, 1),
+    ("rows_backward", 2, 64): Tile(128, 64, 8, 2),
+    ("rows_backward", 2, 256): Tile(64, 32, 8, 1),
+    ("rows_backward", 4, 64): Tile(64, 64, 8, 2),
+    ("rows_backward", 4, 256): Tile(32, 32, 4, 1),
+    ("codes_backward", 2, 64): Tile(64, 128, 8, 2),
+    ("codes_backward", 2, 256): Tile(32, 64, 8, 1),
+    ("codes_backward", 4, 64): Tile(64, 64, 8, 2),
+    ("codes_backward", 4, 256): Tile(32, 32, 8, 1),
+}
+
+
+def tile_of(kernel: str, size: int, widest: int) -> Tile:
+    """Look up the tile of a kernel.
+
+    Args:
+        kernel: Its name.
+        size: Bytes of a number of the features.
+        widest: The larger of C and D, padded to powers of two.
+    """
+    if _interpreted():
+        return Tile(16, 16, 4, 1)
+    return _TILES[kernel, size, 64 if widest <= 64 else 256]
 
 
 def _interpreted() -> bool:
     """Say whether Triton runs kernels in its interpreter, on a CPU (TRITON_INTERPRET=1)."""
     return bool(triton.knobs.runtime.interpret)
-
-
-def _fitting(configs: list[Any], arguments: dict[str, Any], **others: Any) -> list[Any]:
-    """Leave out the tiles that cannot be good: too much shared memory, or too long to compile."""
-    size = arguments["h_ptr"].element_size()
-    across = others["C_PAD"] + others["D_PAD"]
-    kept = []
-    for config in configs:
-        m, k = config.kwargs["M"], config.kwargs["K"]
-        # Without tensor cores a product is written out number by number.
-        short = size < 4 or others["PRECISION"] != "ieee" or m * k <= _WRITTEN_OUT
-        if short and (m + k) * across * size <= _SHARED_BYTES:
-            kept.append(config)
-    return kept
-
-
-def _tuned(kernel: Any) -> Any:
-    """Let Triton choose among the tiles, anew for each size but that of the batch."""
-    tiles = [(16, 16, 4, 1)] if _interpreted() else _TILES
-    configs = [
-        triton.Config({"M": m, "K": k}, num_warps=warps, num_stages=stages)
-        for m, k, warps, stages in tiles
-    ]
-    key = ["num_codes", "C", "D", "HAS_BIAS", "HAS_PRIOR", "NOISY", "PRECISION"]
-    return triton.autotune(configs, key, prune_configs_by={"early_config_prune": _fitting})(kernel)
-
-
-_forward = _tuned(kernels.forward)
-_rows = _tuned(kernels.rows_backward)
-_codes = _tuned(kernels.codes_backward)
 
 
 def refusal(device: torch.device, features: int, dim: int, dtype: torch.dtype) -> str:
@@ -114,7 +126,8 @@ class _TritonSweep(torch.autograd.Function):
         kl = torch.empty(n, dtype=torch.float32, device=h.device)
         sums = torch.empty(5, n, dtype=torch.float32, device=h.device)
         index, mode = torch.empty(2, n, dtype=torch.int64, device=h.device)
-        _launch(_forward, n, inputs, tau, seed, (mixture, index, mode, kl, sums), relaxation)
+        others = (mixture, index, mode, kl, sums)
+        _launch("forward", inputs, tau, seed, relaxation, others)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(index, mode)
         ctx.relaxation = relaxation
@@ -133,21 +146,45 @@ class _TritonSweep(torch.autograd.Function):
         grad_kl = torch.zeros_like(sums[0]) if grads[2] is None else grads[2].contiguous()
         mean = (grad.float() * mixture).sum(-1)
         rows = (grad, mean, grad_kl, sums)
-        found = [None if x is None else torch.empty_like(x) for x in inputs]
-        of_h, of_weight, of_bias, of_codebook, of_prior = found
-        if needed[0]:
-            _launch(_rows, len(h), inputs, tau, seed, (*rows, of_h), ctx.relaxation)
+        call = partial(_launch, inputs=inputs, tau=tau, seed=seed, relaxation=ctx.relaxation)
+        # One sweep for all gradients adds up those of the features in an order of its own.
+        both = needed[0] and any(needed[1:5])
+        together = both and not torch.are_deterministic_algorithms_enabled()
+        of_h = torch.zeros(h.shape, dtype=torch.float32, device=h.device) if needed[0] else None
+        found: list[Tensor | None] = [of_h, None, None, None, None]
+        if of_h is not None and not together:
+            call("rows_backward", others=(*rows, of_h))
         if any(needed[1:5]):
-            out = (of_weight, of_bias, of_codebook, of_prior)
-            _launch(
-                *(_codes, len(weight), inputs, tau, seed, (*rows, *out), ctx.relaxation),
-                by_codes=True,
-            )
+            parts = _parts(len(h), len(weight), h)
+            # Of a vector drawn the code book's is no matter of the softmax.
+            out = [
+                None if x is None or (hard and x is codebook) else _empty(parts, x)
+                for x in inputs[1:]
+            ]
+            call("codes_backward", others=(*rows, of_h, *out), parts=parts, all_of_them=together)
+            found[1:] = [None if x is None else x.sum(0) for x in out]
         if hard:
             summed = torch.zeros(codebook.shape, dtype=torch.float32, device=h.device)
-            found[3] = summed.index_add_(0, index, grad.float()).to(codebook.dtype)
-        kept = [g if need else None for g, need in zip(found, needed[:5], strict=True)]
+            found[3] = summed.index_add_(0, index, grad.float())
+        kept = [
+            g.to(x.dtype) if g is not None and x is not None and need else None
+            for g, x, need in zip(found, inputs, needed[:5], strict=True)
+        ]
         return (*kept, None, None)
+
+
+def _empty(parts: int, x: Tensor) -> Tensor:
+    return torch.empty((parts, *x.shape), dtype=torch.float32, device=x.device)
+
+
+def _parts(num_rows: int, num_codes: int, h: Tensor) -> int:
+    """Cut the rows into as many parts as keep all processors of the GPU busy."""
+    if h.device.type != "cuda":
+        return 2  # the interpreter: so that sums over parts are tested
+    tile = tile_of("codes_backward", h.element_size(), h.shape[1])
+    wanted = _WAVES * torch.cuda.get_device_properties(h.device).multi_processor_count
+    most = triton.cdiv(num_rows, 4 * tile.M)
+    return max(1, min(most, wanted // triton.cdiv(num_codes, tile.K)))
 
 
 def _contiguous(x: Tensor | None) -> Tensor | None:
@@ -155,37 +192,44 @@ def _contiguous(x: Tensor | None) -> Tensor | None:
 
 
 def _launch(
-    kernel: Any,
-    count: int,
+    kernel: str,
     inputs: list[Any],
     tau: Tensor,
     seed: Tensor,
-    others: tuple[Tensor | None, ...],
     relaxation: Relaxation,
-    by_codes: bool = False,
+    others: tuple[Tensor | None, ...],
+    parts: int = 0,
+    all_of_them: bool = False,
 ) -> None:
-    """Launch a kernel over tiles of so many rows (or codes)."""
+    """Launch a kernel over tiles of all rows, or of all codes and so many parts of the rows."""
     h, weight, bias, codebook, log_prior = inputs
+    pads = [max(16, triton.next_power_of_2(x.shape[1])) for x in (h, codebook)]
+    tile = tile_of(kernel, h.element_size(), max(pads))
     flags: dict[str, Any] = {"HAS_BIAS": bias is not None, "HAS_PRIOR": log_prior is not None}
     flags["NOISY"] = relaxation.noisy
     # The rule that torch's own products follow.
     exact = torch.get_float32_matmul_precision() == "highest"
     flags["PRECISION"] = "ieee" if exact else "tf32"
-    if by_codes:
-        flags["HARD"] = relaxation.hard
-    tile = "K" if by_codes else "M"
+    grid: tuple[int, ...] = (triton.cdiv(len(h), tile.M),)
+    if parts:
+        grid = (triton.cdiv(len(weight), tile.K), parts)
+        flags |= {"HARD": relaxation.hard, "ALL": all_of_them}
     # A pointer that is not there is never followed.
     pointers = [h if x is None else x for x in (*inputs, tau, seed, *others)]
     with torch.cuda.device_of(h):
-        kernel[lambda meta: (triton.cdiv(count, meta[tile]),)](
+        getattr(kernels, kernel)[grid](
             *pointers,
             len(h),
             len(weight),
             h.shape[1],
             codebook.shape[1],
             **flags,
-            C_PAD=max(16, triton.next_power_of_2(h.shape[1])),
-            D_PAD=max(16, triton.next_power_of_2(codebook.shape[1])),
+            C_PAD=pads[0],
+            D_PAD=pads[1],
+            M=tile.M,
+            K=tile.K,
+            num_warps=tile.warps,
+            num_stages=tile.stages,
             # As it always was; Triton 3.9 warns of another default to come.
             enable_fp_fusion=True,
         )
