@@ -44,7 +44,7 @@ class StopOnSignal(Checkpoint):
 
     In a validation it waits for the end of it: the checkpoint comes after. A second signal stops
     at once. Several processes agree at the end of each step whether any of them was asked, stop
-    after the same one and save together.
+    after the same one and save together. They do so from CPU to CPU: no device is waited for.
 
     A subclass of Lightning's `Checkpoint` so that it comes after the callbacks whose state is
     saved, in whatever order they are given.
@@ -53,12 +53,13 @@ class StopOnSignal(Checkpoint):
     def __init__(self) -> None:
         self._signal: int | None = None
         self._since = 0.0
-        self._several = False
+        self._hosts: dist.ProcessGroup | None = None  # where there are several processes
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen; Lightning restores the handlers that were there before at the end of the fit."""
         self._signal = None
-        self._several = trainer.world_size > 1
+        # The group that gradients go through would wait for all work on a GPU.
+        self._hosts = dist.new_group(backend="gloo") if trainer.world_size > 1 else None
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -82,7 +83,7 @@ class StopOnSignal(Checkpoint):
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
-            if self._several and time.monotonic() - self._since < _ECHO:
+            if self._hosts is not None and time.monotonic() - self._since < _ECHO:
                 return
             raise KeyboardInterrupt
         self._signal, self._since = number, time.monotonic()
@@ -93,10 +94,10 @@ class StopOnSignal(Checkpoint):
 
     def _stop_if_asked(self, trainer: pl.Trainer, mid_epoch: bool) -> None:
         number = self._signal or 0
-        if self._several:
+        if self._hosts is not None:
             # One that has had no signal is to stop with the others.
-            asked = torch.tensor(number, device=trainer.strategy.root_device)
-            dist.all_reduce(asked, dist.ReduceOp.MAX)
+            asked = torch.tensor(number)
+            dist.all_reduce(asked, dist.ReduceOp.MAX, self._hosts)
             number = int(asked)
         if not number:
             return
