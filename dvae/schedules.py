@@ -2,6 +2,10 @@ r"""Schedules: a value as a pure function of the training step, hence right on r
 
 The length of a schedule is a number of steps (``10000``), a fraction of the run (``0.1``), or
 ``None`` for all that is left of the run, whose length is known when training starts.
+
+A step is taken with the value of the steps before it: the first has the start, and after n steps
+the next has the end. The last of the n is therefore still a part of 1/n away from the end, so that
+a learning rate that falls to 0 wastes no step.
 """
 
 import math
@@ -21,6 +25,9 @@ __all__ = [
     "Sequential",
     "Stepwise",
 ]
+
+# A step after the last of any schedule.
+_FOREVER = 2**62
 
 
 class Schedule(ABC):
@@ -49,13 +56,44 @@ class Schedule(ABC):
     def bounds(self) -> tuple[float, float]:
         """Return the lowest and the highest value that the schedule can take."""
 
-    def length(self, run_steps: int | None = None) -> int:
-        """Return the steps after which the value no longer moves.
+    def length(self, run_steps: int | None = None) -> int | None:
+        """Return how many steps it takes, after which the value no longer moves.
 
         Args:
             run_steps: Length of the run in optimizer steps, if it has one.
+
+        Returns:
+            Steps, or ``None`` where that is open, as it is by default: it takes what is left of
+            the run. Which of both does not depend on the run.
+
+        Raises:
+            ValueError: The length is a fraction of the run, and the run has none.
         """
-        return resolve_steps(getattr(self, "steps", 0), run_steps, type(self).__name__)
+        return None
+
+    def after(self, passed: int, step: int, run_steps: int | None = None) -> float:
+        """Return the value where it is one of the parts of another schedule.
+
+        Args:
+            passed: Steps of the run before its own step 0.
+            step: Its own step, from 0.
+            run_steps: Length of the run in optimizer steps, if it has one.
+        """
+        if run_steps is not None and self.length(run_steps) is None:
+            run_steps = max(run_steps - passed, 1)
+        return self(step, run_steps)
+
+    def check_run(self, run_steps: int | None) -> None:
+        """Refuse a run without an end where any part follows its length, before it starts.
+
+        Args:
+            run_steps: Length of the run in optimizer steps, if it has one.
+
+        Raises:
+            ValueError: The run has none.
+        """
+        for step in (0, _FOREVER):
+            self(step, run_steps)
 
 
 def resolve_steps(steps: int | float | None, run_steps: int | None, name: str = "schedule") -> int:
@@ -77,6 +115,10 @@ def resolve_steps(steps: int | float | None, run_steps: int | None, name: str = 
             "set trainer.max_epochs or trainer.max_steps, or give the schedule a number of steps"
         )
     return max(1, round((1.0 if steps is None else steps) * run_steps))
+
+
+def _length(schedule: Schedule, steps: int | float | None, run_steps: int | None) -> int | None:
+    return None if steps is None else resolve_steps(steps, run_steps, type(schedule).__name__)
 
 
 def _check_steps(steps: int | float | None, name: str) -> None:
@@ -149,10 +191,14 @@ class _Ramp(Schedule):
 
     def __call__(self, step: int, run_steps: int | None = None) -> float:
         """Return the value at a step; see `Schedule`."""
-        steps = self.length(run_steps)
+        steps = resolve_steps(self.steps, run_steps, type(self).__name__)
         if step >= steps:
             return self.end
         return self._at(max(step, 0) / steps)
+
+    def length(self, run_steps: int | None = None) -> int | None:
+        """Return the steps; see `Schedule.length`."""
+        return _length(self, self.steps, run_steps)
 
     def bounds(self) -> tuple[float, float]:
         """Return the lower and the higher end."""
@@ -169,7 +215,7 @@ class Linear(_Ramp):
 
     Args:
         start: The value at step 0.
-        end: The value from the last step on.
+        end: The value after that many steps, and from then on.
         steps: Length: steps, fraction of the run, or ``None`` for all of it.
     """
 
@@ -183,7 +229,7 @@ class Cosine(_Ramp):
 
     Args:
         start: The value s at step 0.
-        end: The value e from the last step on.
+        end: The value e after that many steps, and from then on.
         steps: Length: steps, fraction of the run, or ``None`` for all of it.
 
     References:
@@ -201,7 +247,7 @@ class Exponential(_Ramp):
 
     Args:
         start: The value s at step 0, above 0.
-        end: The value e from the last step on, above 0.
+        end: The value e after that many steps, and from then on, above 0.
         steps: Length: steps, fraction of the run, or ``None`` for all of it.
     """
 
@@ -223,8 +269,8 @@ class Stepwise(Schedule):
     r"""Exponential decay to a floor, held between updates: :math:`\max(e, s\, e^{-r t})`.
 
     Args:
-        start: The value at step 0.
-        end: The floor.
+        start: The value at step 0, above 0.
+        end: The floor, below the start.
         rate: The decay rate r a step, above 0.
         every: Steps between updates; t is the last multiple of it.
 
@@ -241,8 +287,9 @@ class Stepwise(Schedule):
     def __post_init__(self) -> None:
         """Check the values."""
         _check_numbers(self, start=self.start, end=self.end, rate=self.rate)
-        if self.rate <= 0:
-            raise ValueError(f"Stepwise.rate must be > 0; got {self.rate:g}")
+        for key, value in (("start", self.start), ("rate", self.rate)):
+            if value <= 0:
+                raise ValueError(f"Stepwise.{key} must be > 0; got {value:g}")
         _check_count("Stepwise.every", self.every)
         if self.end >= self.start:
             raise ValueError(
@@ -259,25 +306,26 @@ class Stepwise(Schedule):
         """Return the floor and the start."""
         return (self.end, self.start)
 
-    def length(self, run_steps: int | None = None) -> int:
-        """Return the steps until the floor is reached."""
+    def length(self, run_steps: int | None = None) -> int | None:
+        """Return the steps until the floor is reached; open where it never is."""
         if self.end <= 0:
-            raise ValueError(
-                f"Stepwise with end {self.end:g} has no last step: give an end > 0 to use it "
-                "inside Sequential"
-            )
-        updates = math.ceil(math.log(self.start / self.end) / self.rate / self.every)
-        return updates * self.every
+            return None
+        updates = (math.log(self.start) - math.log(self.end)) / self.rate / self.every
+        return math.ceil(updates) * self.every if math.isfinite(updates) else None
 
 
 @dataclass(frozen=True)
 class Sequential(Schedule):
     """One schedule after another, each from its own step 0; the last one holds.
 
-    A part whose length is left open gets what the parts before it have left of the run.
+    A part whose length is left open gets what the parts before it have left of the run. A part may
+    itself be a Sequential: it is the same as its own parts in its place.
 
     Args:
         parts: The schedules, in order. All but the last need a length.
+
+    Raises:
+        ValueError: There is no part, or one before another is open in length.
     """
 
     parts: Sequence[Schedule]
@@ -288,34 +336,42 @@ class Sequential(Schedule):
         if not self.parts:
             raise ValueError("Sequential.parts must hold at least one schedule; got none")
         for part in self.parts[:-1]:
-            if getattr(part, "steps", 0) is None or isinstance(part, Constant):
+            if part.length(1) is None:
                 raise ValueError(
                     f"{type(part).__name__} inside Sequential.parts has no length of its own, so "
-                    "the parts after it would never come: give it steps (only the last may be open)"
+                    "the parts after it would never come: give it one (only the last may be open)"
                 )
 
     def __call__(self, step: int, run_steps: int | None = None) -> float:
         """Return the value at a step; see `Schedule`."""
-        passed = 0
-        for part in self.parts[:-1]:
+        return self.after(0, step, run_steps)
+
+    def after(self, passed: int, step: int, run_steps: int | None = None) -> float:
+        """Return the value as a part of another; see `Schedule.after`."""
+        *others, last = self.parts
+        for part in others:
             # A fraction means a fraction of the run, also for a part in the middle.
             length = part.length(run_steps)
-            if step < passed + length:
-                return part(step - passed, run_steps)
-            passed += length
-        last = self.parts[-1]
-        is_open = getattr(last, "steps", 0) is None
-        rest = max(run_steps - passed, 1) if is_open and run_steps is not None else run_steps
-        return last(step - passed, rest)
+            assert length is not None
+            if step < length:
+                return part(step, run_steps)
+            passed, step = passed + length, step - length
+        return last.after(passed, step, run_steps)
 
     def bounds(self) -> tuple[float, float]:
         """Return the extremes of all the parts."""
         all_bounds = [part.bounds() for part in self.parts]
         return (min(low for low, _ in all_bounds), max(high for _, high in all_bounds))
 
-    def length(self, run_steps: int | None = None) -> int:
-        """Return the steps of all the parts together."""
-        return sum(part.length(run_steps) for part in self.parts)
+    def length(self, run_steps: int | None = None) -> int | None:
+        """Return the steps of all the parts together; open where the last part is."""
+        total = 0
+        for part in self.parts:
+            length = part.length(run_steps)
+            if length is None:
+                return None
+            total += length
+        return total
 
 
 @dataclass(frozen=True)
@@ -355,11 +411,15 @@ class Cyclical(Schedule):
 
     def __call__(self, step: int, run_steps: int | None = None) -> float:
         """Return the value at a step; see `Schedule`."""
-        steps = self.length(run_steps)
+        steps = resolve_steps(self.steps, run_steps, type(self).__name__)
         if step >= steps:
             return self.end
         within = max(step, 0) * self.cycles / steps % 1.0
         return self.start + (self.end - self.start) * min(within / self.ratio, 1.0)
+
+    def length(self, run_steps: int | None = None) -> int | None:
+        """Return the steps of all cycles; see `Schedule.length`."""
+        return _length(self, self.steps, run_steps)
 
     def bounds(self) -> tuple[float, float]:
         """Return the lower and the higher end."""
@@ -396,13 +456,17 @@ class Rescaled(Schedule):
         """Return the value at a step; see `Schedule`."""
         return self._rescale(self.schedule(step, run_steps))
 
+    def after(self, passed: int, step: int, run_steps: int | None = None) -> float:
+        """Return the value as a part of another; see `Schedule.after`."""
+        return self._rescale(self.schedule.after(passed, step, run_steps))
+
     def bounds(self) -> tuple[float, float]:
         """Return the rescaled extremes of the schedule."""
         low, high = (self._rescale(value) for value in self.schedule.bounds())
         return (min(low, high), max(low, high))
 
-    def length(self, run_steps: int | None = None) -> int:
-        """Return the steps of the schedule."""
+    def length(self, run_steps: int | None = None) -> int | None:
+        """Return the steps of the schedule, or ``None`` where its length is open."""
         return self.schedule.length(run_steps)
 
     def _rescale(self, value: float) -> float:
@@ -413,4 +477,4 @@ class Rescaled(Schedule):
 
     def _ends(self) -> tuple[float, float]:
         # A schedule starts and ends at the same values whatever the length of the run.
-        return self.schedule(0, 1), self.schedule(self.schedule.length(1), 1)
+        return self.schedule(0, 1), self.schedule(_FOREVER, 1)

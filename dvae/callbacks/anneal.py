@@ -61,6 +61,7 @@ class Anneal(Callback):
         self._schedule = self._carried(self._first)
         steps = trainer.estimated_stepping_batches
         self._run_steps = int(steps) if 0 < steps < float("inf") else None
+        self._schedule.check_run(self._run_steps)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

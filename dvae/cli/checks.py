@@ -97,7 +97,7 @@ def check_objective(model: DiscreteVAE) -> None:
 
 
 def check_schedules(model: DiscreteVAE, trainer: pl.Trainer, batches: int) -> None:
-    """Have every schedule give its first value.
+    """Have every schedule look at the length of the run.
 
     Args:
         model: With its schedule of the learning rate.
@@ -111,9 +111,9 @@ def check_schedules(model: DiscreteVAE, trainer: pl.Trainer, batches: int) -> No
     steps = _run_steps(trainer, batches)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Anneal):
-            callback.schedule(0, steps)
+            callback.schedule.check_run(steps)
     if model.lr_schedule is not None:
-        model.lr_schedule(0, steps)
+        model.lr_schedule.check_run(steps)
         low, _ = model.lr_schedule.bounds()
         if low < 0:
             raise ValueError(f"model.lr_schedule must stay >= 0; it goes down to {low:g}")

@@ -187,7 +187,7 @@ class DiscreteVAE(Codec):
         if self.lr_schedule is None:
             return optimizer
         schedule, run_steps = self.lr_schedule, self.run_steps
-        schedule(0, run_steps)  # a schedule that needs the run's length says so before training
+        schedule.check_run(run_steps)  # before training, and not where its turn has come
 
         def factor(step: int) -> float:
             return schedule(step, run_steps)
