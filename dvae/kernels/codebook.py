@@ -1,6 +1,7 @@
 r"""A draw from a code book without its N x K matrices: the layer that `dvae.kernels` is about."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Literal, get_args
 
@@ -186,10 +187,20 @@ def sweep(
     """
     _check(h, book, relaxation)
     run = _pick(backend, h, book, relaxation)
-    seed = torch.as_tensor(seed, dtype=torch.int64).to(h.device, non_blocking=True)
+    seed = _placed(seed, h.device)
+    relaxation = replace(relaxation, tau=_placed(relaxation.tau, h.device))
     # Not under autocast: logits of a large code book need the digits of float32.
     with torch.autocast(h.device.type, enabled=False):
         return run(h, book, relaxation, seed)
+
+
+def _placed(value: Tensor | int, device: torch.device) -> Tensor:
+    """Put a number on the device without a copy, which the host would wait for."""
+    if isinstance(value, Tensor):
+        if value.device == device:
+            return value
+        return torch.full((), value.item(), dtype=value.dtype, device=device)
+    return torch.full((), value, dtype=torch.int64, device=device)
 
 
 def triton_refusal(device: torch.device, features: int, dim: int, dtype: torch.dtype) -> str:

@@ -142,9 +142,7 @@ def _log2_exponential(bits: Tensor, out: Tensor) -> Tensor:
     keep all their digits, so that ties are as rare as they should be among 100,000 codes.
     """
     i = out.copy_(bits.bitwise_and_(0x7FFFFFFF))
-    # On the CPU whatever the device: a number that comes with the call, and no copy to wait for.
-    half = torch.tensor(-(2.0**-32), dtype=torch.float32, device="cpu")
-    minus_v = torch.sub(half, i, alpha=2.0**-31, out=out)
+    minus_v = i.add_(0.5).mul_(-(2.0**-31))
     return minus_v.clamp_min_(-_BELOW_ONE).log1p_().neg_().log2_()
 
 
