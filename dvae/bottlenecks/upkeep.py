@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dvae.bottlenecks.processes import from_first_process, sum_over_processes
+from dvae.estimators.base import gumbel_noise_like
 from dvae.functional import categorical_entropy, kmeans, squared_distance
 
 __all__ = ["Idle", "Once", "Upkeep", "data_centers", "draw_far", "soft_variance", "spread_out"]
@@ -168,8 +169,7 @@ def draw_far(distance: Tensor, count: int) -> Tensor:
         Which, ``(count,)``.
     """
     # The arg-max of Gumbel noise on the logarithm is a draw; the largest n are n draws.
-    noise = -torch.empty_like(distance).exponential_().clamp_min(1e-30).log()
-    return (distance.log() + noise).topk(count).indices
+    return (distance.log() + gumbel_noise_like(distance)).topk(count).indices
 
 
 @torch.no_grad()

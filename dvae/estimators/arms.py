@@ -3,7 +3,7 @@ r"""ARMS: DisARM's antithetic coupling for any number of binary draws."""
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Estimator, Objective, check_count, gumbel_noise_like
+from dvae.estimators.base import Estimator, Objective, check_count, exponential_noise
 from dvae.estimators.binary import log_odds, pair_codes, pair_gradient
 from dvae.estimators.score_function import evaluate
 from dvae.functional import arms_bits, arms_debias, attach_gradient, leave_one_out_advantage
@@ -42,8 +42,7 @@ class ARMS(Estimator):
     ) -> Tensor:
         """Evaluate f at n coupled draws; see `Estimator.expectation`."""
         phi = log_odds(type(self).__name__, logits)
-        copies = phi.expand(self.samples, *phi.shape)
-        exponential = gumbel_noise_like(copies, generator).neg_().exp_()
+        exponential = exponential_noise((self.samples, *phi.shape), phi, generator)
         bits = arms_bits(phi, exponential)
         values = evaluate(f, pair_codes(bits, logits.dtype))
         with torch.no_grad():

@@ -1,6 +1,5 @@
 r"""Gumbel-Rao: straight-through Gumbel-softmax with the noise given the draw averaged out."""
 
-import torch
 from torch import Generator, Tensor
 
 from dvae.estimators.base import (
@@ -10,9 +9,9 @@ from dvae.estimators.base import (
     check_count,
     check_logits,
     draw_index,
+    exponential_noise,
 )
 from dvae.functional import (
-    exponential_from_uniform,
     gumbel_softmax_given_max,
     one_hot_like,
     straight_through,
@@ -38,10 +37,7 @@ def relaxations_given(
         Points of the simplex ``(S, ..., K)``, without a gradient.
     """
     *batch, codes = logits.shape
-    uniform = torch.rand(
-        codes, samples, *batch, generator=generator, device=logits.device, dtype=logits.dtype
-    )
-    exponential = exponential_from_uniform(uniform).movedim(0, -1)
+    exponential = exponential_noise((codes, samples, *batch), logits, generator).movedim(0, -1)
     return gumbel_softmax_given_max(logits.detach(), index, exponential, tau)
 
 

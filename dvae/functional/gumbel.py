@@ -14,38 +14,44 @@ __all__ = [
     "gumbel_softmax_given_max",
 ]
 
-# `torch.rand` in float32 returns multiples of 2^-24 in [0, 1): both ends of the interval are
-# moved inside by half a step or less, so that neither logarithm can return an infinity.
-_LOWEST_UNIFORM = 2.0**-25
-_HIGHEST_UNIFORM = 1.0 - 2.0**-24
-
 # exp of it, and of it times any exponential noise, is finite in float32.
 _LARGEST_EXPONENT = 80.0
 
 
 def exponential_from_uniform(uniform: Tensor) -> Tensor:
-    r"""Turn uniform noise into standard exponential noise, :math:`E = -\log u`.
+    r"""Turn uniform noise into standard exponential noise, :math:`E = -\log(1 - u)`.
+
+    Small u become small E, which are the large Gumbel numbers that win an arg-max. A float has more
+    digits there than near 1: draw u with 31 bits, as the estimators do, and two categories of
+    65,536 hardly ever tie. `torch.rand` in float32 has only 24.
 
     Args:
         uniform: Noise in [0, 1], any shape, in float32 or float64.
 
     Returns:
         Noise of the same shape and dtype, positive and finite everywhere (in float32 within
-        [5.96e-8, 17.33]).
+        [2.33e-10, 16.64]).
     """
-    return uniform.clamp(_LOWEST_UNIFORM, _HIGHEST_UNIFORM).log_().neg_()
+    # Both ends are moved inside by half a step of the noise, so that no logarithm is infinite.
+    least = 2.0**-32 if uniform.dtype == torch.float32 else 2.0**-54
+    u = uniform.clamp(least, 1 - torch.finfo(uniform.dtype).eps / 2)
+    # log1p takes a CPU as long as ten logarithms. The logarithm of the rounded 1 - u lacks what the
+    # rounding has taken, and that difference is exact.
+    rest = 1 - u
+    return u.sub_(1 - rest).sub_(rest.log_())
 
 
 def gumbel_from_uniform(uniform: Tensor) -> Tensor:
-    r"""Turn uniform noise into standard Gumbel noise, :math:`G = -\log(-\log u)`.
+    r"""Turn uniform noise into standard Gumbel noise, :math:`G = -\log(-\log(1 - u))`.
 
     Args:
-        uniform: Noise in [0, 1], any shape. Draw it in float32 or float64: in half precision
-            the uniform grid is so coarse that the tails of the Gumbel density are missing.
+        uniform: Noise in [0, 1], any shape; see `exponential_from_uniform`. Draw it in float32 or
+            float64: in half precision the uniform grid is so coarse that the tails of the Gumbel
+            density are missing.
 
     Returns:
         Gumbel noise of the same shape and dtype, finite everywhere (in float32 within
-        [-2.86, 16.64]).
+        [-2.82, 22.19]).
 
     References:
         E. J. Gumbel, *Statistical Theory of Extreme Values and Some Practical Applications*,

@@ -28,13 +28,13 @@ def test_half_precision_trains_and_keeps_what_is_summed_in_float32(
     estimator, half, tmp_path, monkeypatch
 ):
     noise = []
-    draw = torch.rand
+    transform = base.exponential_from_uniform
 
-    def spy(*args, **kwargs):
-        noise.append(kwargs.get("dtype"))
-        return draw(*args, **kwargs)
+    def spy(uniform):
+        noise.append(uniform.dtype)
+        return transform(uniform)
 
-    monkeypatch.setattr(base.torch, "rand", spy)
+    monkeypatch.setattr(base, "exponential_from_uniform", spy)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     pl.seed_everything(0)
     model = toy_model(estimator(1.0))
