@@ -120,11 +120,14 @@ def ours(
     warm_up: int,
     compile: bool = False,
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    device: str = "auto",
 ) -> float:
     """Train as the command line does; return images per second."""
     clock = Clock(warm_up)
     trainer = pl.Trainer(
         max_steps=steps,
+        accelerator=device,
+        devices=1,
         precision=precision,
         default_root_dir=folder,
         logger=default_loggers(str(folder), "benchmark"),
@@ -160,11 +163,13 @@ def bf16(steps: int, folder: Path, warm_up: int) -> float:
     return ours(5 + few, folder, 5, precision="bf16-mixed")
 
 
-def silent(steps: int, folder: Path, warm_up: int) -> float:
+def silent(steps: int, folder: Path, warm_up: int, device: str = "auto") -> float:
     """Train without anything beside the training; return images per second."""
     clock = Clock(warm_up)
     trainer = pl.Trainer(
         max_steps=steps,
+        accelerator=device,
+        devices=1,
         default_root_dir=folder,
         logger=False,
         callbacks=[clock],
@@ -179,22 +184,24 @@ def silent(steps: int, folder: Path, warm_up: int) -> float:
     return (steps - warm_up) * BATCH / clock.seconds
 
 
-def bare(steps: int, folder: Path, warm_up: int) -> float:
+def bare(steps: int, folder: Path, warm_up: int, device: str = "auto") -> float:
     """Do the same arithmetic in a plain loop; return images per second."""
-    model = make_model()
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = make_model().to(device)
     data = MNIST(batch_size=BATCH)
     data.setup("fit")
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, fused=True)
     schedule = Cosine(1.0, 0.4)
     estimator = model.bottleneck.estimator
     done = 0
-    start = time.perf_counter()
+    start = now()
     while True:
         for batch in data.train_dataloader():
             if done == warm_up:
-                start = time.perf_counter()
+                start = now()
             estimator.tau.fill_(schedule(done, steps))
-            image = batch.image.float().mul_(1 / 255)
+            image = batch.image.to(device, non_blocking=True).float().mul_(1 / 255)
             logits = model.encoder(image).view(BATCH, 20, 10)
             code = estimator(logits).code
             params = model.decoder(code.flatten(1))
@@ -206,7 +213,7 @@ def bare(steps: int, folder: Path, warm_up: int) -> float:
             optimizer.step()
             done += 1
             if done == steps:
-                return (steps - warm_up) * BATCH / (time.perf_counter() - start)
+                return (steps - warm_up) * BATCH / (now() - start)
 
 
 class Peer(pl.LightningModule):
@@ -249,7 +256,7 @@ class Peer(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=1e-3)
 
 
-def peer(workers: int) -> Callable[[int, Path, int], float]:
+def peer(workers: int, device: str = "auto") -> Callable[[int, Path, int], float]:
     """Return the recipe with so many worker processes of the loader."""
 
     def run(steps: int, folder: Path, warm_up: int) -> float:
@@ -264,6 +271,8 @@ def peer(workers: int) -> Callable[[int, Path, int], float]:
         clock = Clock(warm_up)
         trainer = pl.Trainer(
             max_steps=steps,
+            accelerator=device,
+            devices=1,
             default_root_dir=folder,
             enable_model_summary=False,
             callbacks=[clock],

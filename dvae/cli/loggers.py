@@ -29,7 +29,7 @@ log = logging.getLogger("dvae")
 
 
 def _faults() -> tuple[type[Exception], ...]:
-    """Return what wandb raises; nothing where it has not been imported, which is the user's time."""
+    """Return what wandb raises: nothing where it has not been imported."""
     wandb: Any = sys.modules.get("wandb")
     return () if wandb is None else (wandb.errors.Error,)
 

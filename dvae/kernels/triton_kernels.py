@@ -92,6 +92,7 @@ def forward(
     mode_ptr,
     kl_ptr,
     sums_ptr,
+    keys_ptr,
     num_rows,
     num_codes,
     C,
@@ -107,8 +108,8 @@ def forward(
 ):
     """Sweep over the codes for M rows: mixture, draw, mode, KL, and what a backward pass needs.
 
-    That is, of both softmaxes, the largest exponent and the sum relative to it, apart; see
-    `dvae.kernels.blocked`.
+    That is, of both softmaxes, the largest exponent and the sum relative to it, apart (see
+    `dvae.kernels.blocked`), and the keys of the noise, which cost more than the noise of a tile.
     """
     rows = tl.program_id(0) * M + tl.arange(0, M)
     channels, dims = tl.arange(0, C_PAD), tl.arange(0, D_PAD)
@@ -164,6 +165,8 @@ def forward(
     tl.store(index_ptr + rows, tl.minimum(index, last).to(tl.int64), inside)
     tl.store(mode_ptr + rows, tl.minimum(mode, last).to(tl.int64), inside)
     tl.store(kl_ptr + rows, kl, inside)
+    tl.store(keys_ptr + rows, first, inside)
+    tl.store(keys_ptr + num_rows + rows, second, inside)
     tl.store(sums_ptr + rows, top, inside)
     tl.store(sums_ptr + num_rows + rows, total, inside)
     tl.store(sums_ptr + 2 * num_rows + rows, ratio, inside)
@@ -178,19 +181,7 @@ def _place(x, top, codes):
 
 
 @triton.jit
-def _of_logits(x, logits, of_s, prior, rate, mean, of_row, top, ratio, peak, weight):
-    """Compute the gradient of a tile of logits, and both softmaxes there.
-
-    The numbers of rows are broadcast to the tile, as those of the codes are.
-    """
-    s = tl.exp2((x - peak) * rate) * weight
-    shifted = logits - top
-    q = tl.exp2(shifted * LOG2E) * of_row
-    return s * (of_s - mean) * (rate * LN2) + q * (shifted - prior - ratio), s, q
-
-
-@triton.jit
-def _row_values(mean_ptr, grad_kl_ptr, sums_ptr, rows, num_rows):
+def _row_values(mean_ptr, grad_kl_ptr, sums_ptr, keys_ptr, rows, num_rows):
     """Load what `forward` left of rows; those past the last one have softmaxes of 0.
 
     Of the softmaxes' sums come one over the relaxed one's, and the KL's gradient over the other's.
@@ -203,7 +194,37 @@ def _row_values(mean_ptr, grad_kl_ptr, sums_ptr, rows, num_rows):
     ratio = tl.load(sums_ptr + 2 * num_rows + rows, inside, other=0.0)
     peak = tl.load(sums_ptr + 3 * num_rows + rows, inside, other=-LOWEST)
     weight = tl.load(sums_ptr + 4 * num_rows + rows, inside, other=1.0)
-    return mean, grad_kl / total, top, ratio, peak, 1.0 / weight
+    first = tl.load(keys_ptr + rows, inside, other=0)
+    second = tl.load(keys_ptr + num_rows + rows, inside, other=0)
+    return mean, grad_kl / total, top, ratio, peak, 1.0 / weight, first, second
+
+
+@triton.jit
+def _of_logits(
+    h,
+    w,
+    grad,
+    e,
+    bias,
+    prior,
+    codes,
+    rate,
+    values,
+    NOISY: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Compute the gradient of a tile of logits, and both softmaxes there."""
+    mean, of_row, top, ratio, peak, weight, first, second = values
+    logits = tl.dot(h, tl.trans(w), input_precision=PRECISION) + bias[None, :]
+    x = logits
+    if NOISY:
+        x += gumbel(first[:, None], second[:, None], codes[None, :])
+    s = tl.exp2((x - peak[:, None]) * rate) * weight[:, None]
+    of_s = tl.dot(grad, tl.trans(e), input_precision=PRECISION)
+    of_code = s * (of_s - mean[:, None]) * (rate * LN2)
+    shifted = logits - top[:, None]
+    q = tl.exp2(shifted * LOG2E) * of_row[:, None]
+    return of_code + q * (shifted - prior[None, :] - ratio[:, None]), s, q
 
 
 @triton.jit
@@ -214,11 +235,11 @@ def rows_backward(
     e_ptr,
     p_ptr,
     tau_ptr,
-    seed_ptr,
     grad_ptr,
     mean_ptr,
     grad_kl_ptr,
     sums_ptr,
+    keys_ptr,
     of_h_ptr,
     num_rows,
     num_codes,
@@ -238,29 +259,18 @@ def rows_backward(
     channels, dims = tl.arange(0, C_PAD), tl.arange(0, D_PAD)
     h = _load(h_ptr, rows, num_rows, channels, C)
     grad = _load(grad_ptr, rows, num_rows, dims, D)
-    mean, of_row, top, ratio, peak, weight = _row_values(
-        mean_ptr, grad_kl_ptr, sums_ptr, rows, num_rows
-    )
+    values = _row_values(mean_ptr, grad_kl_ptr, sums_ptr, keys_ptr, rows, num_rows)
     rate = LOG2E / tl.load(tau_ptr)
-    first, second = _row_keys(tl.load(seed_ptr), rows)
     of_h = tl.zeros((M, C_PAD), tl.float32)
     for start in range(0, num_codes, K):
         codes = start + tl.arange(0, K)
         w = _load(w_ptr, codes, num_codes, channels, C)
         e = _load(e_ptr, codes, num_codes, dims, D)
         prior = _of_codes(p_ptr, codes, num_codes, HAS_PRIOR)
-        logits = tl.dot(h, tl.trans(w), input_precision=PRECISION)
-        logits += _bias(b_ptr, codes, num_codes, HAS_BIAS)[None, :]
-        x = logits
-        if NOISY:
-            x += gumbel(first[:, None], second[:, None], codes[None, :])
-        of_s = tl.dot(grad, tl.trans(e), input_precision=PRECISION)
-        # fmt: off
+        bias = _bias(b_ptr, codes, num_codes, HAS_BIAS)
         of_logits, _, _ = _of_logits(
-            x, logits, of_s, prior[None, :], rate, mean[:, None], of_row[:, None], top[:, None],
-            ratio[:, None], peak[:, None], weight[:, None],
+            h, w, grad, e, bias, prior, codes, rate, values, NOISY, PRECISION
         )
-        # fmt: on
         of_h = tl.dot(of_logits.to(w.dtype), w, of_h, input_precision=PRECISION)
     _store(of_h_ptr, rows, num_rows, channels, C, of_h)
 
@@ -273,11 +283,11 @@ def codes_backward(
     e_ptr,
     p_ptr,
     tau_ptr,
-    seed_ptr,
     grad_ptr,
     mean_ptr,
     grad_kl_ptr,
     sums_ptr,
+    keys_ptr,
     of_h_ptr,
     of_w_ptr,
     of_b_ptr,
@@ -301,8 +311,7 @@ def codes_backward(
     """Sweep over a part of the rows for K codes: gradients of weight, bias, code book and prior.
 
     Each part writes sums of its own, to be added up. Where all gradients are wanted, that of the
-    features is added to as well, in an order that no two runs share. Tiles are codes by rows: their
-    products with what has a row for each row then take them from registers.
+    features is added to as well, in an order that no two runs share.
     """
     codes = tl.program_id(0) * K + tl.arange(0, K)
     part = tl.program_id(1)
@@ -312,7 +321,6 @@ def codes_backward(
     prior = _of_codes(p_ptr, codes, num_codes, HAS_PRIOR)
     bias = _bias(b_ptr, codes, num_codes, HAS_BIAS)
     rate = LOG2E / tl.load(tau_ptr)
-    seed = tl.load(seed_ptr)
     of_w = tl.zeros((K, C_PAD), tl.float32)
     of_e = tl.zeros((K, D_PAD), tl.float32)
     of_b = tl.zeros((K,), tl.float32)
@@ -326,29 +334,18 @@ def codes_backward(
         rows = (first_tile + (i + tl.program_id(0)) % count) * M + tl.arange(0, M)
         h = _load(h_ptr, rows, num_rows, channels, C)
         grad = _load(grad_ptr, rows, num_rows, dims, D)
-        mean, of_row, top, ratio, peak, weight = _row_values(
-            mean_ptr, grad_kl_ptr, sums_ptr, rows, num_rows
-        )
-        logits = tl.dot(w, tl.trans(h), input_precision=PRECISION) + bias[:, None]
-        x = logits
-        if NOISY:
-            first, second = _row_keys(seed, rows)
-            x += gumbel(first[None, :], second[None, :], codes[:, None])
-        of_s = tl.dot(e, tl.trans(grad), input_precision=PRECISION)
-        # fmt: off
+        values = _row_values(mean_ptr, grad_kl_ptr, sums_ptr, keys_ptr, rows, num_rows)
         of_logits, s, q = _of_logits(
-            x, logits, of_s, prior[:, None], rate, mean[None, :], of_row[None, :], top[None, :],
-            ratio[None, :], peak[None, :], weight[None, :],
+            h, w, grad, e, bias, prior, codes, rate, values, NOISY, PRECISION
         )
-        # fmt: on
-        of_b += tl.sum(of_logits, 1)
-        of_p -= tl.sum(q, 1)
+        of_b += tl.sum(of_logits, 0)
+        of_p -= tl.sum(q, 0)
         of_logits = of_logits.to(h.dtype)
-        of_w = tl.dot(of_logits, h, of_w, input_precision=PRECISION)
+        of_w = tl.dot(tl.trans(of_logits), h, of_w, input_precision=PRECISION)
         if not HARD:
-            of_e = tl.dot(s.to(grad.dtype), grad, of_e, input_precision=PRECISION)
+            of_e = tl.dot(tl.trans(s.to(grad.dtype)), grad, of_e, input_precision=PRECISION)
         if ALL:
-            of_h = tl.dot(tl.trans(of_logits), w, input_precision=PRECISION)
+            of_h = tl.dot(of_logits, w, input_precision=PRECISION)
             place = of_h_ptr + rows.to(tl.int64)[:, None] * C + channels[None, :]
             inside = (rows < num_rows)[:, None] & (channels < C)[None, :]
             tl.atomic_add(place, of_h, inside, sem="relaxed")

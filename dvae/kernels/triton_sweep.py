@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from dvae.kernels import triton_kernels as kernels
 from dvae.kernels.sweep import Book, Relaxation, Sweep
 
-__all__ = ["Tile", "refusal", "tile_of", "triton_sweep"]
+__all__ = ["Tile", "precision_of", "refusal", "tile_of", "triton_sweep"]
 
 # C and D are held as a whole by a tile: beyond this its registers run out.
 _WIDEST = 256
@@ -64,6 +64,11 @@ def tile_of(kernel: str, size: int, widest: int) -> Tile:
     if _interpreted():
         return Tile(16, 16, 4, 1)
     return _TILES[kernel, size, 64 if widest <= 64 else 256]
+
+
+def precision_of() -> str:
+    """Choose the arithmetic of products of float32 by the rule that torch's own products follow."""
+    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
 def _interpreted() -> bool:
@@ -126,27 +131,28 @@ class _TritonSweep(torch.autograd.Function):
         kl = torch.empty(n, dtype=torch.float32, device=h.device)
         sums = torch.empty(5, n, dtype=torch.float32, device=h.device)
         index, mode = torch.empty(2, n, dtype=torch.int64, device=h.device)
-        others = (mixture, index, mode, kl, sums)
-        _launch("forward", inputs, tau, seed, relaxation, others)
+        keys = torch.empty(2, n, dtype=torch.int32, device=h.device)
+        others = (tau, seed, mixture, index, mode, kl, sums, keys)
+        _launch("forward", inputs, relaxation, others)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(index, mode)
         ctx.relaxation = relaxation
-        ctx.save_for_backward(*inputs, tau, seed, mixture, index, sums)
+        ctx.save_for_backward(*inputs, tau, mixture, index, sums, keys)
         code = codebook[index] if relaxation.hard else mixture.to(h.dtype)
         return code, index, kl, mode
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *inputs, tau, seed, mixture, index, sums = ctx.saved_tensors
+        *inputs, tau, mixture, index, sums, keys = ctx.saved_tensors
         h, weight, _, codebook, _ = inputs
         hard, needed = ctx.relaxation.hard, ctx.needs_input_grad
         grad = torch.zeros_like(mixture) if grads[0] is None else grads[0]
         grad = grad.to(h.dtype).contiguous()
         grad_kl = torch.zeros_like(sums[0]) if grads[2] is None else grads[2].contiguous()
         mean = (grad.float() * mixture).sum(-1)
-        rows = (grad, mean, grad_kl, sums)
-        call = partial(_launch, inputs=inputs, tau=tau, seed=seed, relaxation=ctx.relaxation)
+        rows = (tau, grad, mean, grad_kl, sums, keys)
+        call = partial(_launch, inputs=inputs, relaxation=ctx.relaxation)
         # One sweep for all gradients adds up those of the features in an order of its own.
         both = needed[0] and any(needed[1:5])
         together = both and not torch.are_deterministic_algorithms_enabled()
@@ -194,8 +200,6 @@ def _contiguous(x: Tensor | None) -> Tensor | None:
 def _launch(
     kernel: str,
     inputs: list[Any],
-    tau: Tensor,
-    seed: Tensor,
     relaxation: Relaxation,
     others: tuple[Tensor | None, ...],
     parts: int = 0,
@@ -207,15 +211,13 @@ def _launch(
     tile = tile_of(kernel, h.element_size(), max(pads))
     flags: dict[str, Any] = {"HAS_BIAS": bias is not None, "HAS_PRIOR": log_prior is not None}
     flags["NOISY"] = relaxation.noisy
-    # The rule that torch's own products follow.
-    exact = torch.get_float32_matmul_precision() == "highest"
-    flags["PRECISION"] = "ieee" if exact else "tf32"
+    flags["PRECISION"] = precision_of()
     grid: tuple[int, ...] = (triton.cdiv(len(h), tile.M),)
     if parts:
         grid = (triton.cdiv(len(weight), tile.K), parts)
         flags |= {"HARD": relaxation.hard, "ALL": all_of_them}
     # A pointer that is not there is never followed.
-    pointers = [h if x is None else x for x in (*inputs, tau, seed, *others)]
+    pointers = [h if x is None else x for x in (*inputs, *others)]
     with torch.cuda.device_of(h):
         getattr(kernels, kernel)[grid](
             *pointers,

@@ -1,0 +1,101 @@
+"""What the parts share: their arguments, their tables, and a run of the command line."""
+
+import argparse
+import csv
+import logging
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.measure import RESULTS, machine, write_csv
+
+__all__ = ["arguments", "fit", "metrics", "now", "table"]
+
+Row = Mapping[str, object]
+
+
+def arguments(doc: str, **defaults: Any) -> argparse.Namespace:
+    """Read the arguments of a part.
+
+    Args:
+        doc: Its docstring.
+        defaults: Of further options, by name; their types are those of the values.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name}", type=type(value), default=value)
+    warnings.filterwarnings("ignore")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    return parser.parse_args()
+
+
+def table(name: str, rows: Sequence[Row], args: argparse.Namespace) -> None:
+    """Print rows and write them as ``gpu_NAME.csv``; those of the other device are kept.
+
+    Args:
+        name: Of the part.
+        rows: At least one, all with the same keys.
+        args: Of `arguments`.
+    """
+    where = machine(args.device, ["triton", "pytorch-lightning", "vector-quantize-pytorch"])
+    others: list[Row] = []
+    path = args.out / f"gpu_{name}.csv"
+    if path.is_file():
+        with path.open(newline="") as file:
+            others = [row for row in csv.DictReader(file) if row["device"] != where["device"]]
+    names = list(rows[0])
+    widths = [max(len(str(row[key])) for row in (dict(zip(names, names)), *rows)) for key in names]
+    for row in (dict(zip(names, names)), *rows):
+        print("  ".join(f"{row[key]!s:{w}}" for key, w in zip(names, widths, strict=True)))
+    write_csv(f"gpu_{name}", [*({**row, **where} for row in rows), *others], args.out, where)
+
+
+def now(device: str) -> float:
+    """Return the time, with everything done that a GPU was asked for."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def fit(config: str, folder: Path, device: str, *options: str) -> Path:
+    """Train by a configuration, without the test at the end; return the folder of the run.
+
+    Args:
+        config: Its name in ``configs``.
+        folder: For the run.
+        device: ``cpu`` or ``cuda``.
+        options: More of the command line.
+    """
+    from dvae.cli.main import DVAECLI, main  # jsonargparse may be missing elsewhere
+
+    class Untested(DVAECLI):
+        def after_fit(self) -> None:
+            return
+
+    words = ["fit", "--config", f"configs/{config}.yaml", "--trainer.default_root_dir", str(folder)]
+    words += ["--trainer.accelerator", "gpu" if device == "cuda" else "cpu"]
+    words += ["--trainer.devices", "1", "--trainer.enable_progress_bar", "false"]
+    words += ["--latents.every_n_epochs", "0", "--reconstructions.every_n_epochs", "0"]
+    before = set(folder.glob("*/version_*"))
+    code = main([*words, *options], Untested)
+    if code:
+        raise SystemExit(code)
+    (made,) = set(folder.glob("*/version_*")) - before
+    return made
+
+
+def metrics(run: Path, name: str) -> list[float]:
+    """Read a curve of a run.
+
+    Args:
+        run: Its folder.
+        name: Of the metric.
+    """
+    with (run / "metrics.csv").open(newline="") as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
