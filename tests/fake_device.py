@@ -21,8 +21,16 @@ FAKE = torch.device("meta")
 
 # What every `item`, `bool` and `tolist` comes down to.
 _READ = "aten::_local_scalar_dense"
+# Looks at the device's errors: one that waits, and one whose failure ends all work on it.
+_CHECKS = {"aten::_linalg_check_errors", "aten::_assert_async"}
 # Results whose size depends on numbers; so does what a mask picks.
-_SIZES = {"aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::bincount"}
+_SIZES = {
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::_unique2",
+    "aten::bincount",
+    "aten::repeat_interleave",
+}
 
 
 class FakeDevice(TorchDispatchMode):
@@ -55,6 +63,9 @@ class FakeDevice(TorchDispatchMode):
             self.note("a number was read")
             # All numbers are finite, for one who looks at it; beside that all is 0.
             return int(any(x is fake[0] for x in self._finite))
+        if name in _CHECKS:
+            self.note(f"{name} looked at the device")
+            return None
         masks = args[1] if name == "aten::index" else []
         if name in _SIZES or any(x is not None and x.dtype == torch.bool for x in masks):
             self.note(f"the size of the result of {name} was read")

@@ -25,6 +25,8 @@ WAITS = {
     "as_tensor": lambda x: torch.as_tensor(1.0, device=FAKE),
     "as_tensor of a tensor": lambda x: torch.as_tensor(torch.zeros(3), device=FAKE),
     "new_tensor": lambda x: x.new_tensor(1.0),
+    "a check of what was solved": lambda x: torch.linalg.solve(torch.outer(x, x), x),
+    "an assertion": lambda x: torch._assert_async(x.sum() > 0),
     "indices of the host": lambda x: x[torch.tensor([0, 1])],
 }
 SIZES = {
@@ -33,6 +35,7 @@ SIZES = {
     "masked_select": lambda x: x.masked_select(x > 0),
     "unique": lambda x: x.unique(),
     "bincount": lambda x: x.long().bincount(),
+    "repeat_interleave": lambda x: x.repeat_interleave(x.long()),
 }
 FREE = {
     "a number in an expression": lambda x: 2 * x + 1.0,
@@ -42,6 +45,7 @@ FREE = {
     "full": lambda x: torch.full((3,), 2.0, device=FAKE),
     "new_full": lambda x: x.new_full((3,), 2.0),
     "gather": lambda x: x[x.long()],
+    "what was solved, unchecked": lambda x: torch.linalg.solve_ex(torch.outer(x, x), x),
     "where": lambda x: torch.where(x > 0, x, 0.0),
     "masked_fill": lambda x: x.masked_fill(x > 0, 0.0),
     "another dtype": lambda x: x.to(torch.float64),
