@@ -53,6 +53,7 @@ class Bottleneck(nn.Module, ABC):
         counts_shape: Shape of the usage counts, ``(L, K)`` or ``(K,)``.
         has_posterior: Whether q gives probability to more than one code. Where it does not, its
             entropy and log q(z | x) say nothing.
+        has_loss: Whether an auxiliary loss comes with the code, which training has to add.
         accumulates: Whether passes in training add up until `step`; see `accumulating`.
     """
 
@@ -60,6 +61,7 @@ class Bottleneck(nn.Module, ABC):
     code_features: int
     counts_shape: tuple[int, ...]
     has_posterior: bool = True
+    has_loss: bool = False
     accumulates: bool = False
 
     @abstractmethod

@@ -71,6 +71,7 @@ class DistanceCodebook(CodebookBottleneck):
         Range(0.0).check("DistanceCodebook.commitment", commitment)
         self.in_features = code_dim
         self.commitment = commitment
+        self.has_loss = commitment > 0
         self.variance_from_data = variance is None
         self.log_variance = nn.Parameter(torch.tensor(math.log(variance or 1.0)))
 

@@ -59,6 +59,7 @@ class VQ(AveragedQuantizer):
             sync_codebook=False,
         )
         super().__init__(quantizer, num_codes, code_dim, 1, upkeep)
+        self.has_loss = commitment > 0
 
     def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         code, index, loss = self.quantizer(rows)
@@ -105,6 +106,8 @@ class SimVQ(Quantizer):
     References:
         Y. Zhu et al., 2024, arXiv 2411.02038, eq. 6.
     """
+
+    has_loss = True
 
     def __init__(self, num_codes: int = 512, code_dim: int = 64, commitment: float = 0.25) -> None:
         check_count("num_codes", num_codes, 2)
@@ -190,6 +193,7 @@ class LFQ(Quantizer):
             straight_through_activation=torch.nn.Identity(),
         )
         super().__init__(quantizer, num_codes, code_dim)
+        self.has_loss = entropy > 0
 
     def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         code, index, loss = self.quantizer(rows)
@@ -243,6 +247,7 @@ class ResidualVQ(AveragedQuantizer):
             sync_codebook=False,
         )
         super().__init__(quantizer, num_codes, code_dim, depth, upkeep)
+        self.has_loss = commitment > 0
 
     def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         code, index, losses = self.quantizer(rows)

@@ -102,13 +102,15 @@ class IWAE(Objective):
     r"""The bound :math:`E[\log \frac1m \sum_s p(x, z_s) / q(z_s | x)]` of m draws.
 
     With a relaxed code z, log q and log p are taken linear in z: between those of the categories
-    it mixes. Pathwise estimators and `VIMCO` can optimise it.
+    it mixes. Pathwise estimators and `VIMCO` can optimise it. A bottleneck with an auxiliary loss
+    (commitment, entropy) is refused: the bound has no place for it, and without it the code book
+    would not be trained as its paper says.
 
     Args:
         samples: Draws m for each example, at least 1.
 
     Raises:
-        ValueError: ``samples`` is below 1.
+        ValueError: ``samples`` is below 1, or, on a call, the bottleneck has an auxiliary loss.
 
     References:
         Y. Burda, R. Grosse, R. Salakhutdinov, 2016, arXiv 1509.00519, eq. 8.
@@ -123,6 +125,11 @@ class IWAE(Objective):
         self, log_px: Callable[[Tensor], Tensor], features: Tensor, bottleneck: Bottleneck
     ) -> ObjectiveOutput:
         """Evaluate the loss; see `Objective.forward`."""
+        if bottleneck.has_loss:
+            raise ValueError(
+                f"IWAE has no place for the auxiliary loss of {type(bottleneck).__name__}: train "
+                "with ELBO, or take a bottleneck without one (its weight at 0 where it has one)"
+            )
         seen: list[Tensor] = []
 
         def remembered(code: Tensor) -> Tensor:

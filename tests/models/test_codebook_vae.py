@@ -1,5 +1,7 @@
 """Laws of the code-book model, with each kind of bottleneck."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
@@ -19,7 +21,7 @@ from dvae.callbacks import RandomState
 from dvae.estimators import GumbelSoftmax
 from dvae.likelihoods import DiscretizedLogisticMixture, Gaussian
 from dvae.metrics import ImageQuality
-from dvae.models import CodebookVAE
+from dvae.models import IWAE, CodebookVAE
 from dvae.networks import MLP, ResNet
 from tests.toy import toy_data, toy_trainer
 
@@ -49,6 +51,26 @@ def make(kind="projected", likelihood=None, size=6, **kwargs):
 
 
 bottlenecks = pytest.mark.parametrize("kind", BOTTLENECKS)
+WITHOUT = {
+    "vq without": lambda: VQ(**SMALL, commitment=0.0),
+    "rotation without": lambda: RotationVQ(**SMALL, commitment=0.0),
+    "lfq without": lambda: LFQ(8, 4, entropy=0.0),
+    "residual without": lambda: ResidualVQ(**SMALL, depth=2, commitment=0.0),
+    "distance without": lambda: DistanceCodebook(**SMALL, commitment=0.0),
+}
+
+
+@pytest.mark.parametrize("kind", BOTTLENECKS | WITHOUT)
+def test_an_objective_that_would_drop_the_auxiliary_loss_refuses_it(kind):
+    torch.manual_seed(0)
+    bottleneck = (BOTTLENECKS | WITHOUT)[kind]().train()
+    features = torch.randn(5, 4, 3, 3, requires_grad=True)
+    loss = bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features).loss
+    assert bottleneck.has_loss == bool((loss != 0).any())
+    assert bottleneck.has_loss == (kind not in ("fsq", "projected", *WITHOUT))
+    refused = pytest.raises(ValueError, match=f"auxiliary loss of {type(bottleneck).__name__}")
+    with refused if bottleneck.has_loss else nullcontext():
+        IWAE(3)(lambda z: z.flatten(2).sum(-1), features, bottleneck)
 
 
 @bottlenecks
