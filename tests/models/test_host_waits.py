@@ -127,5 +127,7 @@ BOTTLENECKS = {
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)
 def test_no_bottleneck_waits(bottleneck, samples):
     made = BOTTLENECKS[bottleneck]()
+    # The bound itself is looked at, which training refuses where it would drop an auxiliary loss.
+    made.has_loss = made.has_loss and samples != "bound of 3"
     objective = IWAE(3) if samples == "bound of 3" else ELBO(samples=int(samples))
     assert not waits_of(grid(made, objective))
