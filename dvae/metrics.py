@@ -1,5 +1,6 @@
 """Metrics of code and images: summed over the epoch and over all processes, reduced last."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,12 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from dvae.functional import perplexity_from_counts, usage_from_counts
 
 __all__ = ["CodebookUsage", "ImageQuality"]
+
+log = logging.getLogger("dvae")
+
+# The window of SSIM and the standard deviation of its weights (Wang et al. 2004, section III.C).
+_WINDOW = 11
+_SIGMA = 1.5
 
 
 class CodebookUsage(Metric):
@@ -63,12 +70,13 @@ class ImageQuality(Metric):
     r"""Mean squared error, PSNR and SSIM of reconstructions, each averaged over images.
 
     PSNR is the mean of each image's :math:`-10 \log_{10}` of its squared error, in dB, for pixels
-    in [0, 1], and not that of the mean error, which is lower. SSIM has the usual Gaussian window of
-    11 pixels; images smaller than that have none, and it is NaN.
+    in [0, 1], and not that of the mean error, which is lower. SSIM is the paper's: the
+    mean over all Gaussian windows of 11 pixels (standard deviation 1.5) that lie within the image.
+    Images smaller than a window have none: that is said once, and `compute` leaves it out.
 
     References:
         Z. Wang et al., 2004, *Image quality assessment: from error visibility to structural
-        similarity* (SSIM).
+        similarity* (SSIM, section III.C).
     """
 
     full_state_update = False
@@ -80,6 +88,7 @@ class ImageQuality(Metric):
         zeros = torch.zeros(3, dtype=torch.float64)
         self.add_state("sums", zeros, dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+        self._has_ssim = True
 
     def update(self, reconstruction: Tensor, image: Tensor) -> None:
         """Add the images of a batch.
@@ -91,17 +100,35 @@ class ImageQuality(Metric):
         error = (reconstruction.double() - image).square().flatten(1).mean(1)
         # A perfect image counts as one with an error of 1e-10: 100 dB.
         psnr = -10 * error.clamp_min(1e-10).log10()
-        ssim = torch.full_like(psnr, torch.nan)
-        if min(image.shape[-2:]) >= 11:
-            per_image = structural_similarity_index_measure(
-                reconstruction.float(), image.float(), data_range=1.0, reduction="none"
-            )
-            assert isinstance(per_image, Tensor)
-            ssim = per_image.double().view(-1)
+        ssim = torch.zeros_like(psnr)
+        if min(image.shape[-2:]) >= _WINDOW:
+            ssim = _ssim(reconstruction.float(), image.float()).double()
+        elif self._has_ssim:
+            self._has_ssim = False
+            size = "x".join(str(n) for n in image.shape[-2:])
+            log.info("no SSIM: images of %s are smaller than its window of %d", size, _WINDOW)
         self.sums += torch.stack([error.sum(), psnr.sum(), ssim.sum()])
         self.count += len(image)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return ``mse``, ``psnr`` and ``ssim``."""
+        """Return ``mse``, ``psnr`` and, of images as large as its window, ``ssim``."""
         means = (self.sums / self.count).float()
-        return dict(zip(("mse", "psnr", "ssim"), means, strict=True))
+        found = dict(zip(("mse", "psnr", "ssim"), means, strict=True))
+        return found if self._has_ssim else {name: found[name] for name in ("mse", "psnr")}
+
+
+def _ssim(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """Compute the SSIM of images ``(B, C, H, W)`` in float32, each ``(B,)``."""
+    if not len(image):
+        return image.new_zeros(0)
+    _, windows = structural_similarity_index_measure(
+        *(reconstruction, image),
+        data_range=1.0,
+        sigma=_SIGMA,
+        reduction="none",
+        return_full_image=True,
+    )
+    # A value for each pixel. Near the edges they are of windows that reach into mirrored pixels,
+    # where the two images are more alike than anywhere within.
+    edge = _WINDOW // 2
+    return windows[..., edge:-edge, edge:-edge].flatten(1).mean(1)

@@ -1,10 +1,11 @@
 """Laws of the code-book model, with each kind of bottleneck."""
 
+import math
 from contextlib import nullcontext
 
 import pytest
 import torch
-from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
+from torchmetrics.image import PeakSignalNoiseRatio
 
 from dvae.bottlenecks import (
     FSQ,
@@ -128,9 +129,11 @@ def test_numbers_do_not_change_with_the_batch_size(tmp_path, kind, stage):
         trainer = toy_trainer(tmp_path)
         results.append(getattr(trainer, stage)(model, datamodule=data, verbose=False)[0])
     for name, value in results[0].items():
-        assert results[1][name] == pytest.approx(value, rel=1e-5, abs=1e-5, nan_ok=True), name
+        assert results[1][name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
     prefix = "val" if stage == "validate" else "test"
-    assert {f"{prefix}/{n}" for n in ("mse", "psnr", "ssim", "dead_codes")} <= set(results[0])
+    assert {f"{prefix}/{n}" for n in ("mse", "psnr", "dead_codes")} <= set(results[0])
+    assert all(math.isfinite(value) for value in results[0].values())
+    assert f"{prefix}/ssim" not in results[0]  # of 6x6 pixels there is none
 
 
 @bottlenecks
@@ -155,7 +158,7 @@ def test_a_mixture_of_logistics_is_a_likelihood_of_it(tmp_path):
     assert model.sample(2).shape == (2, 1, 6, 6)
 
 
-def test_image_quality_is_torchmetrics_averaged_over_images():
+def test_errors_are_those_of_torchmetrics_averaged_over_images():
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(6, 3, 16, 16, generator=generator)
     other = (image + 0.1 * torch.randn(image.shape, generator=generator)).clamp(0, 1)
@@ -164,9 +167,7 @@ def test_image_quality_is_torchmetrics_averaged_over_images():
         metric.update(a, b)
     got = metric.compute()
     psnr = PeakSignalNoiseRatio(data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean")
-    ssim = StructuralSimilarityIndexMeasure(data_range=1.0)
     torch.testing.assert_close(got["psnr"], psnr(other, image))
-    torch.testing.assert_close(got["ssim"], ssim(other, image))
     torch.testing.assert_close(got["mse"], (other - image).square().mean())
 
 
