@@ -1,10 +1,38 @@
-"""Discrete VAEs with a pluggable, proven gradient across the discrete draw."""
+"""Discrete VAEs with a pluggable, proven gradient across the discrete draw.
 
+The models and estimators are importable from here; they, and torch, are loaded at first use.
+
+Example:
+    >>> import dvae
+    >>> model = dvae.CategoricalVAE()
+    >>> estimator = dvae.GumbelSoftmax(tau=0.5)
+"""
+
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from dvae.names import home
+
+if TYPE_CHECKING:
+    from dvae.estimators import *  # noqa: F403
+    from dvae.models import *  # noqa: F403
 
 try:
     __version__ = version("dvae")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0.0.0"
 
-__all__ = ["__version__"]
+
+def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return ["__version__", *home()]
+    # All are classes. Python asks for submodules and much else here first, also while one of the
+    # two is being imported.
+    if name[:1].isupper() and name in (modules := home()):
+        return getattr(import_module(modules[name]), name)
+    raise AttributeError(f"module 'dvae' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "__all__", *home()})

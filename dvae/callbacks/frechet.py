@@ -63,8 +63,9 @@ class FrechetDistance(Callback):
     ) -> None:
         """Take in a batch and its reconstructions."""
         assert self._metric is not None and isinstance(pl_module, DiscreteVAE)
-        self._metric.update(_colour(batch.image), real=True)
-        self._metric.update(_colour(pl_module.reconstruct(batch.image)), real=False)
+        image = pl_module.images_of(batch, check=False)
+        self._metric.update(_colour(image), real=True)
+        self._metric.update(_colour(pl_module.reconstruct(image)), real=False)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the distance, of the images of all processes."""

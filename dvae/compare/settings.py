@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dvae.names import full_path
+
 __all__ = ["ABSENT", "differing_settings", "flatten", "labels", "show"]
 
 ABSENT = "—"
@@ -40,7 +42,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 def _walk(value: Any, key: str) -> Iterator[tuple[str, Any]]:
     below = f"{key}." if key else ""
     if isinstance(value, Mapping) and "class_path" in value and value.keys() <= _CLASS_KEYS and key:
-        yield key, value["class_path"]
+        yield key, full_path(str(value["class_path"]))
         for part in ("init_args", "dict_kwargs"):
             if value.get(part):
                 yield from _walk(value[part], key)

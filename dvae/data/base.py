@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from dvae.data.batch import Batch
+from dvae.data.batch import Batch, as_pixels
 from dvae.data.binarize import Binarization, binarize_once, draw
 from dvae.data.files import FileLoader, ImageFiles
 from dvae.data.images import Images, Part, Rows, Split
@@ -340,8 +340,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         if image.dtype != torch.uint8:
             return batch
         if self.binarization == "dynamic" and self.trainer is not None and self.trainer.training:
-            return Batch(draw(image).float(), label)
-        return Batch(image.float().mul_(1 / 255), label)
+            image = draw(image)
+        return Batch(as_pixels(image), label)
 
     def _load_checked(self, split: Split) -> Images | ImageFiles:
         loaded = self.load(split)

@@ -134,7 +134,7 @@ class DiscreteVAE(Codec):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, nats per example."""
-        image = batch.image
+        image = self.images_of(batch, check=batch_idx == 0)
         encode, log_px = self._calls or (self.encoder, self.log_px)
         with self.bottleneck.accumulating():
             out = self.objective(lambda z: log_px(z, image), encode(image), self.bottleneck)
@@ -238,7 +238,7 @@ class DiscreteVAE(Codec):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Measure the bound at exact draws and, beside it, the relaxed objective."""
-        image = batch.image
+        image = self.images_of(batch, check=batch_idx == 0)
         features = self.encoder(image)
         target = self.likelihood.dequantize(image, self._pixel_noise)
         index = self.bottleneck.draw(features, 1, self._exact_noise)
@@ -266,7 +266,7 @@ class DiscreteVAE(Codec):
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Measure the bounds at many exact draws and, where it can be counted, log p(x)."""
-        image = batch.image
+        image = self.images_of(batch, check=batch_idx == 0)
         features = self.encoder(image)
         target = self.likelihood.dequantize(image, self._pixel_noise)
         ev = self.evaluation

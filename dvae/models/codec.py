@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dvae.bottlenecks.base import Bottleneck
+from dvae.data.batch import as_batch, as_pixels, check_range
 from dvae.likelihoods import Likelihood
 
 __all__ = ["Codec"]
@@ -41,26 +42,52 @@ class Codec(pl.LightningModule):
         """Categories K of each integer."""
         return self.bottleneck.counts_shape[-1]
 
-    @torch.no_grad()
-    def encode(self, image: Tensor) -> Tensor:
-        """Return the most probable code.
+    def images_of(self, batch: Any, check: bool = True) -> Tensor:
+        """Take the images out of a batch, as the network wants them.
 
         Args:
-            image: Pixels in [0, 1], ``(B, C, H, W)``.
+            batch: Whatever `dvae.data.batch.as_batch` finds images in, ``(B, C, H, W)``: uint8 in
+                0..255, or floats in [0, 1].
+            check: Whether to look at the range of floats, for which a GPU has to be waited for.
 
         Returns:
-            Integers ``(B, ...)``.
+            Pixels in [0, 1], ``(B, C, H, W)``, on the device and in the precision of the network.
 
         Raises:
-            ValueError: The images are of another shape than the network's.
+            ValueError: There are no images in it, or they are of another shape than the network's,
+                or no pixels.
         """
+        image = as_batch(batch).image
         if tuple(image.shape[1:]) != tuple(self.image_shape):
             raise ValueError(
                 f"images must be (B, {', '.join(map(str, self.image_shape))}); "
                 f"got {tuple(image.shape)}"
             )
+        if check and image.is_floating_point():
+            check_range(image)
+        weight = next(self.encoder.parameters(), image)
+        return as_pixels(image.to(weight.device)).to(weight.dtype)
+
+    def forward(self, image: Any) -> Tensor:
+        """Return the reconstruction, see `reconstruct`; no gradient passes through it."""
+        return self.reconstruct(image)
+
+    @torch.no_grad()
+    def encode(self, image: Any) -> Tensor:
+        """Return the most probable code.
+
+        Args:
+            image: Pixels in [0, 1] or bytes, ``(B, C, H, W)``, or a batch with them: see
+                `images_of`.
+
+        Returns:
+            Integers ``(B, ...)``.
+
+        Raises:
+            ValueError: The images are of another shape than the network's, or no pixels.
+        """
         with self._evaluating():
-            return self.bottleneck.mode(self.encoder(image))
+            return self.bottleneck.mode(self.encoder(self.images_of(image)))
 
     @torch.no_grad()
     def decode(self, index: Tensor) -> Tensor:
@@ -84,16 +111,16 @@ class Codec(pl.LightningModule):
         with self._evaluating():
             return self.likelihood.mean(self.decoder(self.bottleneck.embed(index)))
 
-    def reconstruct(self, image: Tensor) -> Tensor:
-        """Return the expected image of the most probable code; shapes as in `encode`."""
+    def reconstruct(self, image: Any) -> Tensor:
+        """Return the expected image of the most probable code; takes what `encode` does."""
         return self.decode(self.encode(image))
 
     @torch.no_grad()
-    def reconstruct_relaxed(self, image: Tensor, generator: Generator | None = None) -> Tensor:
+    def reconstruct_relaxed(self, image: Any, generator: Generator | None = None) -> Tensor:
         """Return the expected image of the code that the estimator sends forward in training.
 
         Args:
-            image: Pixels in [0, 1], ``(B, C, H, W)``.
+            image: As in `encode`.
             generator: Where the noise comes from; the global one by default.
         """
         means: list[Tensor] = []
@@ -103,7 +130,7 @@ class Codec(pl.LightningModule):
             return code.flatten(2).sum(-1)
 
         with self._evaluating():
-            self.bottleneck.expectation(decode, self.encoder(image), generator)
+            self.bottleneck.expectation(decode, self.encoder(self.images_of(image)), generator)
         return means[0]
 
     def sample(self, count: int, generator: Generator | None = None) -> Tensor:
@@ -112,14 +139,14 @@ class Codec(pl.LightningModule):
 
     def traverse(
         self,
-        image: Tensor,
+        image: Any,
         latent: int | Sequence[int],
         categories: Sequence[int] | None = None,
     ) -> Tensor:
         """Decode the code of an image with one of its integers set to one category after another.
 
         Args:
-            image: Pixels in [0, 1], ``(B, C, H, W)``.
+            image: As in `encode`.
             latent: Which integer: its number in [0, L), or its place in a grid, such as
                 ``(row, column)``.
             categories: What to set it to, N integers in [0, K); all K by default.
@@ -150,7 +177,7 @@ class Codec(pl.LightningModule):
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the most probable codes of a batch, integers ``(B, ...)``."""
-        return self.encode(batch.image)
+        return self.encode(batch)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from dvae.models import DiscreteVAE
 from dvae.models.weights import check_weights
+from dvae.names import full_path
 
 __all__ = ["build_model", "check_config", "config_of"]
 
@@ -33,6 +34,7 @@ def config_of(model: DiscreteVAE) -> dict[str, Any]:
     own = type(model)
     values: dict[str, Any] = dict(model.hparams)
     path = values.pop("_class_path", None) or f"{own.__module__}.{own.__qualname__}"
+    path = full_path(str(path))
     _class_of(path)
     names = [name for name in inspect.signature(own).parameters if name not in _NOT_SHARED]
     unknown = [name for name in names if name not in values]
@@ -127,7 +129,7 @@ def _value(value: Any, hint: Any) -> Any:
 
 
 def _class_of(path: Any) -> type:
-    parts = str(path).split(".")
+    parts = full_path(str(path)).split(".")
     if len(parts) < 3 or parts[0] != "dvae" or parts[1] not in _PACKAGES:
         raise ValueError(
             f"the class {path!r} is refused: a shared model is made of the classes of "
