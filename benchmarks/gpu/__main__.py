@@ -52,7 +52,7 @@ PARTS = (
     Part("resume", 40),
     Part("layer", 120),
     Part("jobs", 60),
-    Part("tables", 240),
+    Part("tables", 240, needs_cuda=True),
     Part("nan", 40),
     # Only when asked for: the candidates for the table of tiles in `dvae.kernels.triton_sweep`.
     Part("tiles", 240, needs_cuda=True),

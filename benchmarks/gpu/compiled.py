@@ -20,7 +20,9 @@ def main() -> None:
     args = arguments(__doc__ or "", steps=400)
     torch.set_num_threads(4)
     ways = ("false", "true", "cuda-graphs") if args.device == "cuda" else ("false", "true")
-    configs = ("mnist_categorical", "mnist_codebook") if args.device == "cuda" else ("mnist_categorical",)
+    configs = (
+        ("mnist_categorical", "mnist_codebook") if args.device == "cuda" else ("mnist_categorical",)
+    )
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as name:
         for config in configs:
@@ -30,8 +32,10 @@ def main() -> None:
                 start = time.perf_counter()
                 losses = metrics(fit(config, Path(name), args.device, *words), "train/loss")
                 first = losses if not rows or rows[-1]["config"] != config else None
-                loss = sum(losses[-LAST:]) / LAST
-                of_plain = loss if first else rows[[r["config"] for r in rows].index(config)]["loss"]
+                loss = sum(losses[-LAST:]) / len(losses[-LAST:])
+                of_plain = (
+                    loss if first else rows[[r["config"] for r in rows].index(config)]["loss"]
+                )
                 rows.append(
                     {
                         "config": config,

@@ -3,12 +3,13 @@
 import sys
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 from torch import Tensor
 
 from benchmarks.gpu.part import arguments, table
-from dvae.kernels import Book, Relaxation, gumbel_codebook, gumbel_noise, sweep
+from dvae.kernels import Book, Relaxation, gumbel_codebook, gumbel_noise, sweep, triton_sweep
 from dvae.kernels.noise import row_keys
 from tests.kernels.compare import KINDS, SHAPES, TRITON_KINDS, assert_as_good_as_plain
 from tests.laws import assert_chi_square, assert_mean
@@ -26,7 +27,9 @@ def check_noise(device: str) -> None:
         torch.testing.assert_close(
             on_device.cpu(), gumbel_noise(seed, 512, 4096), rtol=2e-6, atol=2e-6
         )
-    assert_mean(gumbel_noise(torch.tensor(1, device=device), 3000, 3000).double().flatten(), 0.5772156649)
+    assert_mean(
+        gumbel_noise(torch.tensor(1, device=device), 3000, 3000).double().flatten(), 0.5772156649
+    )
 
 
 def check_draws(device: str, backend: str) -> None:
@@ -43,7 +46,9 @@ def check_draws(device: str, backend: str) -> None:
     assert_chi_square(found[0].cpu().bincount(minlength=9), (weight @ h[0]).softmax(0).cpu())
 
 
-def errors(backend: str, size: tuple[int, ...], dtype: torch.dtype, device: str) -> dict[str, float]:
+def errors(
+    backend: str, size: tuple[int, ...], dtype: torch.dtype, device: str
+) -> dict[str, float]:
     """Return the relative error of each result at a large size, against blocks in float64."""
     n, c, k, d = size
     generator = torch.Generator().manual_seed(n)
@@ -104,17 +109,22 @@ def main() -> None:
                             b, s, t, k, device=device, repeats=3
                         ),
                     )
-    for precision in ("highest", "high"):
-        torch.set_float32_matmul_precision(precision)
-        for backend in backends:
+    for backend in backends:
+        # Arithmetic of float32 products: exact, in three parts on tensor cores, in one.
+        kinds = ("ieee", "tf32x3", "tf32") if backend == "triton" else ("ieee",)
+        for arithmetic in (*kinds, "bfloat16"):
+            dtype = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
             for size in BIG:
-                for dtype in (torch.float32, torch.bfloat16):
-                    if precision == "high" and dtype == torch.bfloat16:
-                        continue
-                    name = str(dtype).removeprefix("torch.")
+                if arithmetic == "ieee" and backend == "triton" and size is BIG[1]:
+                    continue  # minutes of compiling
+                with mock.patch.object(
+                    triton_sweep,
+                    "precision_of",
+                    lambda a=arithmetic: "tf32" if a == "bfloat16" else a,
+                ):
                     tried(
                         rows,
-                        f"{backend} {name} {precision} {size}",
+                        f"{backend} {arithmetic} {size}",
                         lambda b=backend, s=size, t=dtype: {
                             k: f"{v:.1e}" for k, v in errors(b, s, t, device).items()
                         },

@@ -27,12 +27,21 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             words = [sys.executable, "train.py", "fit", "--config", f"configs/{config}.yaml"]
             words += ["--trainer.accelerator", "gpu" if args.device == "cuda" else "cpu"]
-            words += ["--trainer.devices", "1", "--trainer.max_steps", "60", "--model.lr_schedule", "null"]
+            words += [
+                "--trainer.devices",
+                "1",
+                "--trainer.max_steps",
+                "60",
+                "--model.lr_schedule",
+                "null",
+            ]
             words += ["--model.optimizer.lr", "1e20", "--trainer.enable_progress_bar", "false"]
             words += ["--trainer.default_root_dir", folder, "--trainer.logger", "CSVLogger"]
             words += ["--trainer.logger.save_dir", folder, *options]
             environment = os.environ | {"CUDA_LAUNCH_BLOCKING": "0"}
-            done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+            done = subprocess.run(
+                words, capture_output=True, text=True, env=environment, check=False
+            )
             files = sorted(p.name for p in Path(folder).rglob("nonfinite*"))
         said = (done.stderr.strip().splitlines() or [""])[-1][:160]
         rows.append({"run": name, "code": done.returncode, "files": " ".join(files), "said": said})

@@ -66,7 +66,9 @@ def compiled(capability: int) -> Iterator[list[Any]]:
     for name in KERNELS:
         getattr(triton_sweep.kernels, name).device_caches.clear()
     driver.set_active(Absent(capability))  # for good: there may be no other to go back to
-    with mock.patch.object(JITFunction, "__getitem__", lambda self, grid: partial(launch, self, grid)):
+    with mock.patch.object(
+        JITFunction, "__getitem__", lambda self, grid: partial(launch, self, grid)
+    ):
         yield found
 
 
@@ -106,18 +108,24 @@ def build(kernel: str, kind: str, width: int, tile: Tile) -> Any:
     with mock.patch.object(triton_sweep, "tile_of", lambda *given: tile):
         with mock.patch.object(triton_sweep, "precision_of", lambda: precision):
             if kernel == "forward":
-                triton_sweep.triton_sweep(
-                    leaves[0], Book(*leaves[1:]), relaxation, torch.tensor(1)
-                )
+                triton_sweep.triton_sweep(leaves[0], Book(*leaves[1:]), relaxation, torch.tensor(1))
                 return
             launch = triton_sweep._launch
-            with mock.patch.object(triton_sweep, "_launch", lambda name, *a, **k: name == kernel and launch(name, *a, **k)):
+            with mock.patch.object(
+                triton_sweep,
+                "_launch",
+                lambda name, *a, **k: name == kernel and launch(name, *a, **k),
+            ):
                 wanted = leaves[:1] if kernel == "rows_backward" else leaves
                 for leaf in wanted:
                     leaf.requires_grad_()
-                found = triton_sweep.triton_sweep(leaves[0], Book(*leaves[1:]), relaxation, torch.tensor(1))
+                found = triton_sweep.triton_sweep(
+                    leaves[0], Book(*leaves[1:]), relaxation, torch.tensor(1)
+                )
                 torch.autograd.grad(
-                    [found.code, found.kl], wanted, [torch.ones_like(found.code), torch.ones_like(found.kl)]
+                    [found.code, found.kl],
+                    wanted,
+                    [torch.ones_like(found.code), torch.ones_like(found.kl)],
                 )
 
 
@@ -143,7 +151,12 @@ def main() -> None:
                 build(kernel, kind, width, tile)
                 row = usage(found[0])
             except Exception as error:
-                row = {"registers": 0, "stack_bytes": 0, "shared_kib": 0, "tensor_cores": str(error)[:40]}
+                row = {
+                    "registers": 0,
+                    "stack_bytes": 0,
+                    "shared_kib": 0,
+                    "tensor_cores": str(error)[:40],
+                }
         rows.append({"kernel": kernel, "kind": kind, "width": width, **tile._asdict(), **row})
         print(rows[-1], flush=True)
     table("candidates" if args.candidates else "registers", rows, args)

@@ -29,8 +29,15 @@ def main() -> None:
         for config in CONFIGS:
             common = ["--trainer.limit_train_batches", "10", "--trainer.limit_val_batches", "1"]
             common += ["--trainer.logger", "false", "--trainer.deterministic", "true"]
-            common += ["--model.lr_schedule", "null", "--anneal.tau.start", "0.7"]
-            common += ["--anneal.tau.end", "0.7"]
+            # Of a run stopped early, what depends on its length would be another.
+            common += [
+                "--model.lr_schedule",
+                "null",
+                "--anneal.tau",
+                "null",
+                "--anneal.beta",
+                "null",
+            ]
             found = {}
             for experiment, epochs in (("straight", "4"), ("half", "2")):
                 words = [*common, "--experiment", f"{config}-{experiment}"]
@@ -41,7 +48,8 @@ def main() -> None:
             run = fit(config, Path(name), args.device, *words, "--trainer.max_epochs", "4")
             rest = weights(run)
             apart = max(
-                float((found["straight"][k].double() - x.double()).abs().max()) for k, x in rest.items()
+                float((found["straight"][k].double() - x.double()).abs().max())
+                for k, x in rest.items()
             )
             moved = max(
                 float((found["half"][k].double() - x.double()).abs().max()) for k, x in rest.items()

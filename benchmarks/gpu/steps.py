@@ -74,13 +74,17 @@ def models() -> Iterator[tuple[str, Callable[[], DiscreteVAE]]]:
                 continue
             yield (
                 f"code book {kernel} {name(estimator)} hard={getattr(estimator, 'hard', True)}",
-                lambda e=estimator, k=kernel: codebook(ProjectedCodebook(16, 4, 8, e, upkeep=kept, kernel=k)),
+                lambda e=estimator, k=kernel: codebook(
+                    ProjectedCodebook(16, 4, 8, e, upkeep=kept, kernel=k)
+                ),
             )
-    yield "code book blocked ReinMax", lambda: codebook(
-        ProjectedCodebook(16, 4, 8, ReinMax(), upkeep=kept, kernel="blocked")
+    yield (
+        "code book blocked ReinMax",
+        lambda: codebook(ProjectedCodebook(16, 4, 8, ReinMax(), upkeep=kept, kernel="blocked")),
     )
-    yield "code book with a learned prior", lambda: codebook(
-        ProjectedCodebook(16, 4, 8, learned_prior=True, upkeep=kept)
+    yield (
+        "code book with a learned prior",
+        lambda: codebook(ProjectedCodebook(16, 4, 8, learned_prior=True, upkeep=kept)),
     )
     yield "distance code book", lambda: codebook(DistanceCodebook(16, 4, upkeep=kept))
     for kind in (VQ, RotationVQ):
@@ -184,9 +188,15 @@ def main() -> None:
             rows.append({"model": what, "ended": "passed", "said": ""})
         except Exception as error:
             last = error.__traceback__
-            while last is not None and last.tb_next is not None and "/torch/" not in last.tb_next.tb_frame.f_code.co_filename:
+            while (
+                last is not None
+                and last.tb_next is not None
+                and "/torch/" not in last.tb_next.tb_frame.f_code.co_filename
+            ):
                 last = last.tb_next
-            where = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else ""
+            where = (
+                f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else ""
+            )
             said = f"{where}: {' '.join(str(error).split())[:160]}"
             rows.append({"model": what, "ended": "FAILED", "said": said})
         print(rows[-1], flush=True)

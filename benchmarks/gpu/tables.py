@@ -11,8 +11,23 @@ def main() -> None:
     """Run as much of the row as the limit has time for, and say how long an epoch took."""
     args = arguments(__doc__ or "", table="reinmax2023", row="8x4", seeds=3, epochs=0)
     epochs = args.epochs or (160 if args.device == "cuda" else 1)
-    command = [sys.executable, "-m", "benchmarks.tables", args.table, "--rows", args.row, "--together"]
-    command += ["--seeds", str(args.seeds), "--jobs", "1", "--runs", str(args.out / "gpu_table_runs")]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.tables",
+        args.table,
+        "--rows",
+        args.row,
+        "--together",
+    ]
+    command += [
+        "--seeds",
+        str(args.seeds),
+        "--jobs",
+        "1",
+        "--runs",
+        str(args.out / "gpu_table_runs"),
+    ]
     command += ["--results", str(args.out / "gpu_tables")]
     if epochs != 160:
         command += ["--epochs", str(epochs), "--iwae_samples", "10"]
@@ -22,7 +37,11 @@ def main() -> None:
     code = subprocess.run(command, check=False).returncode
     seconds = round(time.perf_counter() - start, 1)
     row = {"table": args.table, "row": args.row, "seeds": args.seeds, "epochs": epochs}
-    table("tables", [{**row, "seconds": seconds, "ended": "passed" if code == 0 else f"code {code}"}], args)
+    table(
+        "tables",
+        [{**row, "seconds": seconds, "ended": "passed" if code == 0 else f"code {code}"}],
+        args,
+    )
     sys.exit(code)
 
 

@@ -76,6 +76,7 @@ def measure(task: tuple[str, int, str, Tile, float]) -> tuple[float, str]:
             mock.patch.object(triton_sweep, "precision_of", lambda: precision),
         ):
             if kernel == "forward":
+
                 def call() -> None:
                     with torch.no_grad():
                         sweep(leaves[0], book, relaxation, draw_seed(device=device), "triton")
@@ -122,12 +123,21 @@ def main() -> None:
                 good.append(task)
         for process in list(pool._processes.values()):
             process.kill()
-    print(f"{len(good)} of {len(todo)} compiled in {time.perf_counter() - started:.0f} s", flush=True)
+    print(
+        f"{len(good)} of {len(todo)} compiled in {time.perf_counter() - started:.0f} s", flush=True
+    )
     rows: list[dict[str, object]] = []
     for kernel, width, kind, tile, _ in good:
         ms, said = measure((kernel, width, kind, tile, 0.05))
         rows.append(
-            {"kernel": kernel, "kind": kind, "width": width, **tile._asdict(), "ms": round(ms, 3), "said": said}
+            {
+                "kernel": kernel,
+                "kind": kind,
+                "width": width,
+                **tile._asdict(),
+                "ms": round(ms, 3),
+                "said": said,
+            }
         )
     rows.sort(key=lambda r: (r["kernel"], r["kind"], r["width"], r["ms"]))
     table("tiles", rows, args)

@@ -18,6 +18,7 @@ from dvae.kernels import Book, Relaxation, Sweep, draw_seed, sweep
 
 __all__ = ["ProjectedCodebook"]
 
+HALF = (torch.bfloat16, torch.float16)
 # How steeply the halves of a code are told apart, in parts of what tells other codes apart. Logits
 # are linear: with more, the halves would win far away from their cell what was never theirs.
 _GENTLE = 0.25
@@ -99,7 +100,12 @@ class ProjectedCodebook(CodebookBottleneck):
             return super().expectation(f, features, generator)
         if self.training:
             self._tend(grid)
-        found = fused_draw(rows, self._book(rows.dtype), self.estimator, backend, generator)
+        taken = rows
+        if self.training and backend == "triton" and features.dtype in HALF:
+            # Products of half precision summed in float32 are what tensor cores are for. What is
+            # reported of a model comes from evaluation, where everything is float32.
+            taken = rearrange(features, "b c h w -> (b h w) c")
+        found = fused_draw(taken, self._book(taken.dtype), self.estimator, backend, generator)
         if self.training:
             self._note(rows, self._logits)
         batch, height, width, _ = grid.shape
