@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +13,11 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dvae.callbacks.first_broken import FirstBroken, Moment
 from dvae.callbacks.pictures import run_folder
+from dvae.devices import is_waited_for
 from dvae.models.base import DiscreteVAE
 from dvae.models.logging import is_logged
-from dvae.scalars import annealable_scalars
 
 __all__ = ["NonFinite", "NonFiniteError"]
 
@@ -36,10 +38,12 @@ class NonFinite(Callback):
 
     On a CPU the loss is looked at before its backward pass, at every step, and the gradients at the
     steps that are logged: the weights are still good, and the last checkpoint is too. On an
-    accelerator looking means waiting, so there ``stop`` only keeps a flag on the device and reads
-    it at the steps that are logged (which are read anyway) and before a checkpoint is written:
-    no broken weights are ever saved. ``skip`` has to know before each update and waits at every
-    step, for the loss and all gradients; of several processes all leave a step out, or none does.
+    accelerator looking means waiting, so there ``stop`` has the first broken step kept on the
+    device, and looks at the steps that are logged (which are read anyway) and before a checkpoint
+    is written: step, values and batch are those of the step that broke, of what broke first it
+    knows images and terms, and no broken weights are ever saved. ``skip`` has to know before each
+    update and waits at every step, for the loss and all gradients; of several processes all leave a
+    step out, or none does.
 
     Args:
         action: ``stop``, or ``skip`` to leave out the update and go on. Where a weight, a statistic
@@ -56,7 +60,7 @@ class NonFinite(Callback):
             raise ValueError(f"nonfinite must be stop or skip; got {action!r}")
         self.action = action
         self._batch: Any = None
-        self._flag: Tensor | None = None
+        self._first = FirstBroken()
         self._loss: Tensor | None = None
 
     def on_train_batch_start(
@@ -72,15 +76,14 @@ class NonFinite(Callback):
         self._loss = loss.detach()
         if self.action == "skip":
             return
-        if loss.device.type == "cpu":
+        if not is_waited_for(loss):
             # Read and looked at outside of torch, whose three calls take ten times as long.
             if not math.isfinite(self._loss.item()):
                 self._stop(trainer, pl_module, "the loss")
             return
-        broken = ~self._loss.isfinite().all()
-        self._flag = broken if self._flag is None else self._flag | broken
+        self._first.note(self._loss, Moment.now(trainer, pl_module, self._batch))
         if is_logged(trainer):
-            self._read_flag(trainer, pl_module)
+            self._look_back(trainer, pl_module)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -116,7 +119,7 @@ class NonFinite(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Refuse to save what comes after a broken step."""
-        self._read_flag(trainer, pl_module)
+        self._look_back(trainer, pl_module)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -125,8 +128,8 @@ class NonFinite(Callback):
         if self._batch is None or not isinstance(exception, (ValueError, RuntimeError, IndexError)):
             return
         try:
-            broken = self._where(pl_module)
-        except RuntimeError:  # the device itself has stopped at the check; nothing runs on it now
+            broken = self._where(pl_module, Moment.now(trainer, pl_module, self._batch))
+        except RuntimeError:  # the device itself has stopped, and nothing runs on it now
             return
         if broken:
             report = self._report(trainer, pl_module, f"a draw ({exception})")
@@ -135,43 +138,56 @@ class NonFinite(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let go of the batch."""
-        self._read_flag(trainer, pl_module)
+        self._look_back(trainer, pl_module)
         self._batch = self._loss = None
 
-    def _read_flag(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        flag, self._flag = self._flag, None
-        if flag is not None and bool(flag):
-            self._stop(trainer, pl_module, "the loss of this step or one since the last logged one")
+    def _look_back(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        found = self._first.take()
+        if found is not None:
+            self._stop(trainer, pl_module, "the loss", found)
 
-    def _stop(self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str) -> None:
-        report = self._report(trainer, pl_module, what)
+    def _stop(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        what: str,
+        at: Moment | None = None,
+    ) -> None:
+        report = self._report(trainer, pl_module, what, at)
         self._batch = None  # said once
         raise NonFiniteError(f"{report} (--nonfinite skip leaves such steps out)")
 
-    def _report(self, trainer: pl.Trainer, pl_module: pl.LightningModule, what: str) -> str:
-        step = trainer.global_step
+    def _report(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        what: str,
+        at: Moment | None = None,
+    ) -> str:
+        at = Moment.now(trainer, pl_module, self._batch) if at is None else at
         values = ", ".join(
-            f"{path.rsplit('.', 1)[-1]} {scalar.buffer.item():.4g}"
-            for path, scalar in annealable_scalars(pl_module).items()
+            f"{path.rsplit('.', 1)[-1]} {value.item():.4g}" for path, value in at.values.items()
         )
-        where = self._where(pl_module) or "no weight, feature or term on its own"
+        if at.step == trainer.global_step:
+            where = self._where(pl_module, at) or "no weight, feature or term on its own"
+        else:  # the weights have taken steps since
+            where = f"{_broken_then(at)} (seen at step {trainer.global_step})"
         rank = f"_rank_{trainer.global_rank}" if trainer.world_size > 1 else ""
-        path = run_folder(trainer) / f"nonfinite_step_{step}{rank}.pt"
-        saved = _save_batch(self._batch, path)
-        return f"step {step} ({values}): {what} is not finite; broke first: {where}; {saved}"
+        path = run_folder(trainer) / f"nonfinite_step_{at.step}{rank}.pt"
+        saved = _save_batch(at.batch, path)
+        return f"step {at.step} ({values}): {what} is not finite; broke first: {where}; {saved}"
 
     @torch.no_grad()
-    def _where(self, pl_module: pl.LightningModule) -> str:
+    def _where(self, pl_module: pl.LightningModule, at: Moment) -> str:
         weight = _first_broken(pl_module.named_parameters())
         if weight:
             return f"the weight {weight}"
         buffer = _first_broken(pl_module.named_buffers())
         if buffer:
             return f"the buffer {buffer}"
-        image = getattr(self._batch, "image", None)
+        image = at.batch.get("image")
         if image is not None and not bool(image.isfinite().all()):
             return "the images of the batch"
-        terms = getattr(pl_module, "last_terms", {})
         encoder: Any = getattr(pl_module, "encoder", None)
         if image is not None and encoder is not None:
             # Its own mode comes back; in evaluation no statistic moves.
@@ -180,9 +196,9 @@ class NonFinite(Callback):
             encoder.train(training)
             if not bool(features.isfinite().all()):
                 return "the logits (the features of the encoder)"
-        for name, value in terms.items():
-            if not bool(value.isfinite().all()):
-                return f"the {name}"
+        term = _first_broken(at.terms.items())
+        if term:
+            return f"the {term}"
         gradients = ((n, p.grad) for n, p in pl_module.named_parameters() if p.grad is not None)
         gradient = _first_broken(gradients)
         return f"the gradient of {gradient}" if gradient else ""
@@ -195,9 +211,15 @@ def _first_broken(tensors: Any) -> str:
     return ""
 
 
-def _save_batch(batch: Any, path: Path) -> str:
-    fields = {name: getattr(batch, name, None) for name in ("image", "label")}
-    tensors = {k: v.detach().cpu() for k, v in fields.items() if isinstance(v, Tensor)}
+def _broken_then(at: Moment) -> str:
+    if _first_broken((name, at.batch[name]) for name in at.batch if name == "image"):
+        return "the images of the batch"
+    broken = [f"the {name}" for name, term in at.terms.items() if _first_broken([(name, term)])]
+    return " and ".join(broken) or "no term on its own"
+
+
+def _save_batch(batch: Mapping[str, Tensor], path: Path) -> str:
+    tensors = {name: tensor.detach().cpu() for name, tensor in batch.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(tensors, path)

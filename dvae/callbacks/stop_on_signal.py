@@ -53,7 +53,7 @@ class StopOnSignal(Checkpoint):
     def __init__(self) -> None:
         self._signal: int | None = None
         self._since = 0.0
-        self._hosts: dist.ProcessGroup | None = None  # where there are several processes
+        self._hosts: Any = None  # a process group, where there are several processes
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen; Lightning restores the handlers that were there before at the end of the fit."""

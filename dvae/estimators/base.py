@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
+from dvae.devices import is_waited_for
 from dvae.functional import exponential_from_uniform, iwae_bound, one_hot_like
 from dvae.scalars import Range
 
@@ -144,7 +145,7 @@ def check_top(top: Tensor) -> None:
     Raises:
         ValueError: On CPU.
     """
-    if torch.compiler.is_compiling() or top.device.type != "cpu":
+    if torch.compiler.is_compiling() or is_waited_for(top):
         return
     if not top.detach().isfinite().all():
         raise ValueError(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dvae.devices import is_waited_for
 from dvae.kernels.noise import log2_exponential_block, row_keys
 from dvae.kernels.sweep import Book, Relaxation, Sweep
 
@@ -250,8 +251,8 @@ class _Running:
 
 def _update(place: Tensor, x: Tensor, higher: Tensor, start: int) -> None:
     """Note where the maximum of a row is, for the rows whose maximum this block has moved up."""
-    if x.device.type != "cpu":
-        # How many rows that are is not known without waiting for the device.
+    if is_waited_for(x):
+        # How many rows that are is not known without waiting.
         torch.where(higher, x.argmax(-1) + start, place, out=place)
         return
     # After the first few blocks these are few, and to find a place takes a CPU many

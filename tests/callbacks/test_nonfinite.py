@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 
 from dvae.bottlenecks import VQ, Upkeep
 from dvae.callbacks import Anneal, Checkpoints, NonFinite, NonFiniteError, StopOnSignal, Stopped
+from dvae.callbacks.first_broken import FirstBroken, Moment
 from dvae.likelihoods import Gaussian
 from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.networks import ResNet
@@ -52,12 +53,13 @@ class Biased(CategoricalVAE):
         return super().log_px(code, image) + self.bias
 
 
-def run(tmp_path, what, action="stop"):
+def run(tmp_path, what, action="stop", **kwargs):
     model = toy_model()
     model.__class__ = Biased
     spy = Break(what)
     callbacks = [Anneal("tau", Linear(1.0, 0.5, 10)), spy, NonFinite(action)]
-    trainer = toy_trainer(tmp_path, max_steps=6, limit_val_batches=0, callbacks=callbacks)
+    kwargs = {"max_steps": 6, "limit_val_batches": 0, "callbacks": callbacks} | kwargs
+    trainer = toy_trainer(tmp_path, **kwargs)
     torch.manual_seed(0)
     trainer.fit(model, datamodule=toy_data())
     return model, spy, trainer
@@ -85,6 +87,73 @@ def test_logits_that_break_before_there_is_a_loss_are_told_too(tmp_path):
     with pytest.raises(ValueError, match=r"step 3 \(.*broke first: the weight encoder\."):
         run(tmp_path, "encoder")
     assert (tmp_path / "nonfinite_step_3.pt").is_file()
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """Let the code go the ways that it goes where a look is waited for."""
+    for module in ("callbacks.nonfinite", "estimators.base"):
+        monkeypatch.setattr(f"dvae.{module}.is_waited_for", lambda tensor: True)
+
+
+@pytest.mark.parametrize("what", ["loss", "weight", "encoder"])
+@pytest.mark.parametrize("log_every_n_steps", [1, 2, 5, 50])
+def test_an_accelerator_tells_later_of_the_same_step(what, log_every_n_steps, tmp_path, request):
+    here, there = tmp_path / "cpu", tmp_path / "accelerator"
+    with pytest.raises((NonFiniteError, ValueError)) as on_cpu:
+        run(here, what)
+    request.getfixturevalue("accelerator")
+    with pytest.raises(NonFiniteError) as later:
+        run(there, what, log_every_n_steps=log_every_n_steps)
+    begin, _, first = str(later.value).partition("the loss is not finite; broke first: the ")
+    assert begin == "step 3 (tau 0.85, beta 1): " and str(on_cpu.value).startswith(begin)
+    if log_every_n_steps <= 2:  # a look at the step itself, whose weights are still there
+        assert first.startswith(
+            {"loss": "recon", "weight": "weight dec", "encoder": "weight enc"}[what]
+        )
+    else:
+        seen = {5: "step 4", 50: "step 6"}[log_every_n_steps]
+        terms = {"encoder": "kl and the reconstruction and the bound"}
+        assert first.startswith(
+            f"{terms.get(what, 'reconstruction and the bound')} (seen at {seen})"
+        )
+    (ours,), (theirs,) = (list(folder.glob("nonfinite_*")) for folder in (here, there))
+    assert ours.name == theirs.name == "nonfinite_step_3.pt"
+    ours, theirs = (torch.load(path, weights_only=True) for path in (ours, theirs))
+    assert ours.keys() == theirs.keys() == {"image", "label"}
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_an_accelerator_tells_of_the_first_broken_step_among_batches_of_other_sizes(accelerator):
+    def moment(step, size):
+        image = torch.full((size, 1, 2, 2), float(step))
+        return Moment(step, {"tau": torch.tensor(0.1 * step)}, {"image": image}, {})
+
+    for broken in range(6):
+        first = FirstBroken()
+        for step, size in enumerate([4, 4, 3, 4, 2, 2]):
+            loss = math.nan if step == broken else -math.inf if step > broken else 1.0
+            first.note(torch.tensor(loss), moment(step, size))
+        found = first.take()
+        assert found.step == broken and (found.batch["image"] == broken).all()
+        assert found.values["tau"].item() == pytest.approx(0.1 * broken)
+        assert first.take() is None
+    first.note(torch.tensor(1.0), moment(0, 4))
+    assert first.take() is None
+
+
+def test_an_accelerator_saves_no_broken_weights(accelerator, tmp_path):
+    checkpoints = Checkpoints(every_n_steps=2)
+    with pytest.raises(NonFiniteError, match="step 3 "):
+        run(
+            *(tmp_path, "encoder"),
+            callbacks=[Break("encoder"), NonFinite(), checkpoints],
+            enable_checkpointing=True,
+            log_every_n_steps=50,
+        )
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 2
+    assert all(x.isfinite().all() for x in saved["state_dict"].values())
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
