@@ -64,6 +64,10 @@ def categorical(estimator, likelihood=None, objective=None, codes=CODES, **kwarg
     )
 
 
+def bounded(estimator):
+    return isinstance(estimator, (PathwiseEstimator, VIMCO))
+
+
 def grid(bottleneck, objective=None):
     return CodebookVAE(
         ResNet(SHAPE, width=8, halvings=1, blocks=1), bottleneck, Gaussian(), objective
@@ -79,7 +83,7 @@ def test_no_estimator_waits(codes, samples):
 
 def test_no_estimator_of_the_bound_of_several_samples_waits():
     for estimator in everything(LATENTS, CODES):
-        if isinstance(estimator, (PathwiseEstimator, VIMCO)):
+        if bounded(estimator):
             assert not waits_of(categorical(estimator, objective=IWAE(3))), name(estimator)
 
 
