@@ -13,7 +13,6 @@ metric and the test's results are compared with those of the uninterrupted run.
 """
 
 import argparse
-import csv
 import os
 import random
 import signal
@@ -23,11 +22,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.measure import RESULTS, write_csv
+from benchmarks.same import newest_run, rows, state, unequal
 from dvae.cli import main as train
 
 __all__ = ["Outcome", "difference", "kill_and_resume", "main", "uninterrupted"]
@@ -127,7 +126,7 @@ def uninterrupted(root: Path, model: str) -> float:
     _, status = os.waitpid(start(root, model), 0)
     if status:
         raise RuntimeError(f"the run failed: {(root / 'output.txt').read_text()}")
-    run = _run(root)
+    run = newest_run(root)
     last = (run / "checkpoints" / "last.ckpt").stat().st_mtime
     return last - (run / "config.yaml").stat().st_mtime
 
@@ -187,57 +186,15 @@ def difference(whole: Path, resumed: Path) -> str:
         The first difference, empty where there is none.
     """
     for name in ("last.ckpt", "best.ckpt"):
-        ours, theirs = (_state(_run(root) / "checkpoints" / name) for root in (whole, resumed))
-        problem = _unequal(ours, theirs, name)
+        ours, theirs = (state(newest_run(root) / "checkpoints" / name) for root in (whole, resumed))
+        problem = unequal(ours, theirs, name)
         if problem:
             return problem
-    rows, other = (dict(_rows(root)) for root in (whole, resumed))
+    logged, other = (dict(rows(newest_run(root))) for root in (whole, resumed))
     for key, row in other.items():
-        if rows.get(key) != row:
-            return f"metrics.csv, step {key[0]}: {rows.get(key)} and {row}"
+        if logged.get(key) != row:
+            return f"metrics.csv, step {key[0]}: {logged.get(key)} and {row}"
     return ""
-
-
-def _run(root: Path) -> Path:
-    # A run that was killed after its training had ended leaves nothing to train: the folder that
-    # resumes it has no checkpoint of its own.
-    folders = (path.parents[1] for path in root.glob("*/*/checkpoints/last.ckpt"))
-    return max(folders, key=lambda path: int(path.name.removeprefix("version_")))
-
-
-def _rows(root: Path) -> list[tuple[tuple[str, ...], dict[str, str]]]:
-    path = _run(root) / "metrics.csv"
-    if not path.is_file():  # killed in the final test, and resumed to nothing but that
-        return []
-    with path.open() as file:
-        rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
-    # Several rows may have the same step: of training, validation and the test.
-    return [((row["step"], *sorted(row)), row) for row in rows]
-
-
-def _state(path: Path) -> dict[str, Any]:
-    state = torch.load(path, weights_only=True)
-    callbacks = state["callbacks"]
-    for name in list(callbacks):
-        # Paths, times and ids are each run's own.
-        if name.startswith(("Checkpoints", "Timer", "RunId", "ModelCheckpoint")):
-            del callbacks[name]
-    keys = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch", "callbacks")
-    return {key: state[key] for key in keys}
-
-
-def _unequal(a: Any, b: Any, path: str) -> str:
-    if isinstance(a, torch.Tensor):
-        same = isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-        return "" if same else path
-    if isinstance(a, dict) and isinstance(b, dict):
-        if a.keys() != b.keys():
-            return f"{path}: {sorted(map(str, a.keys() ^ b.keys()))}"
-        return next((p for key in a if (p := _unequal(a[key], b[key], f"{path}.{key}"))), "")
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
-        pairs = enumerate(zip(a, b, strict=True))
-        return next((p for i, (x, y) in pairs if (p := _unequal(x, y, f"{path}[{i}]"))), "")
-    return "" if a == b or (a != a and b != b) else f"{path}: {a} and {b}"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -258,12 +215,12 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parser.parse_args(args)
     draw = random.Random(options.seed)
     torch.set_num_threads(1)
-    rows = []
+    table = []
     with tempfile.TemporaryDirectory() as folder:
         for model in options.models:
             outcomes = _kills(Path(folder) / model, model, options.kills, options.signals, draw)
             identical = sum(not outcome.problem for outcome in outcomes)
-            rows.append(
+            table.append(
                 {
                     "model": model,
                     "signals": " ".join(f"SIG{name}" for name in options.signals),
@@ -278,8 +235,8 @@ def main(args: Sequence[str] | None = None) -> int:
                 "final weights identical" if identical == len(outcomes) else "NOT all identical"
             )
             print(f"{model}: {identical} of {len(outcomes)} resumed, {verdict}", flush=True)
-    print(write_csv("kills", rows, options.out))
-    return int(any(row["identical"] != row["kills"] for row in rows))
+    print(write_csv("kills", table, options.out))
+    return int(any(row["identical"] != row["kills"] for row in table))
 
 
 def _kills(

@@ -1,0 +1,117 @@
+"""Which joints are refused, and in what words."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.fuzz.joint import ESTIMATED, GRIDS, Joint
+from benchmarks.fuzz.laws import Broken
+from benchmarks.fuzz.session import Session
+
+__all__ = ["REFUSALS", "Refusal", "check_refused"]
+
+_PATHWISE = (
+    "GumbelSoftmax",
+    "StraightThrough",
+    "ReinMax",
+    "GumbelRao",
+    "GappedStraightThrough",
+    "DecoupledGumbelSoftmax",
+    "ZGR",
+    "MinimumVariance",
+    "ReinMaxRao",
+    "MeanField",
+)
+_FUSED = ("GumbelSoftmax", "StraightThrough", "ReinMax")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something that does not work, and says so.
+
+    Attributes:
+        applies: Whether a joint has it.
+        says: What the one line holds.
+    """
+
+    applies: Callable[[Joint], bool]
+    says: str
+
+
+def _estimated(joint: Joint) -> bool:
+    return joint["bottleneck"] in ESTIMATED
+
+
+REFUSALS = (
+    Refusal(lambda joint: joint["precision"] == "64-true", r"trainer\.precision must be"),
+    Refusal(
+        lambda joint: (
+            joint["bottleneck"] == "ProjectedCodebook"
+            and joint["kernel"] == "blocked"
+            and joint["estimator"] not in _FUSED
+        ),
+        r"kernel='blocked' needs the estimator",
+    ),
+    Refusal(
+        lambda joint: joint["callback"] == "GradientProbe" and not _estimated(joint),
+        r"GradientProbe needs a DiscreteVAE whose bottleneck has an estimator",
+    ),
+    Refusal(
+        lambda joint: (
+            joint["objective"] == "IWAE"
+            and joint["bottleneck"] not in ("CategoricalBottleneck", "ProjectedCodebook")
+        ),
+        r"IWAE",
+    ),
+    Refusal(
+        lambda joint: (
+            joint["objective"] == "IWAE"
+            and _estimated(joint)
+            and joint["estimator"] not in (*_PATHWISE, "VIMCO")
+        ),
+        r"bound|IWAE",
+    ),
+    Refusal(
+        lambda joint: joint["bottleneck"] in GRIDS and _estimated(joint) and _too_many(joint),
+        r"max_states|codes|latents",
+    ),
+    Refusal(
+        lambda joint: (
+            joint["clip"] != "none"
+            and joint["optimizer"] == "AdamW fused"
+            and joint["precision"].endswith("mixed")
+        ),
+        r"clip",
+    ),
+)
+
+
+def _too_many(joint: Joint) -> bool:
+    # RELAX is told how many latents there are, and not every grid's codes can be visited.
+    if joint["estimator"] == "RELAX":
+        return True
+    visits = joint["estimator"] == "ExactEnumeration"
+    return visits and joint["data"].startswith("mnist")
+
+
+def check_refused(joint: Joint, run: Session) -> bool:
+    """Tell whether a run was refused, and ask that it was so rightly.
+
+    Args:
+        joint: The joint.
+        run: The first run of it.
+
+    Raises:
+        Broken: What works was refused, what does not was begun, or the line says something else.
+    """
+    reasons = [refusal.says for refusal in REFUSALS if refusal.applies(joint)]
+    if run.error is not None or run.code != 2:
+        if reasons and run.error is None and run.code == 0:
+            raise Broken("refusal", f"was not refused, which should say {' or '.join(reasons)}")
+        return False
+    if len(run.lines) != 1 or not any(re.search(reason, run.lines[0]) for reason in reasons):
+        said = "; ".join(run.lines) or run.output[-300:]
+        raise Broken("refusal", f"should say {' or '.join(reasons) or 'nothing'}: {said[:300]}")
+    if run.diary.steps:
+        raise Broken("refusal", f"after {len(run.diary.steps)} steps: {run.lines[0][:300]}")
+    return True
