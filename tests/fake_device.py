@@ -23,6 +23,15 @@ FAKE = torch.device("meta")
 _READ = "aten::_local_scalar_dense"
 # Looks at the device's errors: one that waits, and one whose failure ends all work on it.
 _CHECKS = {"aten::_linalg_check_errors", "aten::_assert_async"}
+# What copies even a single number of the host to a device.
+_COPYING = {
+    "aten::_to_copy",
+    "aten::copy_",
+    "aten::where",
+    "aten::index_put",
+    "aten::index_put_",
+    "aten::_index_put_impl_",
+}
 # Results whose size depends on numbers; so does what a mask picks.
 _SIZES = {
     "aten::nonzero",
@@ -76,9 +85,8 @@ class FakeDevice(TorchDispatchMode):
         if name == "aten::copy_" and args[0].device != FAKE:
             self.note("a copy to the host")
             return args[0].zero_()
-        # A number of the host goes with the call of a kernel, but a tensor is copied.
-        copies = name in {"aten::_to_copy", "aten::copy_"}
-        if any(x.device != FAKE and (x.dim() or copies) for x in tensors):
+        # A number of the host goes with the call of most kernels, but a tensor is copied.
+        if any(x.device != FAKE and (x.dim() or name in _COPYING) for x in tensors):
             self.note(f"a copy to the device for {name}")
         out = func(*args, **kwargs)
         if name == "aten::all":

@@ -20,6 +20,7 @@ WAITS = {
     "copy to the device": lambda x: torch.zeros(3).to(FAKE),
     "copy of a scalar": lambda x: torch.tensor(1.0).to(FAKE),
     "copy into a tensor of the device": lambda x: x.copy_(torch.zeros(3)),
+    "a scalar of the host in a choice": lambda x: torch.where(x > 0, x, torch.tensor(0.0)),
     "tensor": lambda x: torch.tensor([1.0, 2.0], device=FAKE),
     "tensor of a number": lambda x: torch.tensor(1.0, device=FAKE),
     "as_tensor": lambda x: torch.as_tensor(1.0, device=FAKE),

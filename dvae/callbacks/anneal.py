@@ -5,6 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from dvae.devices import is_waited_for
 from dvae.models.finetune import Temperature
 from dvae.models.logging import is_logged
 from dvae.scalars import ScalarRef, annealable_scalars
@@ -71,7 +72,9 @@ class Anneal(Callback):
         value = self._schedule(trainer.global_step, self._run_steps)
         self._scalar.buffer.fill_(value)
         if is_logged(trainer):
-            pl_module.log(f"anneal/{self.target}", value, prog_bar=self.target == "tau")
+            # What Lightning has for a bar it reads in every step, also where there is none.
+            shown = self.target == "tau" and not is_waited_for(self._scalar.buffer)
+            pl_module.log(f"anneal/{self.target}", value, prog_bar=shown)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the value that was carried over, which a resumed run could not know."""

@@ -38,6 +38,9 @@ class ProgressBar(RichProgressBar):
         bound = getattr(pl_module, "last_terms", {}).get("bound")
         if trainer.state.fn == TrainerFn.FITTING and bound is not None:
             self._shown["train/elbo"] = bound.mean().item()
+            tau = trainer.callback_metrics.get("anneal/tau")
+            if tau is not None:
+                self._shown["anneal/tau"] = tau.item()
         return self._shown
 
     def on_train_batch_end(

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from dvae.bottlenecks.base import Bottleneck
+from dvae.devices import is_waited_for
 from dvae.likelihoods import LEVELS, Likelihood
 from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.codec import Codec
@@ -320,7 +321,8 @@ class DiscreteVAE(Codec):
                 "train/reconstruction": -out.log_px.mean(),
             }
             self.log_dict(values)
-            self.log("train/elbo", out.bound.mean(), prog_bar=True)
+            # What Lightning has for a bar it reads in every step, also where there is none.
+            self.log("train/elbo", out.bound.mean(), prog_bar=not is_waited_for(out.bound))
         # That of the step about to be taken, beside the temperature it is taken at.
         self.log("anneal/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 
