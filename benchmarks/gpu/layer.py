@@ -7,7 +7,7 @@ from benchmarks.gpu.part import arguments, table
 
 __all__ = ["main"]
 
-# Grids of 8x8 or 7x7 positions of a batch of 128: where the matrix of logits may be the quicker way.
+# Grids of 8x8 or 7x7 positions of a batch of 128: a matrix of logits may be the quicker way.
 SMALL = ((6272, 128, 64, 64), (8192, 512, 64, 64), (8192, 2048, 64, 64))
 
 SIZES = {

@@ -50,8 +50,10 @@ def table(name: str, rows: Sequence[Row], args: argparse.Namespace) -> None:
         with path.open(newline="") as file:
             others = [row for row in csv.DictReader(file) if row["device"] != where["device"]]
     names = list(rows[0])
-    widths = [max(len(str(row[key])) for row in (dict(zip(names, names)), *rows)) for key in names]
-    for row in (dict(zip(names, names)), *rows):
+    widths = [
+        max(len(str(row[key])) for row in ({name: name for name in names}, *rows)) for key in names
+    ]
+    for row in ({name: name for name in names}, *rows):
         print("  ".join(f"{row[key]!s:{w}}" for key, w in zip(names, widths, strict=True)))
     write_csv(f"gpu_{name}", [*({**row, **where} for row in rows), *others], args.out, where)
 

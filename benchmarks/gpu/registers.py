@@ -1,7 +1,7 @@
-"""Registers, spills and shared memory of the Triton kernels, compiled for a card that is not here.
+"""Registers, spills and shared memory of the Triton kernels, compiled for a card elsewhere.
 
-With ``--candidates`` those of the tiles that `benchmarks.gpu.tiles` tries. What is compiled stays in
-Triton's cache (``TRITON_CACHE_DIR``), where a GPU of that kind finds it with the same Triton.
+With ``--candidates 1`` those of the tiles that `benchmarks.gpu.tiles` tries. What is compiled stays
+in Triton's cache (``TRITON_CACHE_DIR``), where a GPU of that kind finds it with the same Triton.
 """
 
 import subprocess
@@ -103,30 +103,27 @@ def build(kernel: str, kind: str, width: int, tile: Tile) -> Any:
     """
     dtype, precision = KINDS[kind]
     leaves = [torch.ones(s, dtype=dtype) for s in ((64, width), (128, width), (128,), (128, width))]
-    # The only kernel that is not wanted is not launched.
     relaxation = Relaxation(torch.tensor(0.7), hard=False)
-    with mock.patch.object(triton_sweep, "tile_of", lambda *given: tile):
-        with mock.patch.object(triton_sweep, "precision_of", lambda: precision):
-            if kernel == "forward":
-                triton_sweep.triton_sweep(leaves[0], Book(*leaves[1:]), relaxation, torch.tensor(1))
-                return
-            launch = triton_sweep._launch
-            with mock.patch.object(
-                triton_sweep,
-                "_launch",
-                lambda name, *a, **k: name == kernel and launch(name, *a, **k),
-            ):
-                wanted = leaves[:1] if kernel == "rows_backward" else leaves
-                for leaf in wanted:
-                    leaf.requires_grad_()
-                found = triton_sweep.triton_sweep(
-                    leaves[0], Book(*leaves[1:]), relaxation, torch.tensor(1)
-                )
-                torch.autograd.grad(
-                    [found.code, found.kl],
-                    wanted,
-                    [torch.ones_like(found.code), torch.ones_like(found.kl)],
-                )
+    launch = triton_sweep._launch
+
+    def only(name: str, *args: Any, **given: Any) -> None:
+        if name == kernel:
+            launch(name, *args, **given)
+
+    with (
+        mock.patch.object(triton_sweep, "tile_of", lambda *given: tile),
+        mock.patch.object(triton_sweep, "precision_of", lambda: precision),
+        mock.patch.object(triton_sweep, "_launch", only),
+    ):
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(kernel == "rows_backward")
+        for leaf in leaves:
+            leaf.requires_grad_()
+        found = triton_sweep.triton_sweep(leaves[0], Book(*leaves[1:]), relaxation, torch.tensor(1))
+        if kernel != "forward":
+            grads = [torch.ones_like(found.code), torch.ones_like(found.kl)]
+            torch.autograd.grad([found.code, found.kl], leaves, grads)
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def main() -> None:
@@ -139,9 +136,9 @@ def main() -> None:
         [(kernel, width, kind, tile) for kernel, width, kind, tile in tasks()]
         if args.candidates
         else [
-            (kernel, width, kind, tile_of(kernel, KINDS[kind][0].itemsize, width))
+            (kernel, width, kind, tile_of(kernel, "half" if kind == "bf16" else kind, width))
             for kernel in KERNELS
-            for kind in ("bf16", "tf32", "ieee")
+            for kind in KINDS
             for width in (64, 256)
         ]
     )

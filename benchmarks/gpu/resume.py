@@ -28,7 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for config in CONFIGS:
             common = ["--trainer.limit_train_batches", "10", "--trainer.limit_val_batches", "1"]
-            common += ["--trainer.logger", "false", "--trainer.deterministic", "true"]
+            common += ["--trainer.deterministic", "true"]
             # Of a run stopped early, what depends on its length would be another.
             common += [
                 "--model.lr_schedule",

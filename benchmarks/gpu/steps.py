@@ -161,7 +161,6 @@ def waits_of_a_fit() -> Counter[str]:
             devices=1,
             default_root_dir=folder,
             logger=pl.loggers.CSVLogger(folder),
-            enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             limit_val_batches=0,

@@ -1,14 +1,17 @@
 """Candidates for the tiles of the Triton kernels: milliseconds of each, to choose a table from.
 
-What is chosen stands in `dvae.kernels.triton_sweep`. Kernels are compiled by a process for each
-processor first, so that the GPU does not wait for the compiler.
+What is chosen stands in `dvae.kernels.triton_sweep`. Compiled beforehand by
+``python -m benchmarks.gpu.registers --candidates 1``, they are found in Triton's cache.
 """
 
 import itertools
+import multiprocessing
 import os
-import sys
+import queue
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from multiprocessing.queues import Queue
+from typing import Any
 from unittest import mock
 
 import torch
@@ -20,15 +23,22 @@ from dvae.kernels.triton_sweep import Tile
 __all__ = ["tasks"]
 
 ROWS, CODES = 65_536, 8192
-# Tiles of each kind of product and width: rows, codes. Others spill (`benchmarks.gpu.registers`).
+# Tiles of each kernel, kind of product and width: rows, codes. Larger ones spill.
 SHAPES = {
-    ("bf16", 64): ((128, 64), (64, 64), (64, 32), (128, 32), (64, 128)),
-    ("bf16", 256): ((64, 64), (64, 32), (128, 32), (32, 64)),
-    ("tf32", 64): ((128, 32), (64, 64), (64, 32), (32, 64)),
-    ("tf32", 256): ((32, 32), (64, 32), (64, 16)),
-    ("tf32x3", 64): ((64, 32), (64, 64), (32, 32)),
-    ("tf32x3", 256): ((32, 32), (64, 16)),
-    ("ieee", 64): ((32, 32), (64, 16), (16, 32)),
+    ("forward", "bf16", 64): ((128, 64), (64, 64), (64, 32), (128, 32)),
+    ("codes_backward", "bf16", 64): ((64, 32), (128, 32), (64, 16), (32, 32)),
+    ("forward", "bf16", 256): ((64, 32), (32, 64), (128, 32)),
+    ("codes_backward", "bf16", 256): ((32, 64), (32, 32), (64, 16), (16, 64)),
+    ("forward", "tf32", 64): ((128, 32), (64, 64), (64, 32), (32, 64)),
+    ("codes_backward", "tf32", 64): ((32, 64), (32, 32), (64, 16)),
+    ("forward", "tf32", 256): ((32, 32), (64, 32), (64, 16)),
+    ("codes_backward", "tf32", 256): ((16, 32), (32, 16), (16, 16)),
+    ("forward", "tf32x3", 64): ((64, 32), (32, 32)),
+    ("codes_backward", "tf32x3", 64): ((32, 32), (16, 32), (32, 16)),
+    ("forward", "tf32x3", 256): ((32, 16), (16, 32)),
+    ("codes_backward", "tf32x3", 256): ((16, 16), (16, 32)),
+    ("forward", "ieee", 64): ((32, 32), (64, 16), (16, 32)),
+    ("codes_backward", "ieee", 64): ((16, 32), (32, 16), (16, 16)),
 }
 WARPS = (4, 8)
 STAGES = {64: (2, 3), 256: (1, 2)}
@@ -37,12 +47,15 @@ DTYPES = {"bf16": torch.bfloat16}
 SHARE = {"bf16": 1, "tf32": 4, "tf32x3": 8, "ieee": 16}
 
 
-def tasks() -> list[tuple[str, int, str, Tile]]:
+Task = tuple[str, int, str, Tile]
+Row = dict[str, Any]
+
+
+def tasks() -> list[Task]:
     """List kernel, width, kind of product and tile of all candidates, the most used kinds first."""
     return [
         (kernel, width, kind, Tile(*shape, warps, stages))
-        for (kind, width), shapes in SHAPES.items()
-        for kernel in ("forward", "codes_backward")
+        for (kernel, kind, width), shapes in SHAPES.items()
         for shape, warps, stages in itertools.product(shapes, WARPS, STAGES[width])
     ]
 
@@ -64,10 +77,10 @@ def measure(task: tuple[str, int, str, Tile, float]) -> tuple[float, str]:
     leaves = [made(rows, width), made(CODES, width), made(CODES), made(CODES, width)]
     book = Book(leaves[1], leaves[2], leaves[3], None)
     relaxation = Relaxation(torch.tensor(0.7, device=device), hard=False)
-    small = Tile(64, 32, 4, 1) if width <= 64 else Tile(32, 32, 4, 1)
+    others = triton_sweep.tile_of
 
-    def chosen(name: str, size: int, widest: int) -> Tile:
-        return tile if name == kernel else small
+    def chosen(name: str, arithmetic: str, widest: int) -> Tile:
+        return tile if name == kernel else others(name, arithmetic, widest)
 
     try:
         precision = "tf32" if kind == "bf16" else kind
@@ -104,49 +117,58 @@ def measure(task: tuple[str, int, str, Tile, float]) -> tuple[float, str]:
         return float("inf"), " ".join(str(error).split())[:80]
 
 
+def in_turn(todo: Sequence[Task], out: "Queue[Row | None]") -> None:
+    """Measure in a process of its own, which a kernel that fails may end.
+
+    Args:
+        todo: What to measure.
+        out: Where the rows go, and ``None`` at the end.
+    """
+    for kernel, width, kind, tile in todo:
+        ms, said = measure((kernel, width, kind, tile, 0.04))
+        what = {"kernel": kernel, "kind": kind, "width": width, **tile._asdict()}
+        out.put({**what, "ms": round(ms, 3), "said": said})
+        if "CUDA error" in said:
+            os._exit(1)
+    out.put(None)
+
+
 def main() -> None:
-    """Compile all, time all, and print the best of each."""
-    args = arguments(__doc__ or "", kinds="bf16,tf32,tf32x3,ieee", limit=120.0)
-    started = time.perf_counter()
-    todo = [(*task, 0.0) for task in tasks() if task[2] in args.kinds.split(",")]
-    good = []
-    workers = min(16, os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers) as pool:
-        futures = [(task, pool.submit(measure, task)) for task in todo]
-        for task, future in futures:
+    """Time all, and print the best of each."""
+    args = arguments(__doc__ or "", kinds="bf16,tf32,tf32x3,ieee", seconds=100.0)
+    until = time.perf_counter() + args.seconds
+    context = multiprocessing.get_context("fork")
+    rows: list[Row] = []
+    todo = [task for task in tasks() if task[2] in args.kinds.split(",")]
+    while todo and time.perf_counter() < until:
+        out: Queue[Row | None] = context.Queue()
+        child = context.Process(target=in_turn, args=(todo, out))
+        child.start()
+        while time.perf_counter() < until:
             try:
-                ms, said = future.result(max(0.1, args.limit - (time.perf_counter() - started)))
-            except TimeoutError:
-                future.cancel()
-                continue
-            if not said:
-                good.append(task)
-        for process in list(pool._processes.values()):
-            process.kill()
-    print(
-        f"{len(good)} of {len(todo)} compiled in {time.perf_counter() - started:.0f} s", flush=True
-    )
-    rows: list[dict[str, object]] = []
-    for kernel, width, kind, tile, _ in good:
-        ms, said = measure((kernel, width, kind, tile, 0.05))
-        rows.append(
-            {
-                "kernel": kernel,
-                "kind": kind,
-                "width": width,
-                **tile._asdict(),
-                "ms": round(ms, 3),
-                "said": said,
-            }
-        )
+                row = out.get(timeout=1.0)
+            except queue.Empty:
+                if child.is_alive():
+                    continue
+                todo = todo[1:]  # it died without a word
+                break
+            if row is None:
+                todo = []
+                break
+            rows.append(row)
+            todo = todo[1:]
+            print(row, flush=True)
+        child.kill()
+        child.join()
     rows.sort(key=lambda r: (r["kernel"], r["kind"], r["width"], r["ms"]))
     table("tiles", rows, args)
-    best: dict[tuple[object, ...], dict[str, object]] = {}
+    best: dict[tuple[object, ...], Row] = {}
     for row in rows:
         best.setdefault((row["kernel"], row["kind"], row["width"]), row)
-    for row in best.values():
-        print("best", row, flush=True)
-    sys.exit(0)
+    for (kernel, kind, width), row in best.items():
+        tile = Tile(*(row[name] for name in Tile._fields))
+        arithmetic = "half" if kind == "bf16" else kind
+        print(f'    ("{kernel}", "{arithmetic}", {width}): {tuple(tile)},  # {row["ms"]} ms')
 
 
 if __name__ == "__main__":

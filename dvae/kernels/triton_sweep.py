@@ -36,34 +36,39 @@ class Tile(NamedTuple):
     stages: int
 
 
-# By kernel, bytes of a number and the larger of C and D, padded.
+# By kernel, arithmetic of its products, and the larger of C and D, padded.
 _TILES = {
-    ("forward", 2, 64): Tile(128, 64, 8, 2),
-    ("forward", 2, 256): Tile(64, 64, 8, 2),
-    ("forward", 4, 64): Tile(64, 64, 8, 2),
-    ("forward", 4, 256): Tile(32, 32, 4, 1),
-    ("rows_backward", 2, 64): Tile(128, 64, 8, 2),
-    ("rows_backward", 2, 256): Tile(64, 32, 8, 1),
-    ("rows_backward", 4, 64): Tile(64, 64, 8, 2),
-    ("rows_backward", 4, 256): Tile(32, 32, 4, 1),
-    ("codes_backward", 2, 64): Tile(64, 128, 8, 2),
-    ("codes_backward", 2, 256): Tile(32, 64, 8, 1),
-    ("codes_backward", 4, 64): Tile(64, 64, 8, 2),
-    ("codes_backward", 4, 256): Tile(32, 32, 8, 1),
+    ("forward", "half", 64): Tile(64, 32, 8, 2),
+    ("forward", "half", 256): Tile(64, 32, 8, 2),
+    ("forward", "tf32", 64): Tile(64, 32, 8, 2),
+    ("forward", "tf32", 256): Tile(32, 32, 8, 2),
+    ("forward", "tf32x3", 64): Tile(32, 32, 8, 2),
+    ("forward", "tf32x3", 256): Tile(32, 16, 8, 1),
+    ("forward", "ieee", 64): Tile(32, 32, 4, 2),
+    ("forward", "ieee", 256): Tile(16, 16, 4, 1),
+    ("codes_backward", "half", 64): Tile(128, 32, 8, 2),
+    ("codes_backward", "half", 256): Tile(32, 64, 8, 1),
+    ("codes_backward", "tf32", 64): Tile(32, 64, 8, 2),
+    ("codes_backward", "tf32", 256): Tile(16, 16, 8, 1),
+    ("codes_backward", "tf32x3", 64): Tile(16, 32, 8, 2),
+    ("codes_backward", "tf32x3", 256): Tile(16, 16, 8, 1),
+    ("codes_backward", "ieee", 64): Tile(16, 16, 8, 2),
+    ("codes_backward", "ieee", 256): Tile(16, 16, 8, 1),
 }
 
 
-def tile_of(kernel: str, size: int, widest: int) -> Tile:
+def tile_of(kernel: str, arithmetic: str, widest: int) -> Tile:
     """Look up the tile of a kernel.
 
     Args:
-        kernel: Its name.
-        size: Bytes of a number of the features.
+        kernel: Its name. The deterministic ``rows_backward`` has the tiles of the sweep forward.
+        arithmetic: Of its products: ``half``, or that of `precision_of`.
         widest: The larger of C and D, padded to powers of two.
     """
     if _interpreted():
         return Tile(16, 16, 4, 1)
-    return _TILES[kernel, size, 64 if widest <= 64 else 256]
+    name = "forward" if kernel == "rows_backward" else kernel
+    return _TILES[name, arithmetic, 64 if widest <= 64 else 256]
 
 
 def precision_of() -> str:
@@ -161,7 +166,7 @@ class _TritonSweep(torch.autograd.Function):
         if of_h is not None and not together:
             call("rows_backward", others=(*rows, of_h))
         if any(needed[1:5]):
-            parts = _parts(len(h), len(weight), h)
+            parts = _parts(len(weight), codebook.shape[1], h)
             # Of a vector drawn the code book's is no matter of the softmax.
             out = [
                 None if x is None or (hard and x is codebook) else _empty(parts, x)
@@ -183,14 +188,23 @@ def _empty(parts: int, x: Tensor) -> Tensor:
     return torch.empty((parts, *x.shape), dtype=torch.float32, device=x.device)
 
 
-def _parts(num_rows: int, num_codes: int, h: Tensor) -> int:
+def _parts(num_codes: int, dim: int, h: Tensor) -> int:
     """Cut the rows into as many parts as keep all processors of the GPU busy."""
     if h.device.type != "cuda":
         return 2  # the interpreter: so that sums over parts are tested
-    tile = tile_of("codes_backward", h.element_size(), h.shape[1])
+    tile = tile_of("codes_backward", _arithmetic(h), max(_pads(h.shape[1], dim)))
     wanted = _WAVES * torch.cuda.get_device_properties(h.device).multi_processor_count
-    most = triton.cdiv(num_rows, 4 * tile.M)
+    most = triton.cdiv(len(h), 4 * tile.M)
     return max(1, min(most, wanted // triton.cdiv(num_codes, tile.K)))
+
+
+def _arithmetic(h: Tensor) -> str:
+    return "half" if h.element_size() == 2 else precision_of()
+
+
+def _pads(*widths: int) -> list[int]:
+    """Pad to powers of two, of 16 at least."""
+    return [max(16, triton.next_power_of_2(width)) for width in widths]
 
 
 def _contiguous(x: Tensor | None) -> Tensor | None:
@@ -207,8 +221,8 @@ def _launch(
 ) -> None:
     """Launch a kernel over tiles of all rows, or of all codes and so many parts of the rows."""
     h, weight, bias, codebook, log_prior = inputs
-    pads = [max(16, triton.next_power_of_2(x.shape[1])) for x in (h, codebook)]
-    tile = tile_of(kernel, h.element_size(), max(pads))
+    pads = _pads(h.shape[1], codebook.shape[1])
+    tile = tile_of(kernel, _arithmetic(h), max(pads))
     flags: dict[str, Any] = {"HAS_BIAS": bias is not None, "HAS_PRIOR": log_prior is not None}
     flags["NOISY"] = relaxation.noisy
     flags["PRECISION"] = precision_of()
