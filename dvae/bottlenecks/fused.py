@@ -1,9 +1,12 @@
 """When a code book draws through `dvae.kernels` and when through matrices of logits."""
 
 import logging
+import math
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Literal, get_args
 
+import torch
 from torch import Generator, Tensor
 
 from dvae.estimators.base import Estimator, check_top
@@ -12,7 +15,7 @@ from dvae.estimators.reinmax import ReinMax
 from dvae.estimators.straight_through import StraightThrough
 from dvae.kernels import Backend, Book, Relaxation, Sweep, draw_seed, sweep, triton_refusal
 
-__all__ = ["Kernel", "KernelChoice", "fused_draw"]
+__all__ = ["Kernel", "KernelChoice", "fused_draw", "fused_seed"]
 
 log = logging.getLogger("dvae")
 
@@ -27,14 +30,18 @@ Kernel = Literal["auto", "plain", "blocked", "triton"]
 _CROSSOVER = 2**23
 # Elsewhere: 4 GiB each. On a GPU no times have been measured yet, and memory is the only reason.
 _CROSSOVER_ELSEWHERE = 2**30
+# Images that a batch in evaluation on a CPU is taken to have, whatever it has.
+_IMAGES = 128
+# Not their subclasses, which draw in another way.
+_FUSED = (GumbelSoftmax, StraightThrough, ReinMax)
 
 
 class KernelChoice:
-    """Which version a code book uses, said once for each that it comes to.
+    """Which version a code book uses, said once in training for each that it comes to.
 
     Args:
         kernel: What was asked for.
-        estimator: How the gradient crosses the draw.
+        estimator: How the gradient crosses the draw in training.
 
     Raises:
         ValueError: There is no such version, or not for this estimator, or not installed.
@@ -43,15 +50,12 @@ class KernelChoice:
     def __init__(self, kernel: Kernel, estimator: Estimator) -> None:
         if kernel not in get_args(Kernel):
             raise ValueError(f"kernel must be one of {', '.join(get_args(Kernel))}; got {kernel!r}")
-        # Not their subclasses, which draw in another way.
-        self.supported = type(estimator) in (GumbelSoftmax, StraightThrough, ReinMax)
-        if kernel in ("blocked", "triton") and not self.supported:
+        if kernel in ("blocked", "triton") and type(estimator) not in _FUSED:
             raise ValueError(
                 f"kernel={kernel!r} needs the estimator GumbelSoftmax, StraightThrough or ReinMax; "
                 f"got {type(estimator).__name__} (allowed with it: auto, plain)"
             )
-        self._triton = type(estimator) is not ReinMax
-        if kernel == "triton" and not self._triton:
+        if kernel == "triton" and type(estimator) is ReinMax:
             raise ValueError(
                 "kernel='triton' has no ReinMax; allowed with it are auto, plain, blocked"
             )
@@ -63,43 +67,82 @@ class KernelChoice:
         self.kernel = kernel
         self._said: set[str] = set()
 
-    def __call__(self, rows: Tensor, num_codes: int, code_dim: int) -> Backend | None:
-        """Choose for features, by device and size.
+    def __call__(
+        self, estimator: Estimator, grid: Tensor, codebook: Tensor, training: bool
+    ) -> Backend | None:
+        """Choose for features, by estimator, device and size.
+
+        In evaluation on a CPU the size is that of an image: were it that of the batch, what an
+        image draws would depend on the images beside it.
 
         Args:
-            rows: ``(N, in_features)``.
-            num_codes: K.
-            code_dim: D.
+            estimator: How the gradient crosses the draw now: a probe takes others than training's.
+            grid: ``(B, H, W, in_features)``.
+            codebook: ``(K, D)``.
+            training: Whether this is a step of a training.
 
         Returns:
             The version, or ``None`` for the matrices of logits.
         """
-        chosen = self._choose(rows, num_codes, code_dim)
+        positions = math.prod(grid.shape[:-1])
+        chosen = self._choose(estimator, grid, codebook, training)
         name = chosen or "plain"
-        if name not in self._said:
+        if training and name not in self._said:
             self._said.add(name)
             log.info(
                 "code book: kernel %s (%s) for %d positions of %d codes on %s",
-                *(name, self.kernel, len(rows), num_codes, rows.device.type),
+                *(name, self.kernel, positions, len(codebook), grid.device.type),
             )
         return chosen
 
-    def _choose(self, rows: Tensor, num_codes: int, code_dim: int) -> Backend | None:
-        if self.kernel == "plain" or not self.supported:
+    def _choose(
+        self, estimator: Estimator, grid: Tensor, codebook: Tensor, training: bool
+    ) -> Backend | None:
+        if self.kernel == "plain" or type(estimator) not in _FUSED:
             return None
         if self.kernel != "auto":
             return self.kernel
-        on_cpu = rows.device.type == "cpu"
-        if len(rows) * num_codes < (_CROSSOVER if on_cpu else _CROSSOVER_ELSEWHERE):
+        on_cpu = grid.device.type == "cpu"
+        images = _IMAGES if on_cpu and not training else len(grid)
+        numbers = images * math.prod(grid.shape[1:-1]) * len(codebook)
+        if numbers < (_CROSSOVER if on_cpu else _CROSSOVER_ELSEWHERE):
             return None
-        if on_cpu or not self._triton:
+        if on_cpu or type(estimator) is ReinMax:
             return "blocked"
-        refused = triton_refusal(rows.device, rows.shape[1], code_dim, rows.dtype)
+        refused = triton_refusal(grid.device, grid.shape[-1], codebook.shape[1], grid.dtype)
         return "blocked" if refused else "triton"
+
+
+def fused_seed(
+    images: int,
+    backend: Backend,
+    device: torch.device,
+    generator: Generator | None = None,
+    samples: Sequence[int] = (),
+) -> Tensor:
+    """Draw the seeds of sweeps over a batch.
+
+    On a CPU each image has its own, as it has a stretch of the stream of the plain path's noise:
+    what it draws does not depend on the images beside it. Elsewhere, as in the plain path, it does.
+
+    Args:
+        images: B.
+        backend: The version; Triton takes one seed.
+        device: Device of the features.
+        generator: Where the seeds come from; the global one by default.
+        samples: How many sweeps, if not one: ``(S,)``.
+
+    Returns:
+        Integers ``(*samples, B)``, or ``samples``.
+    """
+    if device.type != "cpu" or backend == "triton":
+        return draw_seed(generator, device, samples)
+    return draw_seed(generator, device, (images, *samples)).movedim(0, -1)
 
 
 def fused_draw(
     rows: Tensor,
+    images: int,
     book: Book,
     estimator: Estimator,
     backend: Backend,
@@ -108,7 +151,8 @@ def fused_draw(
     """Draw vectors with the gradient of an estimator, as its layer on the logits would.
 
     Args:
-        rows: Features ``(N, in_features)``.
+        rows: Features ``(N, in_features)``, image after image.
+        images: B, which divides N.
         book: The code book.
         estimator: `GumbelSoftmax`, `StraightThrough` or `ReinMax`.
         backend: The version.
@@ -121,9 +165,9 @@ def fused_draw(
     tau = estimator.tau
     assert isinstance(tau, Tensor)
     hard = estimator.hard if isinstance(estimator, GumbelSoftmax) else True
-    seed = draw_seed(generator, rows.device)
+    seed = fused_seed(images, backend, rows.device, generator)
     relaxation = Relaxation(tau, hard, noisy, heun=isinstance(estimator, ReinMax))
     found: Sweep = sweep(rows, book, relaxation, seed, backend)
-    # NaN and +inf among the logits are NaN here.
+    # NaN where the logits have no finite maximum.
     check_top(found.kl)
     return found

@@ -9,12 +9,12 @@ from torch import Generator, Tensor, nn
 
 from dvae.bottlenecks.base import Expectation
 from dvae.bottlenecks.codebook import CodebookBottleneck, rows_of
-from dvae.bottlenecks.fused import Kernel, KernelChoice, fused_draw
+from dvae.bottlenecks.fused import Kernel, KernelChoice, fused_draw, fused_seed
 from dvae.bottlenecks.processes import from_first_process
 from dvae.bottlenecks.upkeep import Upkeep, data_centers, draw_far, soft_variance
 from dvae.estimators.base import Estimator, check_count
 from dvae.functional import count_categories, information_by_category
-from dvae.kernels import Book, Relaxation, Sweep, draw_seed, sweep
+from dvae.kernels import Backend, Book, Relaxation, sweep
 
 __all__ = ["ProjectedCodebook"]
 
@@ -95,7 +95,7 @@ class ProjectedCodebook(CodebookBottleneck):
         """Evaluate f at one draw, by the chosen kernel; see `Bottleneck.expectation`."""
         grid = rows_of(features)
         rows = grid.flatten(0, -2)
-        backend = self.kernel(rows, self.num_codes, self.code_features)
+        backend = self._backend(grid)
         if backend is None:
             return super().expectation(f, features, generator)
         if self.training:
@@ -105,43 +105,40 @@ class ProjectedCodebook(CodebookBottleneck):
             # Products of half precision summed in float32 are what tensor cores are for. What is
             # reported of a model comes from evaluation, where everything is float32.
             taken = rearrange(features, "b c h w -> (b h w) c")
-        found = fused_draw(taken, self._book(taken.dtype), self.estimator, backend, generator)
+        batch, height, width, _ = grid.shape
+        book = self._book(taken.dtype)
+        found = fused_draw(taken, batch, book, self.estimator, backend, generator)
         if self.training:
             self._note(rows, self._logits)
-        batch, height, width, _ = grid.shape
         code = rearrange(found.code, "(b h w) d -> 1 b d h w", h=height, w=width)
         kl = found.kl.view(batch, height * width).sum(1)
         return Expectation(f(code).squeeze(0), kl, torch.zeros_like(kl))
 
     def kl(self, features: Tensor) -> Tensor:
         """Sum the exact KL over the positions, by the chosen kernel; see `Bottleneck.kl`."""
-        found = self._sweep(features)
-        if found is None:
+        grid = rows_of(features)
+        backend = self._backend(grid)
+        if backend is None:
             return super().kl(features)
+        rows = grid.flatten(0, -2)
+        found = sweep(rows, self._book(rows.dtype), _draw_only(rows), 0, backend)
         kl: Tensor = found.kl.view(len(features), -1).sum(1)
         return kl
 
     def draw(self, features: Tensor, samples: int, generator: Generator | None = None) -> Tensor:
         """Draw by Gumbel-max, ``(S, B, H, W)``, by the chosen kernel; see `Bottleneck.draw`."""
-        drawn = []
-        for _ in range(samples):
-            found = self._sweep(features, lambda: draw_seed(generator, features.device))
-            if found is None:
-                return super().draw(features, samples, generator)
-            drawn.append(_grid_of(found.index, features))
-        return torch.stack(drawn)
-
-    def _sweep(
-        self, features: Tensor, seed: Callable[[], Tensor | int] = lambda: 0
-    ) -> Sweep | None:
-        """Find draw, mode and KL without the matrix of logits, unless the kernel is ``plain``."""
-        rows = rows_of(features).flatten(0, -2)
-        backend = self.kernel(rows, self.num_codes, self.code_features)
+        grid = rows_of(features)
+        rows = grid.flatten(0, -2)
+        backend = self._backend(grid)
         if backend is None:
-            return None
-        relaxation = Relaxation(rows.new_ones(()), hard=True, noisy=False)
-        found: Sweep = sweep(rows, self._book(rows.dtype), relaxation, seed(), backend)
-        return found
+            return super().draw(features, samples, generator)
+        book, relaxation = self._book(rows.dtype), _draw_only(rows)
+        seeds = fused_seed(len(features), backend, rows.device, generator, (samples,))
+        drawn = [sweep(rows, book, relaxation, seed, backend).index for seed in seeds]
+        return torch.stack(drawn).view(samples, *grid.shape[:-1])
+
+    def _backend(self, grid: Tensor) -> Backend | None:
+        return self.kernel(self.estimator, grid, self.codebook, self.training)
 
     def _book(self, dtype: torch.dtype) -> Book:
         learned = self.prior_logits.requires_grad
@@ -264,6 +261,6 @@ class _Cells:
         return code, mean, away / away.norm(dim=1, keepdim=True) * torch.maximum(radius, least)
 
 
-def _grid_of(index: Tensor, features: Tensor) -> Tensor:
-    batch, _, height, width = features.shape
-    return index.view(batch, height, width)
+def _draw_only(rows: Tensor) -> Relaxation:
+    """Return the relaxation of a sweep whose code nobody wants."""
+    return Relaxation(rows.new_ones(()), hard=True, noisy=False)

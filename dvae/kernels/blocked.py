@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dvae.devices import is_waited_for
-from dvae.kernels.noise import log2_exponential_block, row_keys
+from dvae.kernels.noise import log2_exponential_block, sweep_keys
 from dvae.kernels.sweep import Book, Relaxation, Sweep
 
 __all__ = ["blocked_sweep"]
@@ -45,7 +45,7 @@ def blocked_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor) -
         h: Features ``(N, C)``.
         book: The code book.
         relaxation: The softmax that the gradient goes through.
-        seed: Of the noise, ``()``.
+        seed: Of the noise, ``()``, or one for each image, ``(B,)``.
 
     Returns:
         What the functions of `dvae.kernels.codebook` return.
@@ -88,7 +88,7 @@ class _BlockedSweep(torch.autograd.Function):
         ctx.relaxation = relaxation
         ctx.save_for_backward(
             *(h, weight, bias, codebook, log_prior, seed),
-            *(mixture, posterior, index, sums),
+            *(mixture, posterior, index, index if relaxation.noisy else mode, sums),
         )
         code = codebook[index] if relaxation.hard else mixture.to(h.dtype)
         return code, index, kl, mode
@@ -116,7 +116,7 @@ class _Blocks:
         self.rate = self.inverse_tau * _LOG2E
         self.num_codes = len(book.weight)
         self.log_num_codes = math.log(self.num_codes)
-        self.keys = row_keys(seed, torch.arange(len(h), device=h.device))
+        self.keys = sweep_keys(seed, len(h), h.device)
         self.columns = torch.arange(self.num_codes, dtype=torch.int32, device=h.device)
         self.bias = None if book.bias is None else self.lift(book.bias).clamp_min(_LOWEST)
         self.log_prior = None if book.log_prior is None else self.lift(book.log_prior)
@@ -164,6 +164,13 @@ class _Blocks:
         words = [half[: logits.numel()].view(logits.shape) for half in halves]
         noise = self.lift(log2_exponential_block(self.keys[:, rows], self.columns[codes], words))
         return torch.sub(logits, noise, alpha=_LN2, out=noise)
+
+    def put(self, values: Tensor, x: Tensor, place: Tensor, codes: slice) -> None:
+        """Write a value ``(n,)`` to each row of x ``(n, k)``, where its place is in the block."""
+        inside = (place >= codes.start) & (place < codes.stop)
+        local = (place - codes.start).clamp(0, x.shape[1] - 1).unsqueeze(1)
+        here = x.gather(1, local).squeeze(1)
+        x.scatter_(1, local, torch.where(inside, values, here).unsqueeze(1))
 
     def copy(self, logits: Tensor, rows: slice, codes: slice) -> Tensor:
         """Copy logits to where scores are, in the place of those."""
@@ -268,8 +275,13 @@ def _gradients(
     grad_kl: Tensor | None,
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
-    """Sweep over the codes again: gradients of features, weight, bias, code book and log-prior."""
-    mixture, posterior, index, sums = saved
+    """Sweep over the codes again: gradients of features, weight, bias, code book and log-prior.
+
+    With u_k = g.E_k the gradient through a softmax s has the terms s_k (u_k - s.u). Where it is
+    saturated they are all 0: the others' by their weight, the winner's by a difference, which is
+    taken of vectors, g.(E_k - s.E): of two products their rounding would be left.
+    """
+    mixture, posterior, index, winner, sums = saved
     book = blocks.book
     inputs = (blocks.h, book.weight, book.bias, book.codebook, book.log_prior)
     found = [
@@ -289,6 +301,9 @@ def _gradients(
             over = grad / weight
             scaled = grad if blocks.heun else over * blocks.inverse_tau
             mean = (scaled * mixture[rows]).sum(-1, keepdim=True)
+            won = winner[rows]
+            best = blocks.lift(book.codebook[won])
+            of_best = (scaled * (best - mixture[rows])).sum(-1)
         if grad_kl is not None:
             of_row = blocks.lift(grad_kl[rows]).unsqueeze(1) / total
         if grad_code is not None and blocks.heun:
@@ -299,6 +314,9 @@ def _gradients(
             of_drawn = (grad * blocks.lift(book.codebook[drawn])).sum(-1, keepdim=True)
             mean = (mean + of_drawn) / 2
             posterior_mean = (grad * posterior[rows]).sum(-1, keepdim=True)
+            of_best_posterior = (grad * (best - posterior[rows])).sum(-1)
+            half_way = (mixture[rows] + blocks.lift(book.codebook[drawn])) / 2
+            of_best = (grad * (best - half_way)).sum(-1)
             of_drawn = of_drawn - mean
             if of_h is not None:
                 of_h[rows] += of_drawn * blocks.lift(book.weight[drawn])
@@ -319,9 +337,13 @@ def _gradients(
                 of_logits = torch.addmm(-mean, scaled, codebook.t(), out=space)
                 if blocks.heun:
                     q = blocks.powers(logits - top, rows, codes).div_(2 * total)
-                    of_posterior = (of_logits + (mean - posterior_mean)).mul_(q)
+                    of_posterior = of_logits + (mean - posterior_mean)
+                    blocks.put(of_best_posterior, of_posterior, won, codes)
+                    of_posterior.mul_(q)
+                    blocks.put(of_best, of_logits, won, codes)
                     of_logits.mul_(s.div_(weight)).sub_(of_posterior)
                 else:
+                    blocks.put(of_best, of_logits, won, codes)
                     of_logits.mul_(s)
             if grad_kl is not None:
                 shifted = logits.sub_(top)

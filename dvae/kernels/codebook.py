@@ -179,19 +179,32 @@ def sweep(
         h: Features ``(N, C)``.
         book: The code book.
         relaxation: The softmax that the gradient goes through.
-        seed: Of the noise, ``()``.
+        seed: Of the noise, ``()``; or one for each of the images whose rows these are, ``(B,)``,
+            which Triton does not take.
         backend: See `gumbel_codebook`.
 
+    Returns:
+        What it finds; the KL of a row without a finite maximum (NaN, +inf, or all codes forbidden)
+        is NaN.
+
     Raises:
-        ValueError: See `gumbel_codebook`.
+        ValueError: See `gumbel_codebook`, or the rows are not those of as many images as there are
+            seeds.
     """
     _check(h, book, relaxation)
-    run = _pick(backend, h, book, relaxation)
     seed = _placed(seed, h.device)
+    if seed.dim() and len(h) % max(1, len(seed)):
+        raise ValueError(f"rows must be a multiple of the {len(seed)} seeds; got {len(h)} rows")
+    run = _pick(backend, h, book, relaxation, one_seed=not seed.dim())
     relaxation = replace(relaxation, tau=_placed(relaxation.tau, h.device))
     # Not under autocast: logits of a large code book need the digits of float32.
     with torch.autocast(h.device.type, enabled=False):
-        return run(h, book, relaxation, seed)
+        found = run(h, book, relaxation, seed)
+    if book.bias is None:
+        return found
+    # Within a sweep a forbidden code has a very low logit, and a row of nothing else a softmax.
+    forbidden = book.bias.detach().index_select(0, found.mode) == -torch.inf
+    return replace(found, kl=found.kl.masked_fill(forbidden, torch.nan))
 
 
 def _placed(value: Tensor | int, device: torch.device) -> Tensor:
@@ -219,7 +232,9 @@ def triton_refusal(device: torch.device, features: int, dim: int, dtype: torch.d
     return refusal(device, features, dim, dtype)
 
 
-def _pick(backend: Backend, h: Tensor, book: Book, relaxation: Relaxation) -> Callable[..., Sweep]:
+def _pick(
+    backend: Backend, h: Tensor, book: Book, relaxation: Relaxation, one_seed: bool
+) -> Callable[..., Sweep]:
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}; got {backend!r}")
     if backend == "reference":
@@ -229,6 +244,8 @@ def _pick(backend: Backend, h: Tensor, book: Book, relaxation: Relaxation) -> Ca
     reason = triton_refusal(h.device, h.shape[1], book.codebook.shape[1], h.dtype)
     if relaxation.heun:
         reason = "it has no ReinMax"
+    if not reason and not one_seed:
+        reason = "it takes one seed for all rows"
     if not reason:
         from dvae.kernels.triton_sweep import triton_sweep
 

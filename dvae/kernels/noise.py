@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Generator, Tensor
 
-__all__ = ["draw_seed", "gumbel_block", "gumbel_noise", "row_keys"]
+__all__ = ["draw_seed", "gumbel_block", "gumbel_noise", "row_keys", "sweep_keys"]
 
 _WORD = 0xFFFFFFFF
 # Philox 4x32: multipliers and the steps of the key (Salmon et al. 2011, section 4.3).
@@ -35,8 +35,12 @@ _RANK_STEP = 0x9E3779B97F4A7C15 - 2**64
 _BELOW_ONE = 1.0 - 2.0**-24
 
 
-def draw_seed(generator: Generator | None = None, device: torch.device | str = "cpu") -> Tensor:
-    """Draw a seed for one call.
+def draw_seed(
+    generator: Generator | None = None,
+    device: torch.device | str = "cpu",
+    shape: Sequence[int] = (),
+) -> Tensor:
+    """Draw a seed for one call, or one for each of several images.
 
     Every call moves the generator on, so steps have different noise, a resumed run has the same,
     and nothing waits for the device. With the global generator a process adds its rank times an odd
@@ -45,11 +49,12 @@ def draw_seed(generator: Generator | None = None, device: torch.device | str = "
     Args:
         generator: Where the seed comes from; the global one by default.
         device: Of the seed; that of the generator, where there is one.
+        shape: How many. On a CPU several at once are those of as many calls.
 
     Returns:
-        A 64-bit integer, ``()``.
+        64-bit integers of that shape.
     """
-    seed = torch.randint(2**63 - 1, (), generator=generator, device=device)
+    seed = torch.randint(2**63 - 1, tuple(shape), generator=generator, device=device)
     if generator is None and dist.is_available() and dist.is_initialized():
         seed += dist.get_rank() * _RANK_STEP % 2**63
     return seed
@@ -59,7 +64,8 @@ def row_keys(seed: int | Tensor, rows: Tensor) -> Tensor:
     """Compute the keys of rows: two words of Philox 4x32-10.
 
     Args:
-        seed: A 64-bit integer, or a tensor of one, ``()``: the key of Philox.
+        seed: A 64-bit integer, or a tensor of one, ``()``, or of one for each row, ``(N,)``: the
+            key of Philox.
         rows: Row numbers, 64-bit integers ``(N,)``: the counter.
 
     Returns:
@@ -78,6 +84,27 @@ def row_keys(seed: int | Tensor, rows: Tensor) -> Tensor:
         ]
         key = [(k + step) & _WORD for k, step in zip(key, _KEY_STEPS, strict=True)]
     return torch.stack(words[:2]).to(torch.int32).unsqueeze(-1)
+
+
+def sweep_keys(seed: int | Tensor, rows: int, device: torch.device | None = None) -> Tensor:
+    """Compute the keys of all rows of a sweep.
+
+    Args:
+        seed: A 64-bit integer, or a tensor of one, ``()``, or of one for each image, ``(B,)``: then
+            the rows are those of the images one after the other, and each image's are numbered from
+            0, so that its noise does not depend on the images beside it.
+        rows: N, a multiple of B.
+        device: Where the keys are; that of the seed by default.
+
+    Returns:
+        32-bit integers ``(2, N, 1)``.
+    """
+    device = seed.device if device is None and isinstance(seed, Tensor) else device
+    number = torch.arange(rows, device=device)
+    if not isinstance(seed, Tensor) or not seed.dim() or not rows:
+        return row_keys(seed, number)
+    of_image = rows // len(seed)
+    return row_keys(seed.repeat_interleave(of_image), number % of_image)
 
 
 def gumbel_block(keys: Tensor, columns: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -122,7 +149,7 @@ def gumbel_noise(
     """Compute the whole noise matrix at once.
 
     Args:
-        seed: A 64-bit integer, or a tensor of one, ``()``.
+        seed: See `sweep_keys`.
         rows: N.
         columns: K, at most 2^31.
         dtype: Of the noise.
@@ -130,9 +157,8 @@ def gumbel_noise(
     Returns:
         Standard Gumbel noise ``(N, K)``, on the device of the seed.
     """
-    device = seed.device if isinstance(seed, Tensor) else None
-    keys = row_keys(seed, torch.arange(rows, device=device))
-    return gumbel_block(keys, torch.arange(columns, dtype=torch.int32, device=device), dtype)
+    keys = sweep_keys(seed, rows)
+    return gumbel_block(keys, torch.arange(columns, dtype=torch.int32, device=keys.device), dtype)
 
 
 def _log2_exponential(bits: Tensor, out: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def test_with_the_same_noise_both_paths_are_the_same(monkeypatch, estimator, lea
     noise = gumbel_noise(SEED, 30, 37).view(3, 2, 5, 37)
     where = estimator if isinstance(estimator, GumbelSoftmax) else "dvae.estimators.base"
     fix(monkeypatch, where, "gumbel_noise_like", noise)
-    monkeypatch.setattr(fused, "draw_seed", lambda *_: torch.tensor(SEED))
+    monkeypatch.setattr(fused, "draw_seed", lambda *_: torch.tensor([SEED]))
     found = []
     for kernel in ("plain", "blocked"):
         bottleneck = make(kernel, estimator, learned=learned)
@@ -113,6 +113,75 @@ def test_logits_that_are_no_categorical_are_refused():
     for kernel in ("plain", "blocked"):
         with pytest.raises(ValueError, match="finite maximum in every row"):
             make(kernel, GumbelSoftmax()).expectation(f, features)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=IDS)
+def test_forbidden_codes_are_never_drawn_and_nothing_else_is_refused(estimator):
+    for forbidden in ([0, 5, 36], range(1, 37), range(37)):
+        for kernel in ("plain", "blocked"):
+            bottleneck = make(kernel, estimator)
+            with torch.no_grad():
+                bottleneck.projection.bias[list(forbidden)] = -torch.inf
+            if len(forbidden) == 37:
+                with pytest.raises(ValueError, match="finite maximum in every row"):
+                    bottleneck.expectation(f, features_of())
+                assert bottleneck.kl(features_of()).isnan().all()
+                continue
+            assert bottleneck.expectation(f, features_of()).kl.isfinite().all()
+            drawn = bottleneck.draw(features_of(), 4)
+            assert not torch.isin(drawn, torch.tensor(list(forbidden))).any()
+
+
+@pytest.mark.parametrize("kernel", ["plain", "blocked", "auto"])
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1), (2, 3), (4, 1)])
+def test_what_an_image_draws_does_not_depend_on_the_images_beside_it(monkeypatch, kernel, sizes):
+    # Between the size of the whole and that of its parts.
+    monkeypatch.setattr(fused, "_CROSSOVER", 45 * 37)
+    bottleneck = make(kernel, GumbelSoftmax()).eval()
+    features = features_of(5)
+
+    def drawn(parts, samples):
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            return torch.cat([bottleneck.draw(x, samples, generator) for x in parts], 1)
+
+    def relaxed(parts):
+        generator = torch.Generator().manual_seed(3)
+        found = [bottleneck.expectation(f, x, generator).value for x in parts]
+        return torch.cat(found)
+
+    for samples in (1, 3):
+        assert torch.equal(drawn(features.split(sizes), samples), drawn([features], samples))
+    torch.testing.assert_close(relaxed(features.split(sizes)), relaxed([features]))
+    # No two images, and no two samples, have the same noise.
+    alike = drawn([features[:1].expand(5, -1, -1, -1)], 3).flatten(0, 1).flatten(1)
+    assert len(alike.unique(dim=0)) == 15
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS[1:], ids=IDS[1:])
+def test_a_hard_draw_is_the_exact_one_of_the_same_seed(estimator):
+    bottleneck, seen = make("blocked", estimator).eval(), []
+    with torch.no_grad():
+        bottleneck.expectation(
+            lambda z: seen.append(z[0]) or z.flatten(2).sum(-1),
+            features_of(),
+            torch.Generator().manual_seed(4),
+        )
+        index = bottleneck.draw(features_of(), 1, torch.Generator().manual_seed(4))
+    assert torch.equal(seen[0], bottleneck.embed(index[0]))
+
+
+def test_another_estimator_in_its_place_is_computed_as_such():
+    torch.manual_seed(0)
+    found = []
+    for kernel in ("plain", "blocked"):
+        bottleneck = make(kernel, GumbelSoftmax(hard=True)).eval()
+        bottleneck.estimator = RLOO(4)
+        features = features_of().requires_grad_()
+        value = bottleneck.expectation(f, features, torch.Generator().manual_seed(5)).value
+        found.append((value, *torch.autograd.grad(value.sum(), features)))
+    for plain, blocked in zip(*found, strict=True):
+        assert torch.equal(plain, blocked)
 
 
 @pytest.mark.parametrize(

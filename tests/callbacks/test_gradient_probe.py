@@ -7,11 +7,21 @@ import torch
 import yaml
 from pytorch_lightning.loggers import CSVLogger
 
+from dvae.bottlenecks import ProjectedCodebook, Upkeep
 from dvae.callbacks import GradientProbe
 from dvae.callbacks.gradient_quality import gradient_quality
 from dvae.cli import main
-from dvae.estimators import REBAR, RLOO, GumbelSoftmax, MeanField, Reinforce, StraightThrough
-from dvae.models import IWAE, Evaluation
+from dvae.estimators import (
+    REBAR,
+    RLOO,
+    GumbelSoftmax,
+    MeanField,
+    Reinforce,
+    ReinMax,
+    StraightThrough,
+)
+from dvae.models import IWAE, CodebookVAE, Evaluation
+from dvae.networks import ResNet
 from tests.estimators.catalogue import everything, name
 from tests.laws import assert_mean, assert_same_mean, assert_smaller
 from tests.toy import toy_data, toy_model, toy_trainer
@@ -111,6 +121,26 @@ def test_a_biased_one_has_the_same_bias_against_both_references():
     sampled = squared_bias(repeat(model, 60, draws=6, max_states=0, reference_draws=128))
     assert_same_mean(enumerated, sampled)
     assert_smaller(torch.zeros(60), enumerated)
+
+
+@pytest.mark.parametrize("estimator", [GumbelSoftmax(0.7, hard=True), StraightThrough(), ReinMax()])
+def test_a_fused_code_book_is_measured_against_the_same_reference(estimator):
+    references, state = [], torch.get_rng_state()
+    for kernel in ("plain", "blocked"):
+        torch.manual_seed(0)
+        network = ResNet((1, 6, 6), width=8, halvings=1, blocks=1)
+        upkeep = Upkeep(kmeans=0)
+        model = CodebookVAE(
+            network, ProjectedCodebook(16, 4, 4, estimator, upkeep=upkeep, kernel=kernel)
+        )
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        quality = gradient_quality(model, images(), 6, 0, 128)
+        assert same(before, model.state_dict()) and model.bottleneck.estimator is estimator
+        assert quality.reference == "rloo" and quality.variance > 0
+        # Its norm.
+        references.append(quality.bias / quality.relative_bias)
+    torch.set_rng_state(state)
+    assert references[0] == pytest.approx(references[1], rel=1e-5)
 
 
 def test_the_softmax_itself_has_a_bias_and_no_variance():

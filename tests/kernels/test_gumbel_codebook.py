@@ -194,6 +194,70 @@ def test_logits_far_apart_give_finite_numbers():
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saturated_softmax_has_no_gradient(blocks, kind):
+    """It is 0 in plain torch too: what is left of a difference is its rounding, over tau."""
+    generator = torch.Generator().manual_seed(0)
+    h = (200 * torch.eye(33)[torch.arange(40) % 33]).requires_grad_()
+    weight, codebook = torch.eye(33).requires_grad_(), torch.randn(33, 6, generator=generator)
+    of_code = torch.randn(40, 6, generator=generator)
+    for backend in ("reference", "blocked"):
+        noisy = kind in ("soft", "hard")
+        tau = torch.tensor(1.0 if kind == "reinmax" else 0.01)
+        relaxation = Relaxation(tau, kind != "soft", noisy, heun=kind == "reinmax")
+        found = sweep(h, Book(weight, None, codebook), relaxation, SEED, backend)
+        for gradient in torch.autograd.grad((found.code * of_code).sum(), [h, weight]):
+            assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_near_saturation_it_is_as_good_as_plain_torch(blocks, kind):
+    h, weight, bias, codebook, _ = inputs((800, 5, 33, 6), torch.float64)
+    of_code = torch.randn(800, 6, generator=torch.Generator().manual_seed(0))
+    tau = torch.tensor(1.0 if kind == "reinmax" else 0.05)
+    relaxation = Relaxation(tau, kind != "soft", kind in ("soft", "hard"), kind == "reinmax")
+    found = []
+    for backend, dtype in (("reference", torch.float64), ("reference", None), ("blocked", None)):
+        leaves = [x.detach().to(dtype or torch.float32) for x in (10 * h, weight, bias, codebook)]
+        x = leaves[0].requires_grad_()
+        code = sweep(x, Book(*leaves[1:]), relaxation, SEED, backend).code
+        found.append(torch.autograd.grad((code * of_code.to(code)).sum(), x)[0].double())
+    exact = found[0].norm(dim=1)
+    rows = (exact < 1e-6) & (exact > 0)
+    assert rows.sum() > 20
+    plain, ours = ((g - found[0])[rows].norm() for g in found[1:])
+    assert ours <= 2 * plain
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("backend", ["reference", "blocked"])
+def test_a_row_of_forbidden_codes_has_no_kl(backend, kind):
+    h, weight, codebook = torch.randn(6, 3), torch.randn(9, 3), torch.randn(9, 4)
+    relaxation = Relaxation(
+        torch.tensor(1.0), kind != "soft", kind in ("soft", "hard"), kind == "reinmax"
+    )
+    for forbidden in (8, 9):
+        bias = torch.zeros(9).index_fill(0, torch.arange(forbidden), -torch.inf)
+        kl = sweep(h, Book(weight, bias, codebook), relaxation, SEED, backend).kl
+        assert (kl.isnan() if forbidden == 9 else kl.isfinite()).all()
+
+
+@pytest.mark.parametrize("backend", ["reference", "blocked"])
+def test_a_seed_for_each_image_gives_it_the_noise_that_it_has_alone(blocks, backend):
+    h, weight, _, codebook, _ = inputs((24, 5, 33, 6), torch.float64)
+    book, relaxation = Book(weight, None, codebook), Relaxation(torch.tensor(0.5), hard=False)
+    seeds = torch.tensor([3, -5, 2**60, 3])
+    together = sweep(h, book, relaxation, seeds, backend)
+    for n, (x, code, index) in enumerate(
+        zip(h.split(6), together.code.split(6), together.index.split(6), strict=True)
+    ):
+        alone = sweep(x, book, relaxation, seeds[n], backend)
+        assert torch.equal(alone.index, index)
+        torch.testing.assert_close(alone.code, code)
+    with pytest.raises(ValueError, match="a multiple of the 5 seeds; got 24 rows"):
+        sweep(h, book, relaxation, torch.arange(5), backend)
+
+
 class Largest(TorchDispatchMode):
     """Note the size of the largest tensor that any operation returns."""
 
