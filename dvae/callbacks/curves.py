@@ -34,6 +34,7 @@ class Curves(Callback):
 
     def __init__(self) -> None:
         self._points: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self._last_step = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the points of each curve."""
@@ -44,6 +45,10 @@ class Curves(Callback):
         for name, points in state_dict["points"].items():
             self._points[name] = [(int(step), float(value)) for step, value in points]
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Learn where a resumed run stands."""
+        self._last_step = trainer.global_step
+
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
@@ -53,8 +58,11 @@ class Curves(Callback):
         batch_idx: int,
     ) -> None:
         """Collect the training values as often as they are logged."""
-        if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        step = trainer.global_step
+        # Under gradient accumulation several batches end at the same step.
+        if step == self._last_step or step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
+        self._last_step = step
         for path, scalar in annealable_scalars(pl_module).items():
             name = f"anneal/{path.rsplit('.', 1)[-1]}"
             self._points[name].append((trainer.global_step, scalar.buffer.item()))

@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
 
 from dvae.devices import is_waited_for
-from dvae.models.logging import is_logged
+from dvae.models.logging import was_logged
 
 __all__ = ["ProgressBar"]
 
@@ -57,10 +57,10 @@ class ProgressBar(RichProgressBar):
         if last or now - self._updated >= 1 / _PER_SECOND:
             self._updated = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        elif self.is_enabled and is_logged(trainer):
+        elif self.is_enabled and was_logged(trainer):
             self.get_metrics(trainer, pl_module)  # for the steps to come
 
 
 def _waits(trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
     bound = getattr(pl_module, "last_terms", {}).get("bound")
-    return bound is not None and is_waited_for(bound) and not is_logged(trainer)
+    return bound is not None and is_waited_for(bound) and not was_logged(trainer)

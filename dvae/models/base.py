@@ -20,7 +20,7 @@ from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.codec import Codec
 from dvae.models.compiled import Compile, NetworkCalls, check_compile, compile_calls
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
-from dvae.models.logging import is_logged
+from dvae.models.logging import StepMeans, is_logged
 from dvae.models.moments import forget
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.models.overhead import measure_nothing
@@ -79,6 +79,7 @@ class DiscreteVAE(Codec):
         # Factors on the learning rate by the name of a part; fine-tuning sets it.
         self.lr_scale: Mapping[str, float] = {}
         self.last_terms: dict[str, Tensor] = {}
+        self._step_means = StepMeans()
         self._make_optimizer = optimizer
         self.lr_schedule = lr_schedule
         self._compiles = compile
@@ -116,6 +117,7 @@ class DiscreteVAE(Codec):
         part_ways(self.global_rank)
         measure_nothing(self.trainer)
         self.bottleneck.skip_step()  # of a run that was interrupted within one
+        self._step_means.clear()
         self.check_trainer(self.trainer)
         warn_of_bfloat16(self.trainer.precision, self.trainer.strategy.root_device)
         how = self._compiles
@@ -150,6 +152,7 @@ class DiscreteVAE(Codec):
 
         They would undo it.
         """
+        self._step_means.clear()
         self.bottleneck.step()
         forget(optimizer, self.bottleneck.take_moved())
 
@@ -316,13 +319,16 @@ class DiscreteVAE(Codec):
             return
         with torch.no_grad():
             values = {
-                "train/loss": out.loss,
+                "train/loss": out.loss.detach(),
                 "train/kl": out.kl.mean(),
                 "train/reconstruction": -out.log_px.mean(),
+                "train/elbo": out.bound.mean(),
             }
-            self.log_dict(values)
+            means = self._step_means.add(values)
+            elbo = means.pop("train/elbo")
+            self.log_dict(means)
             # What Lightning has for a bar it reads in every step, also where there is none.
-            self.log("train/elbo", out.bound.mean(), prog_bar=not is_waited_for(out.bound))
+            self.log("train/elbo", elbo, prog_bar=not is_waited_for(elbo))
         # That of the step about to be taken, beside the temperature it is taken at.
         self.log("anneal/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 

@@ -1,19 +1,63 @@
-"""Which training steps anybody sees."""
+"""Which training steps anybody sees, and what of them."""
+
+from collections.abc import Mapping
 
 import pytorch_lightning as pl
+from torch import Tensor
 
-__all__ = ["is_logged"]
+__all__ = ["StepMeans", "is_logged", "was_logged"]
 
 
 def is_logged(trainer: pl.Trainer) -> bool:
-    """Tell whether the loggers show the values of this step, or it is the first.
+    """Tell whether the loggers show the values of the step under way, or it is the first.
 
     Lightning takes about half a millisecond to log a value, whether it is shown or not: for all of
-    them more than a tenth of a small model's step.
+    them more than a tenth of a small model's step. It counts the optimizer's steps, of which each
+    may take several batches.
 
     Args:
-        trainer: In a training step, or the hooks just before and after.
+        trainer: In a training step, or the hooks before the optimizer's step is taken.
     """
-    step = trainer.fit_loop.total_batch_idx
+    return _is_shown(trainer, trainer.global_step)
+
+
+def was_logged(trainer: pl.Trainer) -> bool:
+    """Tell whether the loggers show the step that was taken last, or it was the first.
+
+    Args:
+        trainer: In the hooks after a step.
+    """
+    return _is_shown(trainer, trainer.global_step - 1)
+
+
+def _is_shown(trainer: pl.Trainer, step: int) -> bool:
     every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
     return step == 0 or (step + 1) % every == 0
+
+
+class StepMeans:
+    """Values of a step, averaged over its batches as the loss is whose gradients are added up."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._batches = 0
+
+    def add(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Take in the values of a batch.
+
+        Args:
+            values: By name, each ``()``, without a gradient.
+
+        Returns:
+            Their means over the batches since `clear`.
+        """
+        self._batches += 1
+        if self._batches == 1:
+            self._sums = dict(values)
+            return dict(values)
+        self._sums = {name: self._sums[name] + value for name, value in values.items()}
+        return {name: total / self._batches for name, total in self._sums.items()}
+
+    def clear(self) -> None:
+        """Begin another step."""
+        self._batches = 0
