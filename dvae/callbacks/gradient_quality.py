@@ -64,8 +64,8 @@ def gradient_quality(
 ) -> GradientQuality:
     """Compare repeated draws of the encoder's gradient with the truth; change nothing in the model.
 
-    Norms run on their running statistics, so that the images do not mix. The noise comes from a
-    generator with the seed of the model's evaluation.
+    Norms run on their running statistics, so that the images do not mix. The noise is that of the
+    model's evaluation, and the noise of the pixels, where they have some, the same in all draws.
 
     Args:
         model: Some of its encoder's parameters are trained.
@@ -75,7 +75,8 @@ def gradient_quality(
         reference_draws: Draws of the RLOO reference for each image, at least twice `RLOO_GROUP`
             and rounded down to a multiple of it.
     """
-    generator = Generator(image.device).manual_seed(model.evaluation.seed)
+    generator = model.evaluation.noise("codes", image.device)
+    target = model.likelihood.dequantize(image, model.evaluation.noise("pixels", image.device))
     parameters = [p for p in model.encoder.parameters() if p.requires_grad]
     states = model.bottleneck.num_states
     exact = states is not None and states <= max_states
@@ -88,13 +89,13 @@ def gradient_quality(
 
         if states is not None and exact:
             enumeration = ExactEnumeration(max(states, 2))
-            truth = _estimates(model, image, features, enumeration, states, 1, generator)
+            truth = _estimates(model, target, features, enumeration, states, 1, generator)
         else:
             rloo, repeats = RLOO(RLOO_GROUP), reference_draws // RLOO_GROUP
-            truth = _estimates(model, image, features, rloo, RLOO_GROUP, repeats, generator)
+            truth = _estimates(model, target, features, rloo, RLOO_GROUP, repeats, generator)
         for gradient in truth:
             reference.add(in_parameters(gradient))
-        for gradient in _repeated(model, image, features, draws, generator):
+        for gradient in _repeated(model, target, features, draws, generator):
             flat = in_parameters(gradient)
             drawn.add(flat)
             cosines.append(F.cosine_similarity(flat, reference.mean, dim=0))

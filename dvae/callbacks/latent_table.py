@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from PIL import Image
-from torch import Generator, Tensor
+from torch import Tensor
 
 from dvae.callbacks.pictures import labelled_grid, run_folder, to_picture
 from dvae.models.base import DiscreteVAE
@@ -38,7 +38,7 @@ def latent_table(
         A row for each image, with pictures as PIL images.
     """
     image, index = image.to(model.device), index.to(model.device)
-    noise = Generator(model.device).manual_seed(model.evaluation.seed)
+    noise = model.evaluation.noise("pixels", model.device)
     with model._evaluating():
         target = model.likelihood.dequantize(image, noise)
         columns = {"log_px_mode": model.log_px(model.bottleneck.embed(index)[None], target)[0]}

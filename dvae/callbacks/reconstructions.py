@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from torch import Generator, Tensor
+from torch import Tensor
 
 from dvae.callbacks.pictures import labelled_rows, show_picture
 from dvae.data.resident import ResidentLoader
@@ -56,16 +56,15 @@ class Reconstructions(Callback):
 
     def _reconstructions(self, model: DiscreteVAE, image: Tensor) -> Any:
         rows = {"input": image, "hard": model.reconstruct(image)}
-        rows["relaxed"] = model.reconstruct_relaxed(image, self._generator(model))
+        noise = model.evaluation.noise("codes", model.device)
+        rows["relaxed"] = model.reconstruct_relaxed(image, noise)
         return labelled_rows(rows)
 
     def _samples(self, model: DiscreteVAE) -> Any:
-        images = model.sample(3 * self.count, self._generator(model)).chunk(3)
+        noise = model.evaluation.noise("prior", model.device)
+        images = model.sample(3 * self.count, noise).chunk(3)
         names = ("prior", "samples", "")
         return labelled_rows(dict(zip(names, images, strict=True)))
-
-    def _generator(self, model: DiscreteVAE) -> Generator:
-        return Generator(model.device).manual_seed(model.evaluation.seed)
 
 
 def _first_images(trainer: pl.Trainer, count: int) -> Tensor | None:

@@ -90,7 +90,8 @@ def check_objective(model: DiscreteVAE) -> None:
     try:
         with torch.random.fork_rng(devices=[]):
             features = model.encoder(image)
-            model.objective(lambda code: model.log_px(code, image), features, model.bottleneck)
+            target = model.likelihood.dequantize(image)
+            model.objective(lambda code: model.log_px(code, target), features, model.bottleneck)
     finally:
         for module, training in modes:
             module.training = training

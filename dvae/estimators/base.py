@@ -24,6 +24,7 @@ __all__ = [
     "draw_index",
     "exponential_noise",
     "gumbel_noise_like",
+    "uniform_noise",
 ]
 
 TEMPERATURE = Range(0.0, low_allowed=False)
@@ -48,6 +49,31 @@ class Draw:
     index: Tensor
 
 
+def uniform_noise(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
+    """Draw uniform noise in float32 (float64 for float64), of 31 bits (53).
+
+    Two draws of a half give the same numbers as one of the whole; those of `torch.rand` on a CPU
+    depend on where they are cut.
+
+    Args:
+        shape: Shape of the noise.
+        like: Gives device and precision.
+        generator: Where the randomness comes from; the global one by default.
+
+    Returns:
+        Noise in [0, 1].
+    """
+    if like.dtype == torch.float64:
+        return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
+    if torch.compiler.is_compiling():
+        bits = torch.randint(2**31, tuple(shape), dtype=torch.int32, device=like.device)
+    else:
+        # Also 31 bits, for which a CPU needs no division; the compiler does not take it. Made from
+        # another tensor, so that under `torch.func.vmap` each entry has noise of its own.
+        bits = like.new_empty(shape, dtype=torch.int32).random_(generator=generator)
+    return bits.float().add_(0.5).mul_(2.0**-31)
+
+
 def exponential_noise(
     shape: Sequence[int], like: Tensor, generator: Generator | None = None
 ) -> Tensor:
@@ -65,27 +91,15 @@ def exponential_noise(
         Noise above 0, finite.
     """
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    # Made from another tensor, so that under `torch.func.vmap` each entry has noise of its own.
     noise = like.new_empty(shape, dtype=dtype)
     on_cpu = noise.device.type == "cpu" and not torch.compiler.is_compiling()
     if not on_cpu or noise.numel() <= _CACHED:
-        return exponential_from_uniform(_uniform(noise, generator))
+        return exponential_from_uniform(uniform_noise(shape, noise, generator))
     # In parts, which leaves the stream of noise as it is: memory fresh from the system costs a CPU
     # more than what is done in it.
     for part in noise.view(-1).split(_CACHED):
-        part.copy_(exponential_from_uniform(_uniform(part, generator)))
+        part.copy_(exponential_from_uniform(uniform_noise(part.shape, part, generator)))
     return noise
-
-
-def _uniform(like: Tensor, generator: Generator | None) -> Tensor:
-    if like.dtype == torch.float64:
-        return torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
-    if torch.compiler.is_compiling():
-        bits = torch.randint(2**31, like.shape, dtype=torch.int32, device=like.device)
-    else:
-        # Also 31 bits, for which a CPU needs no division; the compiler does not take it.
-        bits = like.new_empty(like.shape, dtype=torch.int32).random_(generator=generator)
-    return bits.float().add_(0.5).mul_(2.0**-31)
 
 
 def gumbel_noise_like(logits: Tensor, generator: Generator | None = None) -> Tensor:

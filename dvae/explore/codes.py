@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from dvae.models import DiscreteVAE
 
@@ -71,7 +71,7 @@ def look(model: DiscreteVAE, image: Tensor, edits: Edits) -> Look:
     both = torch.stack([code, changed])
     reconstruction, decoded = model.decode(both)
     # As in evaluation: a density weighs pixels with noise, here the same for every code.
-    noise = Generator().manual_seed(model.evaluation.seed)
+    noise = model.evaluation.noise("pixels")
     target = model.likelihood.dequantize(image[None], noise)
     log_px = model.log_px(model.bottleneck.embed(both[:, None]), target)[:, 0]
     log_q = None

@@ -127,10 +127,11 @@ def vae_problem(model: CategoricalVAE, images: Tensor, title: str) -> Problem:
     model.eval()
     with torch.no_grad():
         logits = bottleneck.logits(model.encoder(images))
+    target = model.likelihood.dequantize(images, model.evaluation.noise("pixels"))
     return Problem(
         f"{title}, {bottleneck.num_latents} latents of {bottleneck.num_codes} categories, "
         f"{len(images)} images",
-        lambda codes: model.log_px(codes.flatten(2), images),
+        lambda codes: model.log_px(codes.flatten(2), target),
         logits,
     )
 

@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Generator, Tensor, nn
 
-__all__ = ["LEVELS", "PIXELS", "Likelihood"]
+from dvae.estimators.base import uniform_noise
+
+__all__ = ["LEVELS", "PIXELS", "Likelihood", "stored"]
 
 LEVELS = 256
 """Values that a stored pixel takes."""
@@ -18,11 +19,12 @@ class Likelihood(nn.Module, ABC):
     """A distribution of the image given the output of a decoder.
 
     A **mass** (`density` is false) weighs pixels as they are stored: its bits per dimension are
-    those of the data. A **density** weighs real pixels on the scale [0, 1]. It is evaluated at
-    pixels with uniform noise of one level's width, `dequantize`, where the expectation of its
-    logarithm minus log 256 a dimension is a lower bound on the log-mass of the 8-bit pixel (L.
-    Theis, A. van den Oord, M. Bethge, 2016, arXiv 1511.01844, section 3.1). So bits per dimension
-    are -ELBO / (D log 2), and 8 more for a density.
+    those of the data. A **density** weighs real pixels on the scale [0, 1]. It sees, in training
+    as in evaluation, pixels with uniform noise of one level's width, `dequantize`, where the
+    expectation of its logarithm minus log 256 a dimension is a lower bound on the log-mass of the
+    8-bit pixel (L. Theis, A. van den Oord, M. Bethge, 2016, arXiv 1511.01844, section 3.1). So
+    bits per dimension are -ELBO / (D log 2), and 8 more for a density. The encoder sees stored
+    pixels, and so does who asks for the `mean`.
 
     Attributes:
         params_per_channel: Decoder outputs for each pixel and colour channel, P.
@@ -38,7 +40,7 @@ class Likelihood(nn.Module, ABC):
 
         Args:
             params: Decoder output ``(..., P * C, H, W)``.
-            x: Pixels in [0, 1], ``(..., C, H, W)``; the leading axes broadcast.
+            x: Pixels in [0, 1], from `dequantize`, ``(..., C, H, W)``; the leading axes broadcast.
 
         Returns:
             Nats per example, the broadcast leading shape.
@@ -46,7 +48,7 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def mean(self, params: Tensor) -> Tensor:
-        """Expected image.
+        """Expected image, on the scale of stored pixels: a density ends with `stored`.
 
         Args:
             params: Decoder output ``(..., P * C, H, W)``.
@@ -75,9 +77,22 @@ class Likelihood(nn.Module, ABC):
             generator: Where the noise comes from; the global one by default.
 
         Returns:
-            ``(255 x + u) / 256`` with u uniform in [0, 1); ``x`` itself for a mass.
+            ``(255 x + u) / 256`` with u uniform in [0, 1], at least in float32; ``x`` itself for a
+            mass.
         """
         if not self.density:
             return x
-        noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        return (x * (LEVELS - 1) + noise) / LEVELS
+        noise = uniform_noise(x.shape, x, generator)
+        return (x.to(noise.dtype) * (LEVELS - 1) + noise) / LEVELS
+
+
+def stored(pixels: Tensor) -> Tensor:
+    """Take a density's pixels back to the scale of stored ones.
+
+    Args:
+        pixels: Real pixels, such as a mean over those of `Likelihood.dequantize`, any shape.
+
+    Returns:
+        ``(256 x - 1/2) / 255``, clipped to [0, 1]: the middle of a level is its multiple of 1/255.
+    """
+    return ((pixels * LEVELS - 0.5) / (LEVELS - 1)).clamp(0, 1)

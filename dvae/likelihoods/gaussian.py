@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from dvae.functional import gaussian_log_prob
-from dvae.likelihoods.base import PIXELS, Likelihood
+from dvae.likelihoods.base import PIXELS, Likelihood, stored
 from dvae.scalars import Range
 
 __all__ = ["Gaussian", "LearnedGaussian", "OptimalGaussian"]
@@ -18,7 +18,7 @@ SIGMA = Range(0.0, low_allowed=False)
 class Gaussian(Likelihood):
     r"""Independent :math:`\mathcal N(\mu, \sigma^2)`, one standard deviation for all pixels.
 
-    The decoder's output is the mean itself; as an image it is clipped to [0, 1]. With
+    The decoder's output is the mean itself; as an image it is taken back to a stored pixel. With
     :math:`\sigma^2 = 1/2` the objective is the squared error of the whole image.
 
     Args:
@@ -41,8 +41,8 @@ class Gaussian(Likelihood):
         return gaussian_log_prob(params, math.log(self.sigma), x).sum(PIXELS)
 
     def mean(self, params: Tensor) -> Tensor:
-        """Return the mean, clipped; see `Likelihood.mean`."""
-        return params.clamp(0, 1)
+        """Return the mean as a stored pixel; see `Likelihood.mean`."""
+        return stored(params)
 
     def extra_repr(self) -> str:
         """Name the settings."""
@@ -72,8 +72,8 @@ class LearnedGaussian(Likelihood):
         return gaussian_log_prob(params, self.log_sigma, x).sum(PIXELS)
 
     def mean(self, params: Tensor) -> Tensor:
-        """Return the mean, clipped; see `Likelihood.mean`."""
-        return params.clamp(0, 1)
+        """Return the mean as a stored pixel; see `Likelihood.mean`."""
+        return stored(params)
 
 
 class OptimalGaussian(Likelihood):
@@ -123,8 +123,8 @@ class OptimalGaussian(Likelihood):
         return gaussian_log_prob(params, log_sigma, x).sum(PIXELS)
 
     def mean(self, params: Tensor) -> Tensor:
-        """Return the mean, clipped; see `Likelihood.mean`."""
-        return params.clamp(0, 1)
+        """Return the mean as a stored pixel; see `Likelihood.mean`."""
+        return stored(params)
 
     @torch.no_grad()
     def _follow(self, params: Tensor, x: Tensor) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dvae.functional import laplace_log_prob
-from dvae.likelihoods.base import PIXELS, Likelihood
+from dvae.likelihoods.base import PIXELS, Likelihood, stored
 from dvae.scalars import Range
 
 __all__ = ["Laplace"]
@@ -15,7 +15,7 @@ __all__ = ["Laplace"]
 class Laplace(Likelihood):
     r"""Independent :math:`\tfrac1{2b} \exp(-|x - \mu| / b)`, one learned scale for all pixels.
 
-    The decoder's output is the mean itself; as an image it is clipped to [0, 1].
+    The decoder's output is the mean itself; as an image it is taken back to a stored pixel.
 
     Args:
         scale: The scale b at the start, above 0, for pixels in [0, 1].
@@ -37,5 +37,5 @@ class Laplace(Likelihood):
         return laplace_log_prob(params, self.log_scale, x).sum(PIXELS)
 
     def mean(self, params: Tensor) -> Tensor:
-        """Return the mean, clipped; see `Likelihood.mean`."""
-        return params.clamp(0, 1)
+        """Return the mean as a stored pixel; see `Likelihood.mean`."""
+        return stored(params)

@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from dvae.functional import laplace_log_prob
-from dvae.likelihoods.base import PIXELS, Likelihood
+from dvae.likelihoods.base import PIXELS, Likelihood, stored
 
 __all__ = ["LogitLaplace"]
 
@@ -53,9 +53,9 @@ class LogitLaplace(Likelihood):
         return (density - log_y - log_rest + math.log(1 - 2 * self.eps)).sum(PIXELS)
 
     def mean(self, params: Tensor) -> Tensor:
-        """Return the median, mapped back and clipped; see `Likelihood.mean`."""
+        """Return the median as a stored pixel; see `Likelihood.mean`."""
         y = params.chunk(2, -3)[0].sigmoid()
-        return ((y - self.eps) / (1 - 2 * self.eps)).clamp(0, 1)
+        return stored((y - self.eps) / (1 - 2 * self.eps))
 
     def extra_repr(self) -> str:
         """Name the settings."""

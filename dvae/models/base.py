@@ -4,6 +4,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -138,9 +139,10 @@ class DiscreteVAE(Codec):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, nats per example."""
         image = self.images_of(batch, check=batch_idx == 0)
+        target = self.likelihood.dequantize(image)
         encode, log_px = self._calls or (self.encoder, self.log_px)
         with self.bottleneck.accumulating():
-            out = self.objective(lambda z: log_px(z, image), encode(image), self.bottleneck)
+            out = self.objective(lambda z: log_px(z, target), encode(image), self.bottleneck)
         # For whoever shows the bound, or has to say which of them broke.
         parts = {"kl": out.kl, "reconstruction": out.log_px, "bound": out.bound}
         self.last_terms = {name: part.detach() for name, part in parts.items()}
@@ -161,7 +163,7 @@ class DiscreteVAE(Codec):
 
         Args:
             code: Decoder inputs ``(S, B, *code)``.
-            image: Pixels in [0, 1], ``(B, C, H, W)``.
+            image: Pixels in [0, 1] as the likelihood's `dequantize` gives them, ``(B, C, H, W)``.
 
         Returns:
             Nats per example, ``(S, B)``.
@@ -248,7 +250,7 @@ class DiscreteVAE(Codec):
         index = self.bottleneck.draw(features, 1, self._exact_noise)
         log_px = self.log_px(self.bottleneck.embed(index), target).squeeze(0)
         kl = self.bottleneck.kl(features)
-        # The same seed as the exact draws: an estimator whose code is hard has a gap of 0.
+        # The same noise as the exact draws: an estimator whose code is hard has a gap of 0.
         relaxed = self.bottleneck.expectation(
             lambda z: self.log_px(z, target), features, self._relaxed_noise
         ).value
@@ -368,11 +370,9 @@ class DiscreteVAE(Codec):
             self.image_quality.update(self.likelihood.mean(params), image)
 
     def _start_evaluation(self) -> None:
-        # Every process its own noise, the same at each evaluation.
-        seed = self.evaluation.seed + self.global_rank
-        self._exact_noise = Generator(self.device).manual_seed(seed)
-        self._relaxed_noise = Generator(self.device).manual_seed(seed)
-        self._pixel_noise = Generator(self.device).manual_seed(seed)
+        noise = partial(self.evaluation.noise, device=self.device, rank=self.global_rank)
+        self._exact_noise, self._relaxed_noise = noise("codes"), noise("codes")
+        self._pixel_noise = noise("pixels")
         self.code_usage.reset()
         if self.image_quality is not None:
             self.image_quality.reset()

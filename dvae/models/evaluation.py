@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
 from dvae.bottlenecks.base import Bottleneck
+from dvae.data.seeding import seeded_generator
 from dvae.functional import iwae_bound
 from dvae.likelihoods import Likelihood
 from dvae.scalars import MOST
@@ -42,6 +44,24 @@ class Evaluation:
                 raise ValueError(f"evaluation.{name} must be >= {least}; got {value}")
             if value > MOST:
                 raise ValueError(f"evaluation.{name} must be <= {MOST}; got {value}")
+
+    def noise(
+        self,
+        purpose: Literal["codes", "pixels", "prior"],
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+    ) -> Generator:
+        """Start a stream of noise, the same at each evaluation.
+
+        Streams of different purposes, seeds or processes have nothing in common: with one seed for
+        the noise of pixels and that of codes, a code would know of the noise that it is to explain.
+
+        Args:
+            purpose: What is drawn.
+            device: Where it is drawn.
+            rank: Which of the processes draws.
+        """
+        return seeded_generator(f"evaluation: {purpose}", self.seed, rank, device=device)
 
 
 @dataclass(frozen=True)

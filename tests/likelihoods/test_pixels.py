@@ -113,6 +113,28 @@ def test_dequantized_pixels_stay_in_their_level_and_bound_the_mass():
     assert mass - 1 < bound < mass
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_two_halves_of_pixel_noise_are_the_whole(dtype):
+    x = (torch.arange(7 * 3 * 5 * 7) % 256 / 255).to(dtype).view(7, 3, 5, 7)
+    one, other = (torch.Generator().manual_seed(1) for _ in range(2))
+    whole = DENSITIES[0].dequantize(x, one)
+    parts = [DENSITIES[0].dequantize(part, other) for part in x.split((1, 4, 0, 2))]
+    assert torch.equal(whole, torch.cat(parts))
+    # Half precision has too few digits for the noise.
+    assert whole.dtype == torch.promote_types(dtype, torch.float32)
+
+
+@pytest.mark.parametrize("likelihood", DENSITIES, ids=name)
+def test_the_image_of_a_level_is_its_stored_pixel(likelihood):
+    # Whose decoder gives the mean of the noisy pixels, its image is the one without the noise.
+    x = torch.arange(256, dtype=torch.float64).view(1, 16, 16) / 255
+    params = (x * 255 + 0.5) / 256
+    if isinstance(likelihood, LogitLaplace):
+        params = likelihood.eps + (1 - 2 * likelihood.eps) * params
+        params = torch.cat([params.logit(), torch.zeros_like(params)])
+    torch.testing.assert_close(likelihood.double().mean(params), x)
+
+
 def test_the_optimal_variance_is_the_mean_squared_error():
     likelihood = OptimalGaussian(decay=0.9)
     generator = torch.Generator().manual_seed(0)

@@ -77,7 +77,10 @@ def test_a_frozen_part_stays_to_the_last_bit_and_the_others_move(kind, parts, tm
     model = make(kind)
     _, free = train(tmp_path, make(kind))
     trainer, moved = train(tmp_path, model, Freeze(parts))
-    assert moved == {name for name in free if not is_in(name, parts)}
+    assert not [name for name in moved if is_in(name, parts)]
+    # All that moves without it; but for counts, which may end where they began.
+    left = {name for name in free if not is_in(name, parts)}
+    assert {name for name in moved ^ left if ".idle." not in name} == set()
     assert any(is_in(name, ["decoder", "encoder"]) for name in moved)
     (optimizer,) = trainer.optimizers
     trained = {p for group in optimizer.param_groups for p in group["params"]}
