@@ -76,10 +76,7 @@ class DistanceCodebook(CodebookBottleneck):
         self.log_variance = nn.Parameter(torch.tensor(math.log(variance or 1.0)))
 
     def _logits(self, rows: Tensor) -> Tensor:
-        # Not under autocast: the difference of large squares needs the digits of float32.
-        with torch.autocast(rows.device.type, enabled=False):
-            distance = squared_distance(rows, self.codebook.to(rows.dtype))
-            return -0.5 * distance * (-self.log_variance).exp()
+        return -0.5 * squared_distance(rows, self.codebook) * (-self.log_variance).exp()
 
     def _penalty(self, rows: Tensor, logits: Tensor) -> Tensor:
         # The logits are minus what is weighed; -inf does not occur in them.

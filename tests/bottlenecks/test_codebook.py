@@ -481,3 +481,17 @@ def test_a_code_book_of_distances_starts_in_float64_too():
     bottleneck = DistanceCodebook(num_codes=4, code_dim=2).double()
     code = bottleneck(torch.randn(3, 2, 2, 2, dtype=torch.float64)).code
     assert code.dtype == torch.float64 and code.isfinite().all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 64.0, 4096.0])
+def test_distances_of_features_far_from_0_keep_their_digits(offset):
+    torch.manual_seed(0)
+    bottleneck = DistanceCodebook(num_codes=7, code_dim=4, variance=0.5).eval()
+    # Of so few digits that none is lost when the offset is added.
+    features = (torch.randn(2, 4, 3, 3) * 256).round() / 256
+    with torch.no_grad():
+        bottleneck.codebook.mul_(256).round_().div_(256)
+        found = [bottleneck.logits(features)]
+        bottleneck.codebook.add_(offset)
+        found.append(bottleneck.logits(features + offset))
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-4)
