@@ -7,10 +7,13 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MOST", "Range", "ScalarRef", "annealable_scalars", "register_scalar"]
+__all__ = ["LEAST", "MOST", "Range", "ScalarRef", "annealable_scalars", "register_scalar"]
 
 MOST = 2**31 - 1
 """What torch takes for a size, a count and a seed everywhere."""
+
+LEAST = 1e-15
+"""What float32 can divide by, twice: 1e3 / LEAST**2 is still finite."""
 
 _FLOAT32 = torch.finfo(torch.float32).max
 
@@ -21,7 +24,8 @@ class Range:
 
     Attributes:
         low: The lower end.
-        low_allowed: Whether the lower end itself is allowed.
+        low_allowed: Whether the lower end itself is allowed; if not, what is allowed begins
+            `LEAST` above it.
         high: The upper end, always allowed if finite.
     """
 
@@ -41,7 +45,8 @@ class Range:
             value: The value.
 
         Raises:
-            ValueError: The value is no finite number, outside, or more than float32 holds.
+            ValueError: The value is no finite number, outside, more than float32 holds, or so
+                little above 0 that float32 cannot divide by it.
         """
         fits = (
             isinstance(value, Real)
@@ -52,6 +57,11 @@ class Range:
         )
         if not fits:
             raise ValueError(f"{name} must be a number {self}; got {value!r}")
+        if not self.low_allowed and value - self.low < LEAST:
+            raise ValueError(
+                f"{name} must be >= {self.low + LEAST:g}, below which float32 cannot divide by it; "
+                f"got {value:g}"
+            )
         if abs(value) > _FLOAT32:
             raise ValueError(f"{name} must be within {_FLOAT32:.3g}; got {value:g}")
 

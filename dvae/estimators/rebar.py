@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 from dvae.estimators.base import TEMPERATURE, Estimator, Objective
 from dvae.estimators.control_variate import controlled_expectation
 from dvae.estimators.score_function import evaluate
+from dvae.scalars import LEAST
 
 __all__ = ["REBAR"]
 
@@ -40,7 +41,7 @@ class REBAR(Estimator):
     @property
     def tau(self) -> Tensor:
         """The temperature, above 0 whatever the optimizer does."""
-        return self.log_tau.exp()
+        return self.log_tau.exp().clamp_min(LEAST)
 
     def control(self, f: Objective, z: Tensor, dtype: torch.dtype) -> Tensor:
         """Evaluate the control variate.

@@ -11,6 +11,7 @@ from torch import Tensor
 from dvae.kernels.blocked import blocked_sweep
 from dvae.kernels.reference import reference_sweep
 from dvae.kernels.sweep import Book, Relaxation, Sweep
+from dvae.scalars import LEAST
 
 __all__ = [
     "Backend",
@@ -278,3 +279,7 @@ def _check(h: Tensor, book: Book, relaxation: Relaxation) -> None:
     # A value on the device is not waited for.
     if tau.dim() or (tau.device.type == "cpu" and not tau > 0):
         raise ValueError(f"tau must be one number above 0; got {tau.tolist()}")
+    if tau.device.type == "cpu" and tau < LEAST:
+        raise ValueError(
+            f"tau must be >= {LEAST:g}, below which float32 cannot divide by it; got {tau:g}"
+        )
