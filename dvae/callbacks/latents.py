@@ -17,7 +17,7 @@ from dvae.callbacks.latent_images import code_sheet, traversal
 from dvae.callbacks.latent_plots import plot_codebook, plot_counts, plot_entropy, plot_use
 from dvae.callbacks.latent_table import latent_table, show_table, table_picture
 from dvae.callbacks.linear_probe import probe_accuracy
-from dvae.callbacks.pictures import show_picture
+from dvae.callbacks.pictures import are_due, show_picture
 from dvae.data import ImageDataModule
 from dvae.data.resident import ResidentLoader
 from dvae.models.base import DiscreteVAE
@@ -98,10 +98,9 @@ class LatentInspector(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look, where it is time to."""
-        every = self.every_n_epochs
-        if not every or ((trainer.current_epoch + 1) % every and not _is_last(trainer)):
-            return
         if not trainer.is_global_zero or not isinstance(pl_module, DiscreteVAE):
+            return
+        if not are_due(trainer, self.every_n_epochs):
             return
         # A loader that is not ours, or a library's quantizer, may draw from the global generator.
         with isolate_rng(), torch.no_grad():
@@ -175,14 +174,6 @@ def _probe(view: _View) -> dict[str, float]:
         return {}
     accuracy = probe_accuracy(view.codes.index, view.label)
     return {} if accuracy is None else {"val/probe_accuracy": accuracy}
-
-
-def _is_last(trainer: pl.Trainer) -> bool:
-    return (
-        trainer.current_epoch + 1 == trainer.max_epochs
-        or trainer.should_stop
-        or 0 <= trainer.max_steps <= trainer.global_step
-    )
 
 
 def _spread(total: int, count: int) -> Tensor:

@@ -11,7 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
-__all__ = ["labelled_grid", "labelled_rows", "run_folder", "show_picture", "to_picture"]
+__all__ = [
+    "are_due",
+    "labelled_grid",
+    "labelled_rows",
+    "run_folder",
+    "show_picture",
+    "to_picture",
+]
 
 _FRAME = "#D55E00"
 
@@ -28,6 +35,22 @@ def run_folder(trainer: pl.Trainer) -> Path:
     logger = trainer.logger
     folder = getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None)
     return Path(folder or trainer.default_root_dir)
+
+
+def are_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:
+    """Tell whether there are pictures of the epoch that ends: as often as asked, and of the last.
+
+    Args:
+        trainer: At the end of a training epoch, which may be one cut short.
+        every_n_epochs: Epochs between pictures; 0 for never.
+    """
+    done = trainer.current_epoch + 1
+    last = (
+        done == trainer.max_epochs
+        or trainer.should_stop
+        or 0 <= trainer.max_steps <= trainer.global_step
+    )
+    return every_n_epochs > 0 and (done % every_n_epochs == 0 or last)
 
 
 def labelled_rows(rows: Mapping[str, Tensor], height: int = 56) -> Image.Image:

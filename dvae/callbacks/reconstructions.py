@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from dvae.callbacks.pictures import labelled_rows, show_picture
+from dvae.callbacks.pictures import are_due, labelled_rows, show_picture
 from dvae.data.resident import ResidentLoader
 from dvae.models.base import DiscreteVAE
 from dvae.scalars import MOST
@@ -40,11 +40,9 @@ class Reconstructions(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the pictures of this epoch, the last one always."""
-        every = self.every_n_epochs
-        last = trainer.current_epoch + 1 == trainer.max_epochs
-        if not every or ((trainer.current_epoch + 1) % every and not last):
-            return
         if not trainer.is_global_zero or not isinstance(pl_module, DiscreteVAE):
+            return
+        if not are_due(trainer, self.every_n_epochs):
             return
         if self._images is None:
             self._images = _first_images(trainer, self.count)

@@ -3,9 +3,17 @@ import csv
 import pytest
 import torch
 from PIL import Image
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger
 
-from dvae.callbacks import Anneal, Checkpoints, Curves, RandomState, Reconstructions
+from dvae.callbacks import (
+    Anneal,
+    Checkpoints,
+    Curves,
+    LatentInspector,
+    RandomState,
+    Reconstructions,
+)
 from dvae.callbacks.pictures import labelled_rows
 from dvae.estimators import GumbelSoftmax
 from dvae.schedules import Linear
@@ -69,6 +77,38 @@ def test_pictures_of_each_epoch_and_the_curves_are_there(tmp_path):
         ]
     with Image.open(media / "curves.png") as curves:
         assert curves.size[0] > 1000
+
+
+class Stop(Callback):
+    """Stop at a step, as a timer does."""
+
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = trainer.global_step == 13
+
+
+@pytest.mark.parametrize(
+    ("how", "steps"),
+    [
+        ({"max_epochs": 3}, [22, 33]),
+        ({"max_steps": 13}, [13]),
+        ({"max_steps": 11}, [11]),
+        ({"max_steps": 22}, [22]),
+        ({"max_steps": 25}, [22, 25]),
+        ({"max_epochs": 2, "max_steps": 30}, [22]),
+        ({"max_steps": 30, "stop": True}, [13]),
+        ({"max_steps": 5, "accumulate_grad_batches": 3}, [5]),
+    ],
+)
+def test_pictures_come_at_the_end_of_a_run_however_it_ends(tmp_path, how, steps):
+    pictures = [Reconstructions(2, every_n_epochs=2), LatentInspector(2, 8, parts=["usage"])]
+    callbacks = pictures + [Stop()] * how.pop("stop", False)
+    trainer = toy_trainer(
+        tmp_path, callbacks=callbacks, limit_val_batches=0, **({"max_epochs": -1} | how)
+    )
+    trainer.fit(toy_model(), datamodule=toy_data())
+    for name in ("samples", "latent_usage"):
+        found = sorted(path.name for path in (tmp_path / "media" / name).iterdir())
+        assert found == [f"step_{step:07d}.png" for step in steps]
 
 
 def test_pictures_as_seldom_as_asked_and_the_last_one_always(tmp_path):
