@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from dvae.data import ImageDataModule, Images, Part, Rows
+from dvae.data.reading import ImageReader
 from dvae.data.token_files import Shard, TokenSet, find_shards, read_set, write_shard
 from dvae.estimators.base import check_count
 from dvae.extras import require
@@ -205,11 +206,14 @@ class TokenWriter(BasePredictionWriter):
 
 
 def _content(rows: Rows) -> Tensor:
-    """Return what tells one set of images from another: the pixels, or names and sizes of files."""
+    """Return what tells sets of images apart: their pixels, or names and sizes of their files."""
     if isinstance(rows.images, Images):
         return rows.images.images
     sizes = [path.stat().st_size for path in rows.images.paths]
-    text = "\n".join(f"{n} {size}" for n, size in zip(rows.files or [], sizes, strict=True))
+    lines = [f"{n} {size}" for n, size in zip(rows.files or [], sizes, strict=True)]
+    if isinstance(rows.images.read, ImageReader):
+        lines.append(repr(rows.images.read))  # the same files, read otherwise, are other images
+    text = "\n".join(lines)
     return torch.tensor(list(text.encode()), dtype=torch.uint8)
 
 

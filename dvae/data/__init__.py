@@ -11,6 +11,7 @@ from dvae.data.image_folder import ImageFolder
 from dvae.data.images import Images, Part, Rows, Split
 from dvae.data.kmnist import KMNIST
 from dvae.data.mnist import MNIST
+from dvae.data.reading import Pixels
 from dvae.data.resident import ResidentLoader
 from dvae.data.svhn import SVHN
 from dvae.data.tokens import Token, Tokens
@@ -28,6 +29,7 @@ __all__ = [
     "ImageFolder",
     "Images",
     "Part",
+    "Pixels",
     "ResidentLoader",
     "Rows",
     "Split",

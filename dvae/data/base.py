@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from typing import Any, ClassVar, NoReturn, get_args
 
 import pytorch_lightning as pl
@@ -11,14 +12,12 @@ from torch import Tensor
 
 from dvae.data.batch import Batch, as_pixels
 from dvae.data.binarize import Binarization, binarize_once, draw
-from dvae.data.files import FileLoader, ImageFiles
-from dvae.data.images import Images, Part, Rows, Split
-from dvae.data.resident import ResidentLoader
+from dvae.data.files import ImageFiles
+from dvae.data.images import Images, Part, Rows, Split, check_images
+from dvae.data.loading import Loader, make_loader
 from dvae.data.seeding import seeded_generator
 
 __all__ = ["ImageDataModule"]
-
-Loader = ResidentLoader | FileLoader
 
 log = logging.getLogger("dvae")
 
@@ -33,7 +32,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     Args:
         batch_size: Training images in a batch of one process, at least 1.
         val_size: Images that validation takes out of the training split, at least 0; 0 trains on
-            all of them and does not validate.
+            all of them and does not validate. Where a data set has validation images of its own,
+            these are taken instead.
         binarization: `none`, `dynamic`, `fixed` or `threshold`.
         seed: Order of the training images. No part in what is evaluated.
         data_dir: Folder with the files; where None looks is for the subclass to say.
@@ -51,6 +51,9 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     labelled: bool = True
     """Whether the labels mean anything."""
 
+    class_names: Sequence[str] | None = None
+    """What people call the classes, in order; None where they have numbers only."""
+
     predict_split: Part = "test"
     """Which part prediction goes through."""
 
@@ -60,7 +63,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     def __init__(
         self,
         batch_size: int = 200,
-        val_size: int = 5000,
+        val_size: int | None = 5000,
         binarization: Binarization = "none",
         seed: int = 0,
         data_dir: str | None = None,
@@ -69,7 +72,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        if val_size < 0:
+        if val_size is not None and val_size < 0:
             raise ValueError(f"val_size must be at least 0, got {val_size}.")
         if binarization not in get_args(Binarization):
             allowed = ", ".join(get_args(Binarization))
@@ -84,10 +87,13 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self._val: Images | ImageFiles | None = None
         self._test: Images | ImageFiles | None = None
         self._positions: dict[Part, Tensor] = {}
+        self._own: frozenset[Part] = frozenset({"test"})
         self._order: Loader | None = None
         self._place: Mapping[str, int] | None = None
         # Not to the logger, and plain values only: a checkpoint must load without this class.
         self.save_hyperparameters(logger=False)
+        for key in [key for key, value in self.hparams.items() if is_dataclass(value)]:
+            self.hparams[key] = asdict(self.hparams[key])
 
     @property
     @abstractmethod
@@ -113,6 +119,22 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             FileNotFoundError: If a file is missing.
             ValueError: If a file is damaged.
         """
+
+    def load_own_validation(self) -> Images | ImageFiles | None:
+        """Read the validation split that the data set itself has.
+
+        Returns:
+            Its images; None where there is none, and validation images come out of `train`.
+        """
+        return None
+
+    def validation_count(self, count: int) -> int:
+        """Say how many images validation takes out of the training split.
+
+        Args:
+            count: Images in that split.
+        """
+        return self.val_size or 0
 
     @property
     def protocol(self) -> str:
@@ -158,9 +180,9 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         if stage == "predict":
             stage = "test" if self.predict_split == "test" else "fit"
         if stage in (None, "fit", "validate") and self._train is None:
-            self._split(self._load_checked("train"))
+            self._split()
         if stage in (None, "test") and self._test is None:
-            self._test = self._binarized_once(self._load_checked("test"), "test")
+            self._test = self._binarized_once(self._checked(self.load("test"), "test"), "test")
 
     def train_mean(self) -> Tensor:
         """Average the training images, for instance to start a decoder's bias from.
@@ -174,11 +196,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.setup("fit")
         if not isinstance(self._train, Images):
             raise TypeError(f"{self.name} is not held in memory: its mean would read every file")
-        total = torch.zeros(self.image_shape, dtype=torch.int64)
-        # In chunks, because the sum widens every byte it reads to eight.
-        for chunk in torch.split(self._train.images, 8192):
-            total += chunk.sum(0, dtype=torch.int64)
-        return (total.double() / (255 * len(self._train.images))).float()
+        return self._train.mean()
 
     def train_dataloader(self) -> Loader:
         """Make the loader of the training images, an endless shuffled stream.
@@ -219,11 +237,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """Make the loader of the validation images, in order.
 
         Returns:
-            The loader, or an empty list (Lightning's way to skip validation) if `val_size` is 0.
+            The loader, or an empty list (Lightning's way to skip validation) if there are none.
         """
-        if self.val_size == 0:
+        if self.val_size == 0 or not self.count("val"):
             return []
-        self.setup("validate")
         return self._loader(self._val, self.eval_batch_size, shuffle=False)
 
     def test_dataloader(self) -> Loader:
@@ -252,7 +269,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             part: `train`, `val` or `test`.
 
         Returns:
-            How many; none of `val` where `val_size` is 0.
+            How many; none of `val` where nothing is validated on.
 
         Raises:
             FileNotFoundError: If a file is missing.
@@ -279,26 +296,26 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         if part not in get_args(Part):
             raise ValueError(f"the split must be one of {', '.join(get_args(Part))}, got {part!r}.")
         self.setup("test" if part == "test" else "fit")
-        if part == "val" and self.val_size == 0:
+        if part == "val" and not self.count("val"):
             raise ValueError(f"{self.name} has no validation images: val_size is 0.")
         images = {"train": self._train, "val": self._val, "test": self._test}[part]
         assert images is not None
-        published: Split = "test" if part == "test" else "train"
-        names = self.file_names(published)
-        if part == "test":
+        own = part in self._own
+        names = self.file_names(part if own else "train")
+        if own:
             return Rows(images, torch.arange(len(images.labels)), names)
         index = self._positions[part]
         if part == "train" and self.binarization == "dynamic":
             # Kept in grey for training, which draws them anew at every visit.
-            once = self._binarized_once(self._load_checked("train"), "train")
+            once = self._binarized_once(self._checked(self.load("train"), "train"), "train")
             images = once.select(index)
         return Rows(images, index, None if names is None else [names[i] for i in index.tolist()])
 
-    def file_names(self, split: Split) -> list[str] | None:
+    def file_names(self, part: Part) -> list[str] | None:
         """Name the file of each image of a published split that has been loaded.
 
         Args:
-            split: `train` or `test`.
+            part: `train` or `test`, or `val` where the data set itself has it.
 
         Returns:
             The names in the order of the images, or None where images have no files of their own.
@@ -343,66 +360,43 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             image = draw(image)
         return Batch(as_pixels(image), label)
 
-    def _load_checked(self, split: Split) -> Images | ImageFiles:
-        loaded = self.load(split)
-        if isinstance(loaded, ImageFiles):
-            return loaded
-        found, count = tuple(loaded.images.shape[1:]), len(loaded.images)
-        if found != tuple(self.image_shape) or loaded.images.dtype != torch.uint8:
-            raise ValueError(
-                f"{self.name} ({split}): images must be uint8 of shape {tuple(self.image_shape)}, "
-                f"got {loaded.images.dtype} of shape {found}."
-            )
-        if count == 0 or len(loaded.labels) != count:
-            raise ValueError(
-                f"{self.name} ({split}): there must be images and one label for each, "
-                f"got {count} images and {len(loaded.labels)} labels."
-            )
+    def _checked(self, loaded: Images | ImageFiles, part: Part) -> Images | ImageFiles:
+        if isinstance(loaded, Images):
+            check_images(loaded, f"{self.name} ({part})", self.image_shape)
         return loaded
 
-    def _binarized_once(self, loaded: Images | ImageFiles, split: Split) -> Images | ImageFiles:
+    def _binarized_once(self, loaded: Images | ImageFiles, part: Part) -> Images | ImageFiles:
         if isinstance(loaded, ImageFiles):
             return loaded
-        return Images(binarize_once(loaded.images, self.binarization, split), loaded.labels)
+        return Images(binarize_once(loaded.images, self.binarization, part), loaded.labels)
 
-    def _split(self, loaded: Images | ImageFiles) -> None:
+    def _split(self) -> None:
+        loaded = self._checked(self.load("train"), "train")
+        own = None if self.val_size == 0 else self.load_own_validation()
         count = len(loaded.labels)
-        if self.val_size >= count:
+        held_out = self.validation_count(count) if own is None else 0
+        if held_out >= count:
             raise ValueError(
                 f"val_size must be below the {count} training images of {self.name}, "
-                f"got {self.val_size}."
+                f"got {held_out}."
             )
         # Not seeded by `seed`: runs that differ in it are to be compared on the same images.
         order = torch.randperm(count, generator=seeded_generator("validation split"))
-        val_index, train_index = order[: self.val_size].sort()[0], order[self.val_size :].sort()[0]
+        val_index, train_index = order[:held_out].sort()[0], order[held_out:].sort()[0]
         # Drawn before the split, so that an image's pixels do not depend on val_size.
         once = self._binarized_once(loaded, "train")
-        self._val = once.select(val_index)
         self._train = (loaded if self.binarization == "dynamic" else once).select(train_index)
         self._positions = {"train": train_index, "val": val_index}
+        if own is None:
+            self._val = once.select(val_index)
+        else:
+            self._val = self._binarized_once(self._checked(own, "val"), "val")
+            self._own |= {"val"}
 
     def _loader(
         self, images: Images | ImageFiles | None, batch_size: int, *, shuffle: bool
     ) -> Loader:
         assert images is not None  # setup() has run
-        trainer = self.trainer
-        rank, world_size = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        if isinstance(images, ImageFiles):
-            return FileLoader(
-                images,
-                batch_size,
-                shuffle=shuffle,
-                seed=self.seed,
-                rank=rank,
-                world_size=world_size,
-            )
-        return ResidentLoader(
-            images.images,
-            images.labels,
-            batch_size,
-            shuffle=shuffle,
-            seed=self.seed,
-            device="cpu" if trainer is None else trainer.strategy.root_device,
-            rank=rank,
-            world_size=world_size,
+        return make_loader(
+            images, batch_size, shuffle=shuffle, seed=self.seed, trainer=self.trainer
         )

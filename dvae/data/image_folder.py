@@ -1,9 +1,7 @@
 """Any folder of images, held in memory where it fits and read by workers where it does not."""
 
 import logging
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 
 import psutil
@@ -13,16 +11,14 @@ from torch import Tensor
 from dvae.data.base import ImageDataModule
 from dvae.data.batch import Batch
 from dvae.data.files import ImageFiles
-from dvae.data.images import Images, Split
-from dvae.data.reading import look_at, read_square, try_to_read
+from dvae.data.folder_layout import FoundImages, find_images
+from dvae.data.images import Images, Part
+from dvae.data.reading import ImageReader, Pixels, common_bits, look_at, look_at_all
 
 __all__ = ["ImageFolder"]
 
 log = logging.getLogger("dvae")
 
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-# Of a folder without splits of its own, one file in ten is for the test.
-_TEST_EVERY = 10
 # Of the memory that is free; the training needs some, and swapping would be slower than reading.
 _SHARE_OF_MEMORY = 0.5
 _NAMED = 5
@@ -31,10 +27,11 @@ _NAMED = 5
 class ImageFolder(ImageDataModule):
     """The images below a folder, in colour, resized and cropped to a square.
 
-    Where the folder has `train` and `test` below it, these are the splits; otherwise every tenth
-    file, in order of the names, is for the test. A class is a folder directly below a split; files
-    in no such folder are class 0. The shorter side is resized to `image_size`, and the middle of
-    the longer one kept; see `dvae.data.reading` for what becomes of other modes. All images become
+    Folders named `train`, `val` and `test`, or in another of the usual ways, are the splits; a
+    class is a folder directly below a split. Where there are none, every tenth file, in order of
+    the names, is for the test: see `dvae.data.folder_layout`. Links are followed, hidden files left
+    out, and what is left out is counted in a line of the log. The shorter side is resized to
+    `image_size`, and the middle of the longer one kept: see `dvae.data.reading`. All images become
     one tensor of bytes where that takes at most half of the free memory; otherwise worker processes
     read them again in each epoch. The log says which.
 
@@ -42,11 +39,13 @@ class ImageFolder(ImageDataModule):
         data_dir: The folder.
         image_size: Height and width that the images are brought to, at least 1.
         batch_size: Training images in a batch of one process, at least 1.
-        val_size: Images that validation takes out of the training split, at least 0.
+        val_size: Images that validation takes out of the training split, where the folder has no
+            validation split of its own; by default one in ten, at most 500. 0 does not validate.
         flip: Whether half of the training images are mirrored left to right, drawn at every visit.
         skip_unreadable: Whether to leave out, by name in the log, files that cannot be read; they
             are an error otherwise.
         seed: Order of the training images. No part in what is evaluated.
+        pixels: Background of transparent images, bits of 16-bit files.
 
     Raises:
         ValueError: If a value is out of range.
@@ -59,10 +58,11 @@ class ImageFolder(ImageDataModule):
         data_dir: str,
         image_size: int = 64,
         batch_size: int = 64,
-        val_size: int = 500,
+        val_size: int | None = None,
         flip: bool = True,
         skip_unreadable: bool = False,
         seed: int = 0,
+        pixels: Pixels | None = None,
     ) -> None:
         """Check the values; nothing is read before `setup`."""
         super().__init__(batch_size=batch_size, val_size=val_size, seed=seed, data_dir=data_dir)
@@ -71,8 +71,9 @@ class ImageFolder(ImageDataModule):
         self.image_size = image_size
         self.flip = flip
         self.skip_unreadable = skip_unreadable
+        self.pixels = Pixels() if pixels is None else pixels
         self.folder = Path(data_dir).expanduser()
-        self._names: dict[Split, list[str]] = {}
+        self._names: dict[Part, list[str]] = {}
         self.name = f"image folder {self.folder.name}"
         # As many pixels in a batch of evaluation as 500 images of 32 by 32 have, or one image.
         per_batch = 500 * 32 * 32 // image_size**2
@@ -85,23 +86,52 @@ class ImageFolder(ImageDataModule):
 
     @property
     def num_classes(self) -> int:
-        """Number of folders directly below the training split, at least 1."""
-        return max(1, len(self._classes()))
+        """Number of classes, at least 1."""
+        return max(1, len(self._found.class_names))
 
     @property
     def labelled(self) -> bool:  # type: ignore[override]
-        """Whether there are folders directly below the training split."""
-        return bool(self._classes())
+        """Whether there are folders directly below a split."""
+        return bool(self._found.class_names)
 
-    def file_names(self, split: Split) -> list[str] | None:
+    @property
+    def class_names(self) -> list[str] | None:  # type: ignore[override]
+        """Names of the folders directly below the splits."""
+        return self._found.class_names or None
+
+    def load_own_validation(self) -> Images | ImageFiles | None:
+        """Read the folder's validation split, if there is one."""
+        return self.load("val") if "val" in self._found.own else None
+
+    def validation_count(self, count: int) -> int:
+        """Take one training image in ten for validation, at most 500, where nothing was asked."""
+        if self.val_size is not None:
+            return super().validation_count(count)
+        return min(500, -(-count // 10), count - 1)
+
+    def file_names(self, part: Part) -> list[str] | None:
         """Name the files of a loaded split, relative to the folder."""
-        return self._names[split]
+        return self._names[part]
 
-    def load(self, split: Split) -> Images | ImageFiles:
+    @cached_property
+    def reader(self) -> ImageReader:
+        """What reads the folder's files; where they have 16 bits, all are looked at for it once."""
+        bits = None
+        if self.pixels.bits is None:
+            bits = common_bits(self._found.files)
+        if bits not in (None, 16):
+            log.info(
+                "Data: the 16-bit files of %s hold values of %d bits (data.pixels.bits: another).",
+                self.folder,
+                bits,
+            )
+        return ImageReader(self.image_shape, self.pixels, bits)
+
+    def load(self, split: Part) -> Images | ImageFiles:
         """Read the images of a split, in order of their names, or find them.
 
         Args:
-            split: `train` or `test`.
+            split: `train`, `test`, or `val` where the folder has it.
 
         Returns:
             The images with their classes, or their files where they are too large for memory. Of
@@ -126,9 +156,8 @@ class ImageFolder(ImageDataModule):
         if not resident:
             paths = self._readable(paths)
             labels = self._describe(root, paths, split)
-            return ImageFiles(paths, labels, partial(read_square, size=self.image_size))
-        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-            pixels = list(pool.map(self._read, paths))
+            return ImageFiles(paths, labels, self.reader)
+        pixels = look_at_all(self.reader.attempt, paths)
         pairs = list(zip(paths, pixels, strict=True))
         self._complain([(path, x) for path, x in pairs if isinstance(x, str)])
         labels = self._describe(root, [p for p, x in pairs if isinstance(x, Tensor)], split)
@@ -147,57 +176,59 @@ class ImageFolder(ImageDataModule):
             image = torch.where(mirrored, image.flip(-1), image)
         return Batch(image, label)
 
-    def _root(self, split: Split) -> Path:
-        own = all((self.folder / name).is_dir() for name in ("train", "test"))
-        return self.folder / split if own else self.folder
+    @cached_property
+    def _found(self) -> FoundImages:
+        found = find_images(self.folder)
+        if found.left_out:
+            log.info("Data: left out of %s: %s.", self.folder, found.left_out)
+        if found.own and "test" not in found.own and "val" in found.own:
+            log.info("Data: %s has no test split; its validation images are tested.", self.folder)
+        return found
 
-    def _classes(self) -> list[str]:
-        root = self._root("train")
-        return sorted(path.name for path in root.iterdir() if path.is_dir())
-
-    def _files(self, split: Split) -> tuple[Path, list[Path]]:
-        if not self.folder.is_dir():
-            raise FileNotFoundError(f"there is no folder {self.folder}")
-        root = self._root(split)
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES)
-        if root == self.folder:
-            test = set(paths[_TEST_EVERY - 1 :: _TEST_EVERY])
-            paths = [path for path in paths if (path in test) == (split == "test")]
-        if not paths:
+    def _files(self, part: Part) -> tuple[Path, list[Path]]:
+        found = self._found
+        paths = found.paths.get(part, [])
+        if not paths and found.paths["train"]:
             raise FileNotFoundError(
-                f"{root} has no images for the {split} split; looked for files that end in "
-                f"{', '.join(sorted(_SUFFIXES))}"
+                f"{self.folder} has no images for the {part} split; it takes at least two, one to "
+                "train on and one to test"
             )
-        return root, paths
+        if not paths:
+            left_out = f"; it has {found.left_out}" if found.left_out else ""
+            raise FileNotFoundError(
+                f"{self.folder} has no images for the {part} split that can be read{left_out}"
+            )
+        return found.roots[part], paths
 
-    def _describe(self, root: Path, paths: list[Path], split: Split) -> Tensor:
+    def _describe(self, root: Path, paths: list[Path], part: Part) -> Tensor:
         """Note the names of the files that can be read, and return their classes."""
         if not paths:
-            raise ValueError(f"none of the images of {root} ({split}) can be read")
-        self._names[split] = [path.relative_to(self.folder).as_posix() for path in paths]
-        classes = {name: number for number, name in enumerate(self._classes())}
-        return torch.tensor([classes.get(path.relative_to(root).parts[0], 0) for path in paths])
+            raise ValueError(f"none of the images of {root} ({part}) can be read")
+        self._names[part] = [path.relative_to(self.folder).as_posix() for path in paths]
+        return torch.tensor(self._found.labels(part, paths))
 
     def _readable(self, paths: list[Path]) -> list[Path]:
-        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-            # Who wants broken files skipped pays for one look into all of them.
-            look = self._read if self.skip_unreadable else look_at
-            found = list(zip(paths, pool.map(look, paths), strict=True))
-        self._complain([(path, reason) for path, reason in found if isinstance(reason, str)])
-        return [path for path, reason in found if not isinstance(reason, str)]
+        # To skip broken files, all have to be read once; to refuse them, those that show it in
+        # their heads are found now, and the others as training comes to them.
+        reasons = look_at_all(self._why_not if self.skip_unreadable else look_at, paths)
+        found = list(zip(paths, reasons, strict=True))
+        self._complain([(path, reason) for path, reason in found if reason is not None])
+        return [path for path, reason in found if reason is None]
 
-    def _read(self, path: Path) -> Tensor | str:
-        return try_to_read(path, self.image_size)
+    def _why_not(self, path: Path) -> str | None:
+        found = self.reader.attempt(path)
+        return found if isinstance(found, str) else None
 
     def _complain(self, unreadable: list[tuple[Path, str]]) -> None:
         if not unreadable:
             return
-        if self.skip_unreadable:
-            for path, reason in unreadable:
-                log.warning("Data: %s cannot be read and is left out (%s).", path, reason)
-            return
-        names = ", ".join(f"{path} ({reason})" for path, reason in unreadable[:_NAMED])
+        named = unreadable[:_NAMED]
         more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
+        if self.skip_unreadable:
+            names = ", ".join(f"{path} cannot be read ({reason})" for path, reason in named)
+            log.warning("Data: left out %d files: %s%s.", len(unreadable), names, more)
+            return
+        names = ", ".join(f"{path} ({reason})" for path, reason in named)
         raise ValueError(
             f"cannot read {names}{more}: replace or delete them, or set skip_unreadable to true."
         )

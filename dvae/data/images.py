@@ -1,13 +1,15 @@
 """A set of images, in memory or in files, and the names of its parts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from dvae.data.files import ImageFiles
 
-__all__ = ["Images", "Part", "Rows", "Split"]
+__all__ = ["Images", "Part", "Rows", "Split", "check_images", "class_name"]
 
 Split = Literal["train", "test"]
 """A part that the authors of a data set published; validation images come out of `train`."""
@@ -39,6 +41,14 @@ class Images:
         """
         return Images(self.images.index_select(0, index), self.labels.index_select(0, index))
 
+    def mean(self) -> Tensor:
+        """Average the images, shape (C, H, W), float32 in [0, 1]."""
+        total = torch.zeros(self.images.shape[1:], dtype=torch.int64)
+        # In chunks, because the sum widens every byte it reads to eight.
+        for chunk in torch.split(self.images, 8192):
+            total += chunk.sum(0, dtype=torch.int64)
+        return (total.double() / (255 * len(self.images))).float()
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -53,3 +63,37 @@ class Rows:
     images: Images | ImageFiles
     index: Tensor
     files: list[str] | None
+
+
+def class_name(label: int, names: Sequence[str] | None) -> int | str:
+    """Return what people call a class; its number where it has no name.
+
+    Args:
+        label: The number.
+        names: The names, in order, if there are any.
+    """
+    return names[label] if names is not None and 0 <= label < len(names) else label
+
+
+def check_images(loaded: Images, name: str, shape: tuple[int, ...]) -> None:
+    """Refuse what a data set has loaded wrongly.
+
+    Args:
+        loaded: Its images.
+        name: What they are called in the message.
+        shape: Channels, height and width that they are to have.
+
+    Raises:
+        ValueError: They are no bytes, of another shape, none, or without a label each.
+    """
+    found, count = tuple(loaded.images.shape[1:]), len(loaded.images)
+    if found != tuple(shape) or loaded.images.dtype != torch.uint8:
+        raise ValueError(
+            f"{name}: images must be uint8 of shape {tuple(shape)}, "
+            f"got {loaded.images.dtype} of shape {found}."
+        )
+    if count == 0 or len(loaded.labels) != count:
+        raise ValueError(
+            f"{name}: there must be images and one label for each, "
+            f"got {count} images and {len(loaded.labels)} labels."
+        )

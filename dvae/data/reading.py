@@ -1,53 +1,175 @@
-"""One image file into one square of bytes, or the reason why not."""
+"""One image file into bytes of one shape, upright and on paper, or the reason why not.
 
+Whatever reads an image file in this package reads it here: training, tokens, the explorer.
+"""
+
+import importlib
+import os
 import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-__all__ = ["look_at", "read_square", "try_to_read"]
+__all__ = [
+    "ImageReader",
+    "Pixels",
+    "common_bits",
+    "look_at",
+    "look_at_all",
+    "missing_plugin",
+    "suffixes",
+]
+
+T = TypeVar("T")
+
+# Pillow knows of them and shows nothing of them, or runs another program for it.
+_NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"})
+# What Pillow reads once a plugin is installed: the package, and the call that registers it.
+_PLUGINS = {
+    (".heic", ".heif", ".hif"): ("pillow-heif", "pillow_heif", "register_heif_opener"),
+    (".avif",): ("pillow-avif-plugin", "pillow_avif", None),  # Pillow's own since 11.3
+    (".jxl",): ("pillow-jxl-plugin", "pillow_jxl", None),
+}
+# EXIF's orientation says where the first row and column are; this is what puts them back.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Bits that cameras and scanners put into 16.
+_DEPTHS = (8, 10, 12, 14, 16)
+_BITS_PER_SAMPLE = 258  # of TIFF
 
 
-def read_square(path: Path, size: int) -> Tensor:
-    """Read an image in colour, resize its shorter side and keep the middle of the longer one.
-
-    16-bit grey is scaled to 8 bits, palettes and CMYK become RGB, transparency is dropped, and of
-    an animation the first frame is read.
+@dataclass(frozen=True)
+class Pixels:
+    """What is a matter of taste in reading an image file.
 
     Args:
-        path: The file.
-        size: Height and width of the result.
-
-    Returns:
-        Shape (3, size, size), uint8.
+        background: Colour that a transparent image lies on: a name, or `#rrggbb`.
+        bits: Bits that the grey values of 16-bit files have, 1 to 16: 12 where white is 4095. By
+            default what the file says; where it says nothing, as many of 8, 10, 12, 14 or 16 as the
+            largest value of all such files of the folder takes.
 
     Raises:
-        ValueError: The file cannot be read; the message names it and says why.
+        ValueError: If a value is out of range.
     """
-    try:
-        _refuse_special(path)
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("ignore")  # large, but not too large, is no matter
-            image = ImageOps.fit(_colour(file), (size, size), Image.Resampling.BICUBIC)
-    except Exception as error:  # decoders raise all sorts of things at damaged files
-        raise ValueError(f"cannot read {path}: {_reason(error)}") from error
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+    background: str = "white"
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        try:
+            ImageColor.getrgb(self.background)
+        except (ValueError, AttributeError) as error:
+            raise ValueError(
+                "pixels.background must be a colour such as white, black or #808080; "
+                f"got {self.background!r}"
+            ) from error
+        if self.bits is not None and not 1 <= self.bits <= 16:
+            raise ValueError(f"pixels.bits must be in [1, 16]; got {self.bits}")
 
 
-def try_to_read(path: Path, size: int) -> Tensor | str:
-    """Read an image as `read_square`, or return why that fails.
+@dataclass(frozen=True)
+class ImageReader:
+    """Reads image files: as a viewer shows them, the shorter side resized, the longer one cut.
+
+    The orientation that a camera wrote beside the pixels is followed. Palettes, CMYK and the like
+    become RGB, transparent images lie on the background, grey values of more than 8 bits are
+    scaled, and of an animation the first frame is read.
 
     Args:
-        path: The file.
-        size: Height and width of the result.
+        shape: Channels (1 for grey, 3 for colour), height and width of the result.
+        pixels: What is a matter of taste.
+        bits: Those of a 16-bit file that does not say how many it has, where `pixels` leaves it
+            open; by default as many as its largest value takes.
+
+    Raises:
+        ValueError: Files have no images of so many channels.
     """
-    try:
-        return read_square(path, size)
-    except ValueError as error:
-        return str(error).removeprefix(f"cannot read {path}: ")
+
+    shape: tuple[int, int, int]
+    pixels: Pixels = field(default_factory=Pixels)
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the channels."""
+        if self.shape[0] not in (1, 3):
+            raise ValueError(f"an image file has 1 or 3 channels; the model wants {self.shape[0]}")
+
+    def __call__(self, path: Path) -> Tensor:
+        """Read a file.
+
+        Args:
+            path: The file.
+
+        Returns:
+            uint8 of `shape`.
+
+        Raises:
+            ValueError: The file cannot be read; the message names it and says why.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # large, but not too large, is no matter
+            found = self.attempt(path)
+        if isinstance(found, str):
+            raise ValueError(f"cannot read {path}: {found}")
+        return found
+
+    def attempt(self, path: Path) -> Tensor | str:
+        """Read a file, or return why that fails.
+
+        Args:
+            path: The file.
+        """
+        channels, height, width = self.shape
+        try:
+            with _open(path) as file:
+                file.load()
+                image = _upright(self._flat(file), file)
+            image = image.convert("L" if channels == 1 else "RGB")
+            image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+        except Exception as error:  # decoders raise all sorts of things at damaged files
+            return _reason(error)
+        pixels = torch.from_numpy(np.array(image)).view(height, width, channels)
+        return pixels.permute(2, 0, 1).contiguous()
+
+    def _flat(self, image: Image.Image) -> Image.Image:
+        """Return an image of 8 bits without transparency."""
+        if image.mode.startswith("I"):
+            # Pillow itself would cut off all above 255.
+            return self._eight_bits(image)
+        if image.mode == "F":
+            raise ValueError("floating-point pixels, whose range is not known")
+        if image.mode in ("La", "RGBa"):  # colours that are multiplied by their opacity
+            image = image.convert("LA" if image.mode == "La" else "RGBA")
+        if not image.has_transparency_data:
+            return image.convert("RGB")
+        paper = Image.new("RGBA", image.size, self.pixels.background)
+        return Image.alpha_composite(paper, image.convert("RGBA"))
+
+    def _eight_bits(self, image: Image.Image) -> Image.Image:
+        values, declared = _grey_values(image)
+        largest = int(values.max(initial=0))
+        bits = self.pixels.bits or declared or self.bits or _depth(largest)
+        if values.min(initial=0) < 0 or largest >= 2**bits:
+            raise ValueError(f"pixels of more than {bits} bits")
+        white = 2**bits - 1
+        return Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
 
 
 def look_at(path: Path) -> str | None:
@@ -57,36 +179,109 @@ def look_at(path: Path) -> str | None:
         path: The file.
     """
     try:
-        _refuse_special(path)
-        with warnings.catch_warnings(), Image.open(path):
-            warnings.simplefilter("ignore")
+        with _open(path):
+            return None
     except Exception as error:
         return _reason(error)
-    return None
 
 
-def _refuse_special(path: Path) -> None:
+def look_at_all(look: Callable[[Path], T], paths: Iterable[Path]) -> list[T]:
+    """Read files in threads, without the warnings of Pillow.
+
+    Args:
+        look: What to do with each, such as `look_at`.
+        paths: The files.
+
+    Returns:
+        What that gave, in the order of the files.
+    """
+    # Here and not for each file: the filters of warnings belong to all threads.
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        warnings.simplefilter("ignore")
+        return list(pool.map(look, paths))
+
+
+def common_bits(paths: Iterable[Path]) -> int | None:
+    """Count the bits that the grey values of the 16-bit files among some take.
+
+    Args:
+        paths: The files; those of 16 bits are read.
+
+    Returns:
+        8, 10, 12, 14 or 16; None where no file has 16 bits and does not say how many it uses.
+    """
+    return max((bits for bits in look_at_all(_bits_of, paths) if bits), default=None)
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Return the suffixes of the files that can be read, in small letters, with their dots."""
+    formats = {*_formats(), "MPO"}  # which is opened as JPEG
+    return frozenset(s for s, f in Image.registered_extensions().items() if f in formats)
+
+
+def missing_plugin(suffix: str) -> str | None:
+    """Name the package that reads files of a suffix and is not installed; None for other suffixes.
+
+    Args:
+        suffix: In small letters, with its dot.
+    """
+    found = [package for known, (package, *_) in _PLUGINS.items() if suffix in known]
+    return found[0] if found and suffix not in suffixes() else None
+
+
+def _bits_of(path: Path) -> int | None:
+    try:
+        with _open(path) as file:
+            if not file.mode.startswith("I"):
+                return None
+            values, declared = _grey_values(file)
+            return None if declared else _depth(int(values.max(initial=0)))
+    except Exception:  # reading it says so
+        return None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    # Each process that reads registers them for itself.
+    for _, module, register in _PLUGINS.values():
+        try:
+            plugin = importlib.import_module(module)
+            if register is not None:
+                getattr(plugin, register)()
+        except (ImportError, AttributeError):
+            continue
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in _NO_PICTURES)
+
+
+def _open(path: Path) -> Image.Image:
     # Opening a pipe waits for someone who writes to it.
     if path.exists() and not path.is_file():
         raise ValueError("no regular file")
+    return Image.open(path, formats=_formats())
+
+
+def _upright(image: Image.Image, file: Image.Image) -> Image.Image:
+    """Turn an image as the file that it comes from says."""
+    try:
+        turn = _TURNS.get(file.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged note beside the pixels, which viewers do not read either
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _grey_values(image: Image.Image) -> tuple[npt.NDArray[np.int64], int | None]:
+    """Return the grey values of more than 8 bits, and how many bits the file says they have."""
+    (bits, *_) = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))
+    return np.asarray(image, dtype=np.int64), bits if 8 < bits < 16 else None
+
+
+def _depth(largest: int) -> int:
+    return next((bits for bits in _DEPTHS if largest < 2**bits), _DEPTHS[-1])
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     return " ".join(str(error).split())[:100] or type(error).__name__
-
-
-def _colour(file: Image.Image) -> Image.Image:
-    # The first frame of an animation is the one that is open.
-    if file.mode.startswith("I"):
-        # 16 bits of grey: Pillow itself would cut off all above 255.
-        pixels = np.asarray(file, dtype=np.int64)
-        if pixels.min() < 0 or pixels.max() > 65535:
-            raise ValueError("pixels of more than 16 bits")
-        return Image.fromarray(((pixels + 128) // 257).astype(np.uint8)).convert("RGB")
-    if file.mode == "F":
-        raise ValueError("floating-point pixels, whose range is not known")
-    if file.mode == "P" and "transparency" in file.info:
-        return file.convert("RGBA").convert("RGB")
-    return file.convert("RGB")

@@ -2,24 +2,25 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 import yaml
-from PIL import Image, ImageOps
 from torch import Tensor
 
 import dvae.data as data_sets
-from dvae.data import MNIST, ImageDataModule, Images
+from dvae.data import MNIST, ImageDataModule, ImageFolder, Images, Pixels
+from dvae.data.batch import as_pixels
+from dvae.data.folder_layout import find_images
+from dvae.data.images import class_name
+from dvae.data.reading import ImageReader, common_bits
 
 __all__ = ["Gallery", "load_gallery", "read_image"]
 
 Shape = tuple[int, int, int]
 
 _CONFIG = "config.yaml"
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,13 @@ class Gallery:
         name: Of the data set, for people.
         size: How many there are, at least one.
         read: Number to pixels in [0, 1], ``(C, H, W)``, and what the image is called.
+        open: Reads a file that is not among them as they are read, to pixels of the same shape.
     """
 
     name: str
     size: int
     read: Callable[[int], tuple[Tensor, str]]
+    open: Callable[[Path], Tensor]
 
     def __getitem__(self, number: int) -> tuple[Tensor, str]:
         """Read an image.
@@ -84,7 +87,7 @@ def load_gallery(shape: Shape, checkpoint: Path, data: Path | None = None) -> Ga
 
 
 def read_image(path: Path, shape: Shape) -> Tensor:
-    """Read an image file as a model wants it: the middle of it, scaled, on white.
+    """Read an image file as a model wants it: as training reads one, on white.
 
     Args:
         path: The file.
@@ -97,25 +100,15 @@ def read_image(path: Path, shape: Shape) -> Tensor:
         ValueError: The file is no image, or is damaged or huge, or images of so many channels
             have no files.
     """
-    channels, height, width = shape
-    if channels not in (1, 3):
-        raise ValueError(f"an image file has 1 or 3 channels; the model wants {channels}")
+    return _read(path, ImageReader(shape))
+
+
+def _read(path: Path, reader: ImageReader) -> Tensor:
     try:
-        with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file).convert("RGBA")
-        paper = Image.new("RGBA", upright.size, "white")
-        image = Image.alpha_composite(paper, upright).convert("L" if channels == 1 else "RGB")
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise ValueError(f"{path.name} is no image that can be read") from error
-    pixels = torch.from_numpy(np.array(image)).view(height, width, channels)
-    return pixels.permute(2, 0, 1).float() / 255
+        return as_pixels(reader(path))
+    except ValueError as error:
+        reason = str(error).removeprefix(f"cannot read {path}: ")
+        raise ValueError(f"{path.name} is no image that can be read: {reason}") from error
 
 
 def _test_split(module: ImageDataModule) -> Gallery:
@@ -126,22 +119,28 @@ def _test_split(module: ImageDataModule) -> Gallery:
         stored = images.images[number] if isinstance(images, Images) else images[number].image
         title = f"test image {number}" if names is None else names[number]
         if module.labelled:
-            title += f", label {int(labels[number])}"
-        return stored.float() / 255, title
+            title += f", label {class_name(int(labels[number]), module.class_names)}"
+        return as_pixels(stored), title
 
-    return Gallery(f"{module.name}, test split", len(labels), read)
+    reads = partial(read_image, shape=module.image_shape)
+    if isinstance(module, ImageFolder):
+        reads = partial(_read, reader=module.reader)
+    return Gallery(f"{module.name}, test split", len(labels), read, reads)
 
 
 def _folder(folder: Path, shape: Shape) -> Gallery:
-    root = folder / "test" if (folder / "test").is_dir() else folder
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    found = find_images(folder)
+    root = found.roots["test"]
+    paths = found.paths["test"] if found.own & {"val", "test"} else found.files
     if not paths:
-        raise FileNotFoundError(f"{root} has no {_CONFIG} of a run and no images")
+        left_out = f"; it has {found.left_out}" if found.left_out else ""
+        raise FileNotFoundError(f"{root} has no {_CONFIG} of a run and no images{left_out}")
+    reader = ImageReader(shape, bits=common_bits(paths))
 
     def read(number: int) -> tuple[Tensor, str]:
-        return read_image(paths[number], shape), paths[number].relative_to(root).as_posix()
+        return _read(paths[number], reader), paths[number].relative_to(root).as_posix()
 
-    return Gallery(f"folder {root.name}", len(paths), read)
+    return Gallery(f"folder {root.name}", len(paths), read, partial(_read, reader=reader))
 
 
 def _data_of(path: Path) -> ImageDataModule:
@@ -167,7 +166,10 @@ def _data_of(path: Path) -> ImageDataModule:
             "name a folder of images with --data"
         )
     try:
-        module: ImageDataModule = known[name](**(node.get("init_args") or {}))
+        settings = dict(node.get("init_args") or {})
+        if isinstance(settings.get("pixels"), Mapping):
+            settings["pixels"] = Pixels(**settings["pixels"])
+        module: ImageDataModule = known[name](**settings)
     except TypeError as error:
         raise ValueError(f"the data settings of {path} do not fit: {error}") from error
     return module

@@ -18,7 +18,7 @@ from dvae.explore.codes import (
     table_of,
     whole,
 )
-from dvae.explore.images import Gallery, read_image
+from dvae.explore.images import Gallery
 from dvae.models import DiscreteVAE
 
 __all__ = ["Explorer", "View"]
@@ -78,7 +78,7 @@ class Explorer:
 
     def upload(self, view: View, path: str | Path) -> View:
         """Show an image file, as it is."""
-        image = read_image(Path(path), self.model(view).image_shape)
+        image = self.gallery.open(Path(path))
         return replace(view, image=image, title=f"uploaded {Path(path).name}", edits={})
 
     def pick_checkpoint(self, view: View, number: int) -> View:
