@@ -223,8 +223,12 @@ class CodebookBottleneck(GridBottleneck):
     def _tend(self, rows: Tensor) -> None:
         start = self.start.due() and self.upkeep.kmeans > 0
         revive = self.idle.due()
-        if not start and not revive:
-            return
+        if start or revive:
+            # Not under autocast, as `_logits`: what is started from has all its digits.
+            with torch.autocast(rows.device.type, enabled=False):
+                self._renew(rows, start, revive)
+
+    def _renew(self, rows: Tensor, start: bool, revive: bool) -> None:
         points = from_all_processes(rows.flatten(0, -2), POINTS_PER_CODE * self.num_codes)
         if start:
             self._start(points)
@@ -261,7 +265,10 @@ class CodebookBottleneck(GridBottleneck):
 
     def _mix(self, code: Tensor) -> Tensor:
         """Mix the vectors by codes ``(..., H, W, K)``: ``(..., D, H, W)``."""
-        return rearrange(code @ self.codebook.to(code.dtype), "... h w d -> ... d h w")
+        # Not under autocast: a code is worth the same drawn, mixed and looked up.
+        with torch.autocast(code.device.type, enabled=False):
+            vectors = code @ self.codebook.to(code.dtype)
+        return rearrange(vectors, "... h w d -> ... d h w")
 
     def _kl(self, logits: Tensor) -> Tensor:
         return categorical_kl(logits, self.log_prior_probs).flatten(1).sum(1)

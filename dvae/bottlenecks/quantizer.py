@@ -116,7 +116,8 @@ class Quantizer(GridBottleneck):
         axes = 2 if self.depth == 1 else 3
         leading, (height, width) = index.shape[:-axes], index.shape[-axes:][:2]
         flat = index.reshape(-1, height * width, *index.shape[-axes:][2:])
-        code = rearrange(self._look_up(flat), "b (h w) d -> b d h w", h=height)
+        with torch.autocast(index.device.type, enabled=False):  # as where it was quantized
+            code = rearrange(self._look_up(flat), "b (h w) d -> b d h w", h=height)
         return code.view(*leading, *code.shape[1:])
 
     def log_posterior(self, features: Tensor, index: Tensor) -> Tensor:

@@ -159,7 +159,9 @@ class FSQ(Quantizer):
         return code, index.clamp(0, self.num_codes - 1), rows.new_zeros(())
 
     def _look_up(self, index: Tensor) -> Tensor:
-        codes: Tensor = self.quantizer.indices_to_codes(index)  # type: ignore[operator]
+        # Not by `indices_to_codes`, which divides integers: always in float32.
+        levels: Tensor = self.quantizer.implicit_codebook  # type: ignore[assignment]
+        codes: Tensor = self.quantizer.project_out(levels[index])  # type: ignore[operator]
         return codes
 
 

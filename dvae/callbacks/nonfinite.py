@@ -17,11 +17,17 @@ from dvae.callbacks.first_broken import FirstBroken, Moment
 from dvae.callbacks.pictures import run_folder
 from dvae.devices import is_waited_for
 from dvae.models.base import DiscreteVAE
+from dvae.models.gradients import loss_scaler
 from dvae.models.logging import is_logged
 
 __all__ = ["NonFinite", "NonFiniteError"]
 
 log = logging.getLogger("dvae")
+
+# A scaled loss is halved for each gradient that overflows. Below this scale even a gradient of 1
+# loses digits in float16, and one that still overflows would be above 1e9.
+_LEAST_SCALE = torch.finfo(torch.float16).tiny
+_FOR_GOOD = "a gradient, although the scale of the loss cannot fall further,"
 
 
 class NonFiniteError(ArithmeticError):
@@ -44,6 +50,10 @@ class NonFinite(Callback):
     knows images and terms, and no broken weights are ever saved. ``skip`` has to know before each
     update and waits at every step, for the loss and all gradients; of several processes all leave a
     step out, or none does.
+
+    Where float16 has the loss scaled (``16-mixed``), gradients that overflow are how the scale is
+    found: the scaler leaves the step out and halves it, and nothing is said. With a scale that has
+    become so small that it cannot fall further, both actions stop.
 
     Args:
         action: ``stop``, or ``skip`` to leave out the update and go on. Where a weight, a statistic
@@ -91,23 +101,19 @@ class NonFinite(Callback):
         """Look at the gradients, and take them away where the step is to be left out."""
         if self.action == "stop" and not is_logged(trainer):
             return
-        assert self._loss is not None
-        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        total = torch.nn.utils.get_total_norm(gradients)
-        broken = not bool((total + self._loss).isfinite().all())
-        what = "the loss" if not bool(self._loss.isfinite().all()) else "a gradient"
+        what = self._broken(trainer, pl_module)
         if self.action == "stop":
-            if broken:
+            if what:
                 self._stop(trainer, pl_module, what)
             return
         # The gradients are those of all processes, but the loss is each one's own. All come here in
         # each step, and to the second question together.
         anywhere = trainer.strategy.reduce_boolean_decision
-        if not anywhere(broken, all=False):
+        if not anywhere(bool(what), all=False):
             return
-        what = what if broken else "the loss of another process"
+        what = what or "the loss of another process"
         state = chain(pl_module.named_parameters(), pl_module.named_buffers())
-        if anywhere(bool(_first_broken(state)), all=False):
+        if anywhere(what == _FOR_GOOD or bool(_first_broken(state)), all=False):
             self._stop(trainer, pl_module, what)
         log.warning("%s; the step is left out", self._report(trainer, pl_module, what))
         for parameter in pl_module.parameters():
@@ -146,6 +152,20 @@ class NonFinite(Callback):
         if found is not None:
             self._stop(trainer, pl_module, "the loss", found)
 
+    def _broken(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
+        """Name what is not finite before a step, unless the loss's scaler leaves that step out."""
+        assert self._loss is not None
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        total = torch.nn.utils.get_total_norm(gradients)
+        if bool((total + self._loss).isfinite().all()):
+            return ""
+        if not bool(self._loss.isfinite().all()):
+            return "the loss"
+        scaler = loss_scaler(trainer)
+        if scaler is None:
+            return "a gradient"
+        return _FOR_GOOD if scaler.get_scale() < _LEAST_SCALE else ""
+
     def _stop(
         self,
         trainer: pl.Trainer,
@@ -155,7 +175,8 @@ class NonFinite(Callback):
     ) -> None:
         report = self._report(trainer, pl_module, what, at)
         self._batch = None  # said once
-        raise NonFiniteError(f"{report} (--nonfinite skip leaves such steps out)")
+        hint = " (--nonfinite skip leaves such steps out)"
+        raise NonFiniteError(report + (hint if self.action == "stop" and what != _FOR_GOOD else ""))
 
     def _report(
         self,

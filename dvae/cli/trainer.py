@@ -4,14 +4,12 @@ import math
 
 from jsonargparse import Namespace
 
+from dvae.models.precision import check_precision
 from dvae.scalars import MOST
 
 __all__ = ["check_length", "check_trainer_settings"]
 
 _AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch", "log_every_n_steps")
-# Likelihoods and noise are in float32, so the weights are too.
-_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-_REFUSED = ("64", "64-true", "16-true", "bf16-true", "transformer-engine")
 
 
 def check_trainer_settings(settings: Namespace) -> None:
@@ -48,10 +46,7 @@ def check_trainer_settings(settings: Namespace) -> None:
     devices = str(settings.get("devices"))  # a number may be read as text
     if devices == "0" or (devices.startswith("-") and devices != "-1"):
         raise ValueError(f"trainer.devices must be >= 1, or -1 for all there are; got {devices}")
-    precision = settings.get("precision")
-    if str(precision).startswith(_REFUSED):
-        allowed = ", ".join(_PRECISIONS)
-        raise ValueError(f"trainer.precision must be one of {allowed}; got {precision}")
+    check_precision(settings.get("precision"))
 
 
 def check_length(settings: Namespace) -> None:

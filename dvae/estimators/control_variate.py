@@ -35,9 +35,9 @@ def controlled_expectation(
     Args:
         f: Takes codes ``(1, B, ..., K)``, returns ``(1, B)``.
         control: c, takes finite z ``(B, ..., K)``, returns ``(B,)``; differentiable twice.
-        own: Parameters of c. A backward pass through the result gives each of them the gradient
-            of the estimator's variance, the batch mean of :math:`\|\nabla\|^2`, whatever the
-            result is used for.
+        own: Parameters of c. A backward pass through the result gives them the gradient of the
+            estimator's variance: of :math:`\sum_b |w_b| \|\nabla_b\|^2`, where :math:`w_b` is the
+            weight of example b in the loss. That is the batch mean in the loss of a batch mean.
         logits: Unnormalised log-probabilities ``(B, ..., K)``.
         generator: Where the noise comes from; the global one by default.
 
@@ -59,7 +59,9 @@ def controlled_expectation(
 
     z = scores.clamp_min(_LOWEST).requires_grad_()
     c = control(z)
-    (slope,) = torch.autograd.grad(c.sum(), z, create_graph=True)
+    # As every backward pass, outside of autocast: it would round what is in float32 for a reason.
+    with torch.autocast(z.device.type, enabled=False):
+        (slope,) = torch.autograd.grad(c.sum(), z, create_graph=True)
     tied = (scores - scores.amax(-1, keepdim=True)).exp() * slope
     probs = log_probs.exp()
     excess = (value.detach().to(c.dtype) - c).reshape(-1, *(1,) * (probs.dim() - 1))
@@ -69,5 +71,5 @@ def controlled_expectation(
     learned = [parameter for parameter in own if parameter.requires_grad]
     if not learned:
         return result
-    variance = gradient.square().sum() / max(len(logits), 1)
-    return attach_own_gradients(result, learned, torch.autograd.grad(variance, learned))
+    # The second moment, which differs from the variance by the square of the true gradient.
+    return attach_own_gradients(result, learned, gradient.square().flatten(1).sum(1))

@@ -17,10 +17,11 @@ class REBAR(Estimator):
     r"""REINFORCE with the control variate :math:`c(z) = \eta f(\mathrm{softmax}(z / \tau))`.
 
     Unbiased for every :math:`\eta` and :math:`\tau`, which are parameters and descend the
-    estimator's variance, whatever sign or scale the loss has: hand them to the same optimizer as
-    the model's (an adaptive one, since the unit of the variance is not that of the loss). f must
-    be differentiable twice in the code and is called at relaxed codes too, which train none of
-    its parameters.
+    estimator's variance, each example by the size of its weight in the loss, whatever the sign:
+    hand them to the same optimizer as the model's (an adaptive one, since the unit of the variance
+    is the square of that of f), and clip the norm of their gradients apart from the model's, as
+    `DiscreteVAE` does. f must be differentiable twice in the code and is called at relaxed codes
+    too, which train none of its parameters.
 
     Args:
         tau: Where the temperature starts, above 0.

@@ -67,5 +67,5 @@ class Reinforce(Estimator):
     def _update(self, values: Tensor) -> None:
         if values.numel() == 0:
             return
-        self.running_sum.lerp_(values.float().mean(), 1 - self.decay)
+        self.running_sum.lerp_(values.mean(dtype=self.running_sum.dtype), 1 - self.decay)
         self.running_weight.lerp_(torch.ones_like(self.running_weight), 1 - self.decay)

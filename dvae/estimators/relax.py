@@ -19,9 +19,8 @@ class RELAX(Estimator):
     r"""REINFORCE with the control variate :math:`c(z) = \eta f(\mathrm{softmax}(z/\tau)) + r(z)`.
 
     The network r, a perceptron with one hidden layer, starts at 0. It, :math:`\eta` and
-    :math:`\tau` descend the estimator's variance, whatever sign or scale the loss has: hand them
-    to the same optimizer as the model's (an adaptive one, since the unit of the variance is not
-    that of the loss). Unbiased whatever they are.
+    :math:`\tau` descend the estimator's variance as those of `REBAR` do. Unbiased whatever they
+    are.
 
     Args:
         num_latents: L, the variables of an example, at least 1.
@@ -70,7 +69,9 @@ class RELAX(Estimator):
         """
         parameter = next(self.network.parameters())
         features = z.clamp(-_REACH, _REACH).flatten(1).to(parameter.dtype)
-        learned: Tensor = self.network(features).squeeze(1).to(z.dtype)
+        # Not under autocast: it is small, and what it gives is taken from f in nats.
+        with torch.autocast(z.device.type, enabled=False):
+            learned: Tensor = self.network(features).squeeze(1).to(z.dtype)
         return learned if self.rebar is None else learned + self.rebar.control(f, z, dtype)
 
     def expectation(

@@ -1,8 +1,9 @@
 """Give a value a gradient that was computed elsewhere, whatever graph the value has itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -29,17 +30,19 @@ class _Gradient(Function):
 
 
 class _OwnGradients(Function):
-    """Identity on the value; backward, each parameter gets its stored gradient unscaled."""
+    """Identity on the value; backward, the parameters get what a function makes of its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *own: Tensor) -> Tensor:
-        ctx.save_for_backward(*gradients)
+    def forward(
+        ctx: Any, value: Tensor, pull: Callable[[Tensor], Sequence[Tensor]], *own: Tensor
+    ) -> Tensor:
+        ctx.pull = pull
         return value.view_as(value)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return (grads[0], None, *ctx.saved_tensors)
+        return (grads[0], None, *ctx.pull(grads[0]))
 
 
 def attach_gradient(value: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
@@ -59,21 +62,25 @@ def attach_gradient(value: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
     return _Gradient.apply(value, logits, gradient.detach())  # type: ignore[no-any-return]
 
 
-def attach_own_gradients(
-    value: Tensor, own: Sequence[Tensor], gradients: Sequence[Tensor]
-) -> Tensor:
-    """Return the value unchanged; any backward pass through it hands out the given gradients.
+def attach_own_gradients(value: Tensor, own: Sequence[Tensor], cost: Tensor) -> Tensor:
+    r"""Return the value unchanged; a backward pass through it lets parameters descend a cost.
 
-    The gradients do not depend on the sign or the scale of what arrives from upstream: the
-    parameters are trained by a rule of their own, whatever is done with the value.
+    An example counts with its weight in the loss, whatever the sign: where :math:`w_b` arrives at
+    value b, the parameters get :math:`\sum_b |w_b| \nabla c_b`. So their gradient follows a
+    scaled loss, and adds up over parts of a batch, as every other gradient does. Nothing else
+    that the cost depends on gets a gradient.
 
     Args:
-        value: Any shape.
-        own: The parameters.
-        gradients: The gradient of each of them.
+        value: ``(B,)``.
+        own: The parameters, each a part of the cost.
+        cost: c, for each example, ``(B,)``. Its graph is kept as long as that of the result.
 
     Returns:
         ``value``.
     """
-    detached = tuple(gradient.detach() for gradient in gradients)
-    return _OwnGradients.apply(value, detached, *own)  # type: ignore[no-any-return]
+
+    def pull(grad: Tensor) -> Sequence[Tensor]:
+        # The graph stays: the result may be differentiated again.
+        return torch.autograd.grad(cost, own, grad.abs().to(cost.dtype), retain_graph=True)
+
+    return _OwnGradients.apply(value, pull, *own)  # type: ignore[no-any-return]

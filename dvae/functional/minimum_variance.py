@@ -16,7 +16,9 @@ class _MinimumVariance(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, code: Tensor, index: Tensor, probs: Tensor, t: Tensor | float
     ) -> Tensor:
-        ctx.save_for_backward(index, probs, torch.as_tensor(t))
+        # Of a number torch would make float32, and the system is solved in float64.
+        t = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
+        ctx.save_for_backward(index, probs, t)
         ctx.dtype = logits.dtype
         return code.view_as(code)
 

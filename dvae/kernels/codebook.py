@@ -78,7 +78,7 @@ def gumbel_codebook(
         >>> code.shape, index.shape, kl.shape
         (torch.Size([5, 4]), torch.Size([5]), torch.Size([5]))
     """
-    relaxation = Relaxation(torch.as_tensor(tau), hard)
+    relaxation = Relaxation(_temperature(tau, h), hard)
     found = sweep(h, Book(weight, bias, codebook, log_prior), relaxation, seed, backend)
     return found.code, found.index, found.kl
 
@@ -118,7 +118,7 @@ def straight_through_codebook(
     References:
         Y. Bengio, N. Leonard, A. Courville, 2013, arXiv 1308.3432.
     """
-    relaxation = Relaxation(torch.as_tensor(tau), hard=True, noisy=False)
+    relaxation = Relaxation(_temperature(tau, h), hard=True, noisy=False)
     found = sweep(h, Book(weight, bias, codebook, log_prior), relaxation, seed, backend)
     return found.code, found.index, found.kl
 
@@ -159,7 +159,7 @@ def reinmax_codebook(
     References:
         L. Liu, C. Dong, X. Liu, B. Yu, J. Gao, 2023, arXiv 2304.08612, algorithm 2.
     """
-    relaxation = Relaxation(torch.as_tensor(tau), hard=True, noisy=False, heun=True)
+    relaxation = Relaxation(_temperature(tau, h), hard=True, noisy=False, heun=True)
     found = sweep(h, Book(weight, bias, codebook, log_prior), relaxation, seed, backend)
     return found.code, found.index, found.kl
 
@@ -231,6 +231,13 @@ def triton_refusal(device: torch.device, features: int, dim: int, dtype: torch.d
     from dvae.kernels.triton_sweep import refusal
 
     return refusal(device, features, dim, dtype)
+
+
+def _temperature(tau: Tensor | float, h: Tensor) -> Tensor:
+    """Make a tensor of a number, as precise as the computation is."""
+    if isinstance(tau, Tensor):
+        return tau
+    return torch.tensor(tau, dtype=torch.promote_types(h.dtype, torch.float32))
 
 
 def _pick(

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Generator, Tensor, nn
 
 from dvae.estimators.base import uniform_noise
@@ -34,9 +35,8 @@ class Likelihood(nn.Module, ABC):
     params_per_channel: int
     density: bool
 
-    @abstractmethod
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """Log-likelihood of images.
+        """Log-likelihood of images, in float32 or wider whatever the network ran in.
 
         Args:
             params: Decoder output ``(..., P * C, H, W)``.
@@ -45,10 +45,11 @@ class Likelihood(nn.Module, ABC):
         Returns:
             Nats per example, the broadcast leading shape.
         """
+        with torch.autocast(params.device.type, enabled=False):
+            return self._log_prob(*_lifted(params, x))
 
-    @abstractmethod
     def mean(self, params: Tensor) -> Tensor:
-        """Expected image, on the scale of stored pixels: a density ends with `stored`.
+        """Expected image, on the scale of stored pixels, in float32 or wider.
 
         Args:
             params: Decoder output ``(..., P * C, H, W)``.
@@ -56,9 +57,10 @@ class Likelihood(nn.Module, ABC):
         Returns:
             Pixels in [0, 1], ``(..., C, H, W)``.
         """
+        return self._mean(*_lifted(params))
 
     def pairwise_log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        """Log-likelihood of every image under every decoder output.
+        """Log-likelihood of every image under every decoder output, as precise as `log_prob`.
 
         Args:
             params: Decoder outputs ``(S, P * C, H, W)``.
@@ -67,7 +69,20 @@ class Likelihood(nn.Module, ABC):
         Returns:
             Nats per pair, ``(S, B)``.
         """
-        return self.log_prob(params.unsqueeze(1), x)
+        with torch.autocast(params.device.type, enabled=False):
+            return self._pairwise_log_prob(*_lifted(params, x))
+
+    @abstractmethod
+    def _log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        """Compute `log_prob` from tensors of one dtype, float32 or wider, outside of autocast."""
+
+    @abstractmethod
+    def _mean(self, params: Tensor) -> Tensor:
+        """Compute `mean` from a tensor in float32 or wider; a density ends with `stored`."""
+
+    def _pairwise_log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        """Compute `pairwise_log_prob` as `_log_prob` is; by it, where nothing is quicker."""
+        return self._log_prob(params.unsqueeze(1), x)
 
     def dequantize(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """Spread 8-bit pixels over their level where the likelihood is a density.
@@ -96,3 +111,11 @@ def stored(pixels: Tensor) -> Tensor:
         ``(256 x - 1/2) / 255``, clipped to [0, 1]: the middle of a level is its multiple of 1/255.
     """
     return ((pixels * LEVELS - 0.5) / (LEVELS - 1)).clamp(0, 1)
+
+
+def _lifted(*tensors: Tensor) -> list[Tensor]:
+    """Cast to the widest dtype among them, at least float32: nats are summed over many pixels."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return [tensor.to(dtype) for tensor in tensors]

@@ -18,15 +18,15 @@ class Bernoulli(Likelihood):
     params_per_channel = 1
     density = False
 
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+    def _log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Sum the log-likelihood over pixels; see `Likelihood.log_prob`."""
         return bernoulli_log_prob(params, x).sum(PIXELS)
 
-    def mean(self, params: Tensor) -> Tensor:
+    def _mean(self, params: Tensor) -> Tensor:
         """Return the probability of white; see `Likelihood.mean`."""
         return params.sigmoid()
 
-    def pairwise_log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+    def _pairwise_log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Split the sum so that pairs cost one matrix product; see the base class."""
         black = bernoulli_log_prob(params, params.new_zeros(())).sum(PIXELS)
         return params.flatten(1) @ x.flatten(1).T + black.unsqueeze(1)

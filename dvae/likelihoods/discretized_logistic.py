@@ -43,7 +43,7 @@ class DiscretizedLogisticMixture(Likelihood):
         self.components = components
         self.params_per_channel = 3 * components
 
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+    def _log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Sum the log-mass over pixels; see `Likelihood.log_prob`."""
         log_weight, location, log_scale = self._split(params)
         channels = discretized_logistic_log_prob(
@@ -51,7 +51,7 @@ class DiscretizedLogisticMixture(Likelihood):
         )
         return (log_weight + channels.sum(-3)).logsumexp(-3).sum((-2, -1))
 
-    def mean(self, params: Tensor) -> Tensor:
+    def _mean(self, params: Tensor) -> Tensor:
         """Return the weighted locations, clipped; see `Likelihood.mean`."""
         log_weight, location, _ = self._split(params)
         return (log_weight.exp().unsqueeze(-3) * location.clamp(0, 1)).sum(-4).clamp(0, 1)

@@ -36,11 +36,11 @@ class Gaussian(Likelihood):
         SIGMA.check("Gaussian.sigma", sigma)
         self.sigma = sigma
 
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+    def _log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Sum the log-density over pixels; see `Likelihood.log_prob`."""
         return gaussian_log_prob(params, math.log(self.sigma), x).sum(PIXELS)
 
-    def mean(self, params: Tensor) -> Tensor:
+    def _mean(self, params: Tensor) -> Tensor:
         """Return the mean as a stored pixel; see `Likelihood.mean`."""
         return stored(params)
 
@@ -67,11 +67,11 @@ class LearnedGaussian(Likelihood):
         SIGMA.check("LearnedGaussian.sigma", sigma)
         self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
 
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+    def _log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Sum the log-density over pixels; see `Likelihood.log_prob`."""
         return gaussian_log_prob(params, self.log_sigma, x).sum(PIXELS)
 
-    def mean(self, params: Tensor) -> Tensor:
+    def _mean(self, params: Tensor) -> Tensor:
         """Return the mean as a stored pixel; see `Likelihood.mean`."""
         return stored(params)
 
@@ -115,26 +115,26 @@ class OptimalGaussian(Likelihood):
         self.register_buffer("variance", torch.tensor(float(sigma) ** 2))
         self.register_buffer("updates", torch.tensor(0))
 
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+    def _log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Sum the log-density over pixels; in training, follow the error first."""
         if self.training:
             self._follow(params, x)
         log_sigma = 0.5 * self.variance.log()
         return gaussian_log_prob(params, log_sigma, x).sum(PIXELS)
 
-    def mean(self, params: Tensor) -> Tensor:
+    def _mean(self, params: Tensor) -> Tensor:
         """Return the mean as a stored pixel; see `Likelihood.mean`."""
         return stored(params)
 
     @torch.no_grad()
     def _follow(self, params: Tensor, x: Tensor) -> None:
-        error = (params.float() - x).square().mean()
+        error = (params - x).square().mean().to(self.variance.dtype)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(error)
             error /= dist.get_world_size()
         # The plain mean until the running one has as long a memory: the first batch replaces the
         # start, and no step waits for the device to say how many there were.
-        weight = (1 / (self.updates + 1)).clamp_min(1 - self.decay)
+        weight = (1 / (self.updates + 1).to(error.dtype)).clamp_min(1 - self.decay)
         # Out of place: the graph of an earlier call in this step may hold the old value.
         self.variance = torch.lerp(self.variance, error, weight).clamp_min(self.floor**2)
         self.updates = self.updates + 1

@@ -32,10 +32,10 @@ class Laplace(Likelihood):
         Range(0.0, low_allowed=False).check("Laplace.scale", scale)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+    def _log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Sum the log-density over pixels; see `Likelihood.log_prob`."""
         return laplace_log_prob(params, self.log_scale, x).sum(PIXELS)
 
-    def mean(self, params: Tensor) -> Tensor:
+    def _mean(self, params: Tensor) -> Tensor:
         """Return the mean as a stored pixel; see `Likelihood.mean`."""
         return stored(params)

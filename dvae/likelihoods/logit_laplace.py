@@ -44,7 +44,7 @@ class LogitLaplace(Likelihood):
             raise ValueError(f"LogitLaplace.eps must be in (0, 0.5); got {eps:g}")
         self.eps = eps
 
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+    def _log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Sum the log-density over pixels; see `Likelihood.log_prob`."""
         mu, log_b = params.chunk(2, -3)
         y = self.eps + (1 - 2 * self.eps) * x
@@ -52,7 +52,7 @@ class LogitLaplace(Likelihood):
         density = laplace_log_prob(mu, log_b.clamp(*_LOG_SCALE), log_y - log_rest)
         return (density - log_y - log_rest + math.log(1 - 2 * self.eps)).sum(PIXELS)
 
-    def mean(self, params: Tensor) -> Tensor:
+    def _mean(self, params: Tensor) -> Tensor:
         """Return the median as a stored pixel; see `Likelihood.mean`."""
         y = params.chunk(2, -3)[0].sigmoid()
         return stored((y - self.eps) / (1 - 2 * self.eps))

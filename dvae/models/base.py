@@ -21,12 +21,13 @@ from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.codec import Codec
 from dvae.models.compiled import Compile, NetworkCalls, check_compile, compile_calls
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
+from dvae.models.gradients import Gradients
 from dvae.models.logging import StepMeans, is_logged
 from dvae.models.moments import forget
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.models.overhead import measure_nothing
 from dvae.models.parts import parameter_groups
-from dvae.models.precision import warn_of_bfloat16
+from dvae.models.precision import check_precision, warn_of_bfloat16
 from dvae.models.random_streams import part_ways
 from dvae.models.trust import refuse_foreign_classes
 from dvae.models.weights import read_checkpoint
@@ -36,7 +37,7 @@ from dvae.schedules import Schedule
 __all__ = ["DiscreteVAE"]
 
 
-class DiscreteVAE(Codec):
+class DiscreteVAE(Gradients, Codec):
     """A VAE with a discrete code, trained through a pluggable estimator of the gradient.
 
     Everything is in nats per example, summed over pixels and positions and averaged over the
@@ -169,10 +170,7 @@ class DiscreteVAE(Codec):
             Nats per example, ``(S, B)``.
         """
         params = self.decoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
-        if params.dtype in (torch.bfloat16, torch.float16):
-            # Hundreds of nats summed over pixels: mixed precision ends at the network.
-            params = params.float()
-        return self.likelihood.log_prob(params, image)
+        return self.likelihood.log_prob(params, image)  # where mixed precision ends
 
     def make_optimizer(self) -> Optimizer:
         """Make the optimizer of the parameters that are trained."""
@@ -211,7 +209,8 @@ class DiscreteVAE(Codec):
         return int(steps) if math.isfinite(steps) and steps > 0 else None
 
     def setup(self, stage: str) -> None:
-        """Refuse images of another shape before anything is computed."""
+        """Refuse images of another shape, and weights in half precision."""
+        check_precision(self.trainer.precision)
         shape = getattr(getattr(self.trainer, "datamodule", None), "image_shape", None)
         if shape is not None:
             self.check_image_shape(shape)

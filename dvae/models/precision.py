@@ -1,9 +1,27 @@
-"""Says where half precision is slower than single."""
+"""Which precisions there are, and where half precision is slower than single."""
 
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
-__all__ = ["multiplies_bfloat16", "warn_of_bfloat16"]
+__all__ = ["check_precision", "multiplies_bfloat16", "warn_of_bfloat16"]
+
+# Likelihoods and noise are in float32, so the weights are too.
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_REFUSED = ("64", "64-true", "16-true", "bf16-true", "transformer-engine")
+
+
+def check_precision(precision: object) -> None:
+    """Refuse weights that are not in float32.
+
+    Args:
+        precision: Of a trainer, in any of Lightning's spellings.
+
+    Raises:
+        ValueError: It is another.
+    """
+    if str(precision).startswith(_REFUSED):
+        allowed = ", ".join(_PRECISIONS)
+        raise ValueError(f"trainer.precision must be one of {allowed}; got {precision}")
 
 
 def multiplies_bfloat16() -> bool:

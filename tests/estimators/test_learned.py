@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dvae.estimators import REBAR, RELAX, Reinforce
+from dvae.estimators import REBAR, RELAX, Reinforce, control_variate
 from tests.laws import gradients, network, peaked_logits, squared_deviation
 
 LEARNED = pytest.mark.parametrize(
@@ -30,8 +30,10 @@ def test_learning_lowers_the_variance(make) -> None:
 
 
 @LEARNED
-@pytest.mark.parametrize("scale", [-1.0, 1e-3, 100.0])
-def test_the_own_rule_does_not_depend_on_the_loss(make, scale: float) -> None:
+@pytest.mark.parametrize("scale", [-1.0, 1e-3, 2.0**16])
+def test_the_own_gradient_follows_the_size_of_the_loss_whatever_its_sign(
+    make, scale: float
+) -> None:
     torch.manual_seed(1)
     estimator, logits = make(), torch.randn(8, 2, 3, requires_grad=True)
     found = []
@@ -44,8 +46,40 @@ def test_the_own_rule_does_not_depend_on_the_loss(make, scale: float) -> None:
         assert max(g.abs().max() for g in own) > 0
         found.append((own, logits.grad / factor))
     for first, second in zip(found[0][0], found[1][0], strict=True):
-        assert torch.equal(first, second)
+        torch.testing.assert_close(second, abs(scale) * first)
     torch.testing.assert_close(found[0][1], found[1][1])
+
+
+@LEARNED
+def test_own_gradients_add_up_over_parts_of_a_batch(make, monkeypatch) -> None:
+    torch.manual_seed(1)
+    estimator, f, logits = make().double(), network(2, 3), torch.randn(8, 2, 3).double()
+    uniform, weight = torch.rand(8, 2, 3).double(), torch.tensor([3.0, -1, 0, 2, 1, 1, 5, -2])
+    for parameter in estimator.parameters():
+        nn.init.normal_(parameter, 0, 0.3)
+
+    def own(rows: slice) -> list[Tensor]:
+        noise = -(-uniform[rows].log()).log()
+        monkeypatch.setattr(control_variate, "gumbel_noise_like", lambda *_: noise.clone())
+        value = estimator.expectation(f, logits[rows].requires_grad_())
+        return list(torch.autograd.grad((weight[rows] * value).sum(), estimator.parameters()))
+
+    whole = own(slice(0, 8))
+    parts = [own(rows) for rows in (slice(0, 2), slice(2, 3), slice(3, 8))]
+    for gradient, *several in zip(whole, *parts, strict=True):
+        torch.testing.assert_close(sum(several), gradient)
+
+
+@LEARNED
+def test_it_may_be_differentiated_twice_over_and_pulls_on_nothing_else(make) -> None:
+    estimator, decoder = make(), Decoder()
+    value = estimator.expectation(decoder, torch.randn(8, 2, 3, requires_grad=True))
+    first, second = (
+        torch.autograd.grad(value.mean(), estimator.parameters(), retain_graph=True)
+        for _ in range(2)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert all(parameter.grad is None for parameter in decoder.parameters())
 
 
 @LEARNED
@@ -59,8 +93,8 @@ def test_the_own_gradient_is_that_of_the_mean_square(make) -> None:
     def mean_square() -> Tensor:
         leaf = peaked_logits(2, 3, 0.5).expand(6, 2, 3).clone().requires_grad_()
         value = estimator.expectation(f, leaf, torch.Generator().manual_seed(4))
-        value.sum().backward()
-        return leaf.grad.square().sum() / 6
+        value.mean().backward()
+        return 6 * leaf.grad.square().sum()
 
     mean_square()
     own = [parameter.grad.flatten()[0].clone() for parameter in estimator.parameters()]

@@ -30,12 +30,15 @@ def test_the_gradient_takes_the_dtype_of_the_logits() -> None:
     assert logits.grad.dtype == torch.bfloat16
 
 
-def test_own_gradients_ignore_what_comes_from_upstream() -> None:
-    own = [torch.randn(3, requires_grad=True), torch.randn((), requires_grad=True)]
-    given = [torch.randn(3), torch.randn(())]
-    x = torch.randn(5, requires_grad=True)
-    for scale in (1.0, -3.0, 0.0):
-        result = attach_own_gradients(x * 2, own, given)
-        found = torch.autograd.grad((scale * result).sum(), [*own, x])
-        assert torch.equal(found[0], given[0]) and torch.equal(found[1], given[1])
-        assert torch.equal(found[2], torch.full((5,), 2 * scale))
+def test_own_gradients_count_each_example_by_the_size_of_its_weight() -> None:
+    own = [torch.randn(5, 3).double().requires_grad_(), torch.tensor(2.0).double().requires_grad_()]
+    x, other = torch.randn(5).double().requires_grad_(), torch.ones(()).requires_grad_()
+    weight = torch.tensor([1.0, -3.0, 0.0, 2.0**16, 1e-3]).double()
+    cost = (own[0].square().sum(1) * own[1]).tanh() * other
+    result = attach_own_gradients(x * 2, own, cost)
+    assert torch.equal(result, x * 2)
+    (weight * result).sum().backward(retain_graph=True)
+    expected = torch.autograd.grad((weight.abs() * cost).sum(), own)
+    for parameter, gradient in zip(own, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+    assert torch.equal(x.grad, 2 * weight) and other.grad is None

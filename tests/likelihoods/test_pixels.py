@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dvae.likelihoods import (
+    Bernoulli,
     DiscretizedLogisticMixture,
     Gaussian,
     Laplace,
@@ -76,6 +77,23 @@ def test_pairs_equal_the_loop_and_leading_axes_broadcast(likelihood):
     pairs = likelihood.pairwise_log_prob(params, image)
     for s, b in [(0, 0), (2, 4), (1, 3)]:
         torch.testing.assert_close(pairs[s, b], likelihood.log_prob(params[s], image[b]))
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("likelihood", [*DENSITIES, *MASSES, Bernoulli()], ids=name)
+def test_half_precision_ends_where_nats_begin(likelihood, half):
+    likelihood = likelihood.float().eval()
+    params = torch.stack([params_of(likelihood, 3, 8, s) for s in (0.1, 0.5, 3.0)]).to(half)
+    image = torch.randint(256, (5, 3, 8, 8)).float() / 255
+    expected = likelihood.pairwise_log_prob(params.double(), image.double())
+    with torch.autocast("cpu", dtype=half):
+        pairs = likelihood.pairwise_log_prob(params, image)
+        singles = [likelihood.log_prob(params[s], image[s]) for s in range(3)]
+        means = likelihood.mean(params)
+    assert pairs.dtype == singles[0].dtype == means.dtype == torch.float32
+    torch.testing.assert_close(pairs.double(), expected, rtol=2e-6, atol=2e-4)
+    torch.testing.assert_close(torch.stack(singles), pairs.diagonal()[:3])
+    torch.testing.assert_close(means, likelihood.mean(params.float()))
 
 
 @pytest.mark.parametrize("likelihood", [*DENSITIES, *MASSES], ids=name)

@@ -1,14 +1,33 @@
 """Mixed precision: the networks in half precision, noise and log-probabilities in float32."""
 
 import warnings
+from copy import deepcopy
+from functools import partial
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.precision import MixedPrecision
+from torch import nn
+from torch.amp import GradScaler
 
+from dvae.bottlenecks import (
+    FSQ,
+    LFQ,
+    VQ,
+    DistanceCodebook,
+    ProjectedCodebook,
+    ResidualVQ,
+    RotationVQ,
+    SimVQ,
+)
 from dvae.bottlenecks.base import Bottleneck
-from dvae.estimators import GumbelSoftmax, ReinMax, base
+from dvae.estimators import ARMS, RLOO, VIMCO, DisARM, GumbelSoftmax, MeanField, ReinMax, base
+from dvae.likelihoods import DiscretizedLogisticMixture, LearnedGaussian
+from dvae.models import IWAE, CodebookVAE
+from dvae.networks import ResNet
+from tests.estimators.catalogue import pathwise, score
 from tests.toy import toy_data, toy_model, toy_trainer
 
 NATIVE = {"architecture": "x86_64", "avx512_bf16": True}
@@ -40,13 +59,13 @@ def test_half_precision_trains_and_keeps_what_is_summed_in_float32(
     model = toy_model(estimator(1.0))
     assert isinstance(model.bottleneck, Bottleneck)
     seen, decoded = [], []
-    log_prob = model.likelihood.log_prob
+    log_prob = model.likelihood._log_prob
 
     def watched(params, x):
         seen.append(params.dtype)
         return log_prob(params, x)
 
-    model.likelihood.log_prob = watched
+    model.likelihood._log_prob = watched
     model.decoder.register_forward_hook(lambda module, args, out: decoded.append(out.dtype))
     trainer = toy_trainer(tmp_path, max_steps=20, **HALF[half])
     trainer.fit(model, datamodule=toy_data())
@@ -75,3 +94,80 @@ def test_bfloat16_without_instructions_for_it_is_warned_of(
         warnings.simplefilter("always")
         trainer.fit(toy_model(GumbelSoftmax(1.0)), datamodule=toy_data())
     assert sum("no bfloat16 instructions" in str(w.message) for w in seen) == slow
+
+
+class InFull(nn.Module):
+    """A network that computes in float32 whatever is around it."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        with torch.autocast(x.device.type, enabled=False):
+            return self.network(x.float())
+
+
+def codebook(make, *size, optimizer=None, **kwargs):
+    network = ResNet((1, 6, 6), width=8, halvings=1, blocks=1)
+    return CodebookVAE(network, make(*(size or (8, 4)), **kwargs), optimizer=optimizer)
+
+
+def fresh(estimator, **kwargs):
+    return toy_model(deepcopy(estimator), **kwargs)
+
+
+ESTIMATORS = [*pathwise(), *score(3, 3)]
+PROJECTED = partial(codebook, ProjectedCodebook, in_features=4)
+MODELS = {
+    **{f"{i}-{type(e).__name__}": partial(fresh, e) for i, e in enumerate(ESTIMATORS)},
+    "DisARM": partial(fresh, DisARM(), codes=2),
+    "ARMS": partial(fresh, ARMS(3), codes=2),
+    "IWAE": partial(toy_model, objective=IWAE(3)),
+    "IWAE-VIMCO": partial(fresh, VIMCO(), objective=IWAE(3)),
+    "projected": PROJECTED,
+    "blocked": partial(PROJECTED, kernel="blocked"),
+    "soft": partial(PROJECTED, estimator=MeanField()),
+    "prior": partial(PROJECTED, learned_prior=True),
+    "distance": partial(codebook, DistanceCodebook, estimator=RLOO(2)),
+    "vq": partial(codebook, VQ),
+    "rotation": partial(codebook, RotationVQ),
+    "simvq": partial(codebook, SimVQ),
+    "lfq": partial(codebook, LFQ),
+    "fsq": partial(codebook, FSQ, (3, 3), 4),
+    "residual": partial(codebook, ResidualVQ, 8, 4, 2),
+    "learned": partial(toy_model, likelihood=LearnedGaussian()),
+    "mixture": partial(toy_model, likelihood=DiscretizedLogisticMixture(2)),
+}
+SCALED = ("16-RELAX", "projected", "vq")
+
+
+def measured(make, **kwargs):
+    """Return the metrics and gradients of a step, a validation and a test, all from one seed."""
+    pl.seed_everything(0, verbose=False)
+    model, gradients = make(optimizer=partial(torch.optim.SGD, lr=0.0)), {}
+    model.encoder, model.decoder = InFull(model.encoder), InFull(model.decoder)
+
+    class Spy(Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            named = pl_module.named_parameters()
+            gradients.update({k: p.grad.clone() for k, p in named if p.grad is not None})
+
+    limits = {"max_steps": 1, "limit_val_batches": 1, "limit_test_batches": 1}
+    trainer = toy_trainer(None, callbacks=[Spy()], **limits, **kwargs)
+    trainer.fit(model, datamodule=toy_data())
+    metrics = dict(trainer.callback_metrics)
+    metrics |= trainer.test(model, datamodule=toy_data(), verbose=False)[0]
+    return metrics, gradients
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_mixed_precision_changes_the_networks_and_nothing_else(name, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
+    expected = measured(MODELS[name])
+    found = measured(MODELS[name], precision="bf16-mixed")
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
+    if name in SCALED:
+        scaler = GradScaler("cpu", init_scale=2.0**8)
+        found = measured(MODELS[name], plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
