@@ -24,6 +24,7 @@ PANELS = (
     ("reconstruction", "nats per example", ("train/reconstruction", "val/reconstruction")),
     ("perplexity and dead codes", "codes", ("val/perplexity", "val/dead_codes")),
 )
+_DRAWN = {"anneal/lr"}.union(*(names for _, _, names in PANELS))
 
 
 class Curves(Callback):
@@ -86,8 +87,10 @@ class Curves(Callback):
             log.warning("cannot draw the curves (%s)", error)
 
     def _collect(self, trainer: pl.Trainer, prefix: str) -> None:
+        # Only what is drawn: others may be of an earlier moment, as what is measured of the code at
+        # the end of an epoch is at the next validation.
         for name, value in trainer.callback_metrics.items():
-            if name.startswith(prefix):
+            if name.startswith(prefix) and name in _DRAWN:
                 self._points[name].append((trainer.global_step, value.item()))
 
 

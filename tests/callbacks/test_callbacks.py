@@ -176,3 +176,19 @@ def test_the_learning_rate_is_logged_and_drawn_at_the_step_that_takes_it(tmp_pat
     assert [value for _, value in curves.state_dict()["points"]["anneal/lr"]] == pytest.approx(
         wanted
     )
+
+
+def test_a_curve_has_a_point_for_each_validation_and_of_that_validation(tmp_path):
+    # What is measured of the code at the end of an epoch is not of the next validation's step.
+    curves, found = Curves(), []
+
+    class Validations(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            found.append((trainer.global_step, trainer.callback_metrics["val/elbo"].item()))
+
+    look = LatentInspector(every_n_epochs=1, parts=["probe", "entropy"])
+    fit(tmp_path, [look, curves, Validations()], val_check_interval=4, enable_checkpointing=False)
+    points = curves.state_dict()["points"]
+    assert points["val/elbo"] == found and len(found) == 4
+    validated = {name: x for name, x in points.items() if name.startswith("val/")}
+    assert {tuple(step for step, _ in x) for x in validated.values()} == {(4, 8, 15, 19)}
