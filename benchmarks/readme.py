@@ -16,6 +16,7 @@ from benchmarks.measure import conditions, read_csv
 from benchmarks.plain import ROW, TABLE
 from benchmarks.tables.page import of_cell
 from benchmarks.tables.spec import load, tables
+from benchmarks.tried import joints, kills, soak
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -282,72 +283,10 @@ def precision() -> str:
     }
     lines += [
         "",
-        f"`python -m benchmarks.precision {others}` ({'; '.join(said.values())}). 16-mixed is its "
-        "arithmetic on a CPU.",
+        f"`python -m benchmarks.precision {others}` ({'; '.join(said.values())}). 16-mixed is not "
+        "measured on a GPU: this is its arithmetic on a CPU.",
     ]
     return "\n".join(lines)
-
-
-def gpu() -> str:
-    """Put the fused code book on a GPU beside its peers, and the main job beside its own."""
-    layer = [row for row in read_csv("gpu_layer") if row["rows"] == "65536"]
-    ways = list(dict.fromkeys(row["way"] for row in layer))
-    lines = [f"| C = D | arithmetic | {' | '.join(ways)} |", "|---" * (2 + len(ways)) + "|"]
-    for size, arithmetic in dict.fromkeys((row["dim"], row["arithmetic"]) for row in layer):
-        of_kind = {
-            row["way"]: row
-            for row in layer
-            if (row["dim"], row["arithmetic"]) == (size, arithmetic)
-        }
-        cells = [
-            f"{float(row['ms']):.1f} ({row['over_fused_median']}), {float(row['peak_mib']):.0f} MiB"
-            for row in of_kind.values()
-        ]
-        lines.append(f"| {size} | {arithmetic} | {' | '.join(cells)} |")
-    jobs = {row["way"]: row for row in read_csv("gpu_jobs")}
-    steps = read_csv("gpu_steps")
-    took = sum(row["ended"] == "passed" for row in steps)
-    said = ", ".join(
-        f"{way} {row['images_per_second']} (ours over it {row['ours_over_this']})"
-        for way, row in jobs.items()
-    )
-    lines += [
-        "",
-        "65,536 rows and 8,192 codes, forward and backward: milliseconds, (ratio to fused,) peak "
-        f"memory: `python -m benchmarks.gpu --only layer` ({conditions(layer[0])}). The main job, "
-        f"batch 200, images a second: {said}: with so small a model the host's launches are "
-        f"what takes the time. {took} of {len(steps)} combinations of estimator, bottleneck, "
-        "likelihood and objective take a training step without waiting for the GPU. How each part "
-        "of `python -m benchmarks.gpu` ended is in `benchmarks/results/gpu.csv`.",
-    ]
-    return "\n".join(lines)
-
-
-def soak() -> str:
-    """Describe the long run."""
-    (row,) = read_csv("soak")
-    mib = [round(float(row[f"{part}_quarter_mib"])) for part in ("first", "last")]
-    files = [round(float(row[f"{part}_quarter_files"])) for part in ("first", "last")]
-    return (
-        f"`python -m benchmarks.soak --minutes {float(row['minutes']):.0f}`, the main job beside "
-        f"other work: memory of the first and last quarter {mib[0]} and {mib[1]} MiB "
-        f"({float(row['growth_percent']):+.1f}%), open files {files[0]} and {files[1]} "
-        f"({conditions(row)})."
-    )
-
-
-def kills() -> str:
-    """Describe the runs that were killed and resumed."""
-    measured = read_csv("kills")
-    models = ", ".join(
-        f"{row['identical']} of {row['kills']} of the {row['model']} model" for row in measured
-    )
-    row = measured[0]
-    return (
-        f"`python -m benchmarks.kills`, {row['signals']} at random moments, then resumed: {models} "
-        f"ended with the weights, optimizer, schedules and metrics of an uninterrupted run "
-        f"({conditions(row)})."
-    )
 
 
 def snake(name: str) -> str:
@@ -373,7 +312,7 @@ def rendered(text: str) -> str:
 
 PARTS = (
     *(default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed),
-    *(published, plain, precision, gpu, kills, soak),
+    *(published, plain, precision, kills, soak, joints),
 )
 
 

@@ -15,6 +15,8 @@ from benchmarks.fuzz.joint import Joint
 from benchmarks.fuzz.settings import BATCHES, EXPERIMENT, length, run_steps, steps_after
 
 __all__ = [
+    "Ending",
+    "SendSignal",
     "Snapshot",
     "changes_length",
     "checkpoint",
@@ -51,22 +53,36 @@ class _Stop(Callback):
             trainer.should_stop = True
 
 
-class _Signal(Callback):
-    """Send SIGTERM while a batch is worked on, or in the validation after it."""
+class SendSignal(Callback):
+    """Send SIGTERM while a batch is worked on, or in the next validation after it.
+
+    Args:
+        batch: Which batch, counted from 1.
+        validating: Whether the next validation is waited for.
+
+    Attributes:
+        step: Steps taken when it was sent; ``None`` where no such moment came.
+    """
 
     def __init__(self, batch: int, validating: bool) -> None:
         self._left = batch
         self._validating = validating
+        self.step: int | None = None
 
-    def on_train_batch_start(self, *args: Any) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Send it while the batch is worked on."""
         self._left -= 1
         if not self._left and not self._validating:
-            os.kill(os.getpid(), signal.SIGTERM)
+            self._send(trainer)
 
     def on_validation_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        # Where no validation follows the batch, the next one will do.
+        """Send it in a validation."""
         if self._left <= 0 and self._validating and not trainer.sanity_checking:
-            self._validating = False
+            self._send(trainer)
+
+    def _send(self, trainer: pl.Trainer) -> None:
+        if self.step is None:
+            self.step = trainer.global_step
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -174,7 +190,7 @@ def ending(joint: Joint) -> Ending:
     if end == "stop":
         return Ending(callbacks=[_Stop(batch)])
     if end == "signal":
-        return Ending(callbacks=[_Signal(batch, validating=batch % 2 == 0)])
+        return Ending(callbacks=[SendSignal(batch, validating=batch % 2 == 0)])
     return Ending()
 
 

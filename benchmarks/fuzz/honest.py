@@ -16,7 +16,7 @@ from dvae.models.evaluation import bounds, exact_log_px
 
 __all__ = ["Judge"]
 
-_DRAWS, _STATES, _CHUNK = 16, 100, 64
+_DRAWS, _STATES, _CHUNK = 32, 100, 256
 # E[exp(bound - log p)] = 1 for each image, so by Markov's inequality the sum over images is above
 # by t with a chance of at most exp(-t): one in 50,000, as for all stochastic tests.
 _MARKOV = math.log(50_000)

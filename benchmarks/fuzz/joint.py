@@ -65,7 +65,7 @@ AXES: dict[str, Sequence[str]] = {
     "kernel": ("auto", "plain", "blocked"),
     "objective": ("ELBO", "two samples", "IWAE"),
     "likelihood": ("Bernoulli", "OptimalGaussian", "Laplace", "DiscretizedLogisticMixture"),
-    "data": ("mnist", "mnist dynamic", "folder", "files"),
+    "data": ("mnist", "mnist dynamic", "folder", "small folder", "files"),
     "schedules": ("none", "steps", "open", "nested"),
     "optimizer": ("AdamW fused", "Adam", "SGD"),
     "clip": ("none", "norm", "value"),

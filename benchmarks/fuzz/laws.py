@@ -177,6 +177,11 @@ def check_log(joint: Joint, run: Session, folder: Path) -> None:
             found = row.get(name, "nothing")
             if name not in row or not math.isclose(float(found), value, rel_tol=1e-5):
                 raise Broken("log", f"{name} of step {step} is {found}, should be {value:g}")
+        # Of the last of the batches whose gradients are added up, or the mean of all.
+        bounds = [*moment.bounds, sum(moment.bounds) / len(moment.bounds)]
+        bound = float(row.get("train/elbo", "nan"))
+        if not any(math.isclose(bound, known, rel_tol=1e-4) for known in bounds):
+            raise Broken("log", f"train/elbo of step {step} is {bound}, should be of {bounds}")
 
 
 def check_files(joint: Joint, run: Session, folder: Path, steps: int) -> None:
@@ -191,7 +196,9 @@ def check_files(joint: Joint, run: Session, folder: Path, steps: int) -> None:
     Raises:
         Broken: A file is missing, is of another step, or should not be there.
     """
-    wanted = ["config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt", "media/curves.png"]
+    wanted = ["config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt"]
+    if run.diary.validations or steps >= int(joint["log_every"]):
+        wanted.append("media/curves.png")
     if joint["logger"] == "default":
         wanted.append("metrics.csv")
     if joint["pictures"] != "0" and joint["validate"] != "never":

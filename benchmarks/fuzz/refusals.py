@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.fuzz.joint import ESTIMATED, GRIDS, Joint
 from benchmarks.fuzz.laws import Broken
@@ -75,14 +76,6 @@ REFUSALS = (
         lambda joint: joint["bottleneck"] in GRIDS and _estimated(joint) and _too_many(joint),
         r"max_states|codes|latents",
     ),
-    Refusal(
-        lambda joint: (
-            joint["clip"] != "none"
-            and joint["optimizer"] == "AdamW fused"
-            and joint["precision"].endswith("mixed")
-        ),
-        r"clip",
-    ),
 )
 
 
@@ -94,15 +87,17 @@ def _too_many(joint: Joint) -> bool:
     return visits and joint["data"].startswith("mnist")
 
 
-def check_refused(joint: Joint, run: Session) -> bool:
+def check_refused(joint: Joint, run: Session, root: Path) -> bool:
     """Tell whether a run was refused, and ask that it was so rightly.
 
     Args:
         joint: The joint.
         run: The first run of it.
+        root: Folder of the runs.
 
     Raises:
-        Broken: What works was refused, what does not was begun, or the line says something else.
+        Broken: What works was refused, what does not was begun or left a folder, or the line says
+            something else.
     """
     reasons = [refusal.says for refusal in REFUSALS if refusal.applies(joint)]
     if run.error is not None or run.code != 2:
@@ -112,6 +107,6 @@ def check_refused(joint: Joint, run: Session) -> bool:
     if len(run.lines) != 1 or not any(re.search(reason, run.lines[0]) for reason in reasons):
         said = "; ".join(run.lines) or run.output[-300:]
         raise Broken("refusal", f"should say {' or '.join(reasons) or 'nothing'}: {said[:300]}")
-    if run.diary.steps:
-        raise Broken("refusal", f"after {len(run.diary.steps)} steps: {run.lines[0][:300]}")
+    if root.exists():
+        raise Broken("refusal", f"it came after the run's folder: {run.lines[0][:300]}")
     return True

@@ -37,10 +37,12 @@ class Moment:
     Attributes:
         lr: Learning rate.
         scalars: Annealed scalars by name.
+        bounds: Being trained, of its batches.
     """
 
     lr: float
     scalars: dict[str, float]
+    bounds: list[float]
 
 
 class Diary(Callback):
@@ -56,6 +58,14 @@ class Diary(Callback):
         self.batches = 0
         self.steps: dict[int, Moment] = {}
         self.validations: list[tuple[int, float]] = []
+        self._bounds: list[float] = []
+
+    def on_before_backward(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor
+    ) -> None:
+        """Note the bound that is trained."""
+        assert isinstance(pl_module, DiscreteVAE)
+        self._bounds.append(float(pl_module.last_terms["bound"].mean()))
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
@@ -65,7 +75,8 @@ class Diary(Callback):
             path.rsplit(".", 1)[-1]: float(scalar.buffer)
             for path, scalar in annealable_scalars(pl_module).items()
         }
-        self.steps[trainer.global_step] = Moment(optimizer.param_groups[0]["lr"], scalars)
+        bounds, self._bounds = self._bounds, []
+        self.steps[trainer.global_step] = Moment(optimizer.param_groups[0]["lr"], scalars, bounds)
 
     def on_train_batch_end(self, *args: Any) -> None:
         """Count the batch."""

@@ -29,7 +29,9 @@ BATCH_SIZE, BATCHES, EPOCHS = 4, 3, 3
 VAL, TEST = 8, 8
 TRAIN = BATCH_SIZE * BATCHES + VAL
 LR = 0.01
-_IMAGES = {"mnist": (1, 28, 28), "folder": (3, 16, 16)}
+_MNIST, _COLOUR = (1, 28, 28), (3, 16, 16)
+# Below the window of SSIM.
+_SMALL = (3, 8, 8)
 
 _Spec = dict[str, Any]
 
@@ -66,7 +68,9 @@ def _model(joint: Joint) -> str:
 
 
 def _shape(joint: Joint) -> list[int]:
-    return list(_IMAGES["mnist" if joint["data"].startswith("mnist") else "folder"])
+    if joint["data"].startswith("mnist"):
+        return list(_MNIST)
+    return list(_SMALL if joint["data"] == "small folder" else _COLOUR)
 
 
 def _parts(joint: Joint) -> _Spec:
@@ -75,7 +79,7 @@ def _parts(joint: Joint) -> _Spec:
     network: _Spec = {"class_path": "MLP", "init_args": {"image_shape": shape, "hidden": [6]}}
     if grid:
         # A grid of 7x7, or of 2x2, whose codes can be visited.
-        levels = {"halvings": 2 if shape[1] == 28 else 3}
+        levels = {"halvings": 3 if shape[1] == 16 else 2}
         network = {
             "class_path": "ResNet",
             "init_args": {"image_shape": shape, "width": 8, "blocks": 1, **levels},
@@ -124,7 +128,7 @@ def _code(joint: Joint) -> _Spec:
 def _data(joint: Joint, images: str) -> _Spec:
     common = {"batch_size": BATCH_SIZE, "val_size": 0 if joint["validate"] == "never" else VAL}
     if not joint["data"].startswith("mnist"):
-        settings = {**common, "data_dir": images, "image_size": _IMAGES["folder"][1]}
+        settings = {**common, "data_dir": images, "image_size": _shape(joint)[1]}
         return {"class_path": "ImageFolder", "init_args": settings}
     binarization = "dynamic" if joint["data"] == "mnist dynamic" else "none"
     return {"class_path": "MNIST", "init_args": {**common, "binarization": binarization}}
