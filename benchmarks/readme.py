@@ -16,7 +16,7 @@ from benchmarks.measure import conditions, read_csv
 from benchmarks.plain import ROW, TABLE
 from benchmarks.tables.page import of_cell
 from benchmarks.tables.spec import load, tables
-from benchmarks.tried import joints, kills, soak
+from benchmarks.tried import kills, soak
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -312,7 +312,7 @@ def rendered(text: str) -> str:
 
 PARTS = (
     *(default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed),
-    *(published, plain, precision, kills, soak, joints),
+    *(published, plain, precision, kills, soak),
 )
 
 
