@@ -193,9 +193,9 @@ def _parts(num_codes: int, dim: int, h: Tensor) -> int:
     if h.device.type != "cuda":
         return 2  # the interpreter: so that sums over parts are tested
     tile = tile_of("codes_backward", _arithmetic(h), max(_pads(h.shape[1], dim)))
-    wanted = _WAVES * torch.cuda.get_device_properties(h.device).multi_processor_count
-    most = triton.cdiv(len(h), 4 * tile.M)
-    return max(1, min(most, wanted // triton.cdiv(num_codes, tile.K)))
+    wanted = _WAVES * int(torch.cuda.get_device_properties(h.device).multi_processor_count)
+    most, tiles = (int(triton.cdiv(*pair)) for pair in ((len(h), 4 * tile.M), (num_codes, tile.K)))
+    return max(1, min(most, wanted // tiles))
 
 
 def _arithmetic(h: Tensor) -> str:
