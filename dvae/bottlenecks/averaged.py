@@ -129,8 +129,10 @@ class AveragedQuantizer(Quantizer):
         sum_over_processes(sums)
         for book, count, total in zip(self._books(), counts, sums, strict=True):
             if book.training:
-                book.cluster_size[0].lerp_(count.to(total.dtype), 1 - book.decay)
-                book.embed_avg[0].lerp_(total, 1 - book.decay)
+                # A step without features leaves them as they are.
+                weight = (1 - book.decay) * (count.sum() > 0).to(total.dtype)
+                book.cluster_size[0].lerp_(count.to(total.dtype), weight)
+                book.embed_avg[0].lerp_(total, weight)
                 book.update_ema()
 
     def skip_step(self) -> None:
@@ -146,6 +148,10 @@ class AveragedQuantizer(Quantizer):
         if not start and not any(revive):
             return
         points = from_all_processes(self._points(features), POINTS_PER_CODE * self.num_codes)
+        if not len(points):
+            if start:
+                self.start.postpone()
+            return
         for book, idle, due in zip(self._books(), self._idle(), revive, strict=True):
             vectors = book.embed[0]
             if start:

@@ -156,7 +156,7 @@ class CodebookBottleneck(GridBottleneck):
         """Draw by Gumbel-max, ``(S, B, H, W)``; see `Bottleneck.draw`."""
         logits = self.logits(features).unsqueeze(1).expand(-1, samples, -1, -1, -1)
         # In parts, which leaves the stream of noise as it is and bounds the memory.
-        images = max(1, _NOISE // logits[0].numel())
+        images = max(1, _NOISE // math.prod(logits.shape[1:]))
         parts = [gumbel_max(x, gumbel_noise_like(x, generator)) for x in logits.split(images)]
         return torch.cat(parts).transpose(0, 1)
 
@@ -209,9 +209,9 @@ class CodebookBottleneck(GridBottleneck):
         """
         if not self.idle.limit:
             return
-        some = rows[:: math.ceil(len(rows) * self.num_codes / _NOTED)]
+        some = rows[:: max(1, math.ceil(len(rows) * self.num_codes / _NOTED))]
         uses = self._uses(some if logits is None else logits(some))
-        self.idle.add(uses * (len(rows) / len(some)))
+        self.idle.add(uses * (len(rows) / max(1, len(some))))
         if not self.accumulates:
             self.step()
 
@@ -230,6 +230,10 @@ class CodebookBottleneck(GridBottleneck):
 
     def _renew(self, rows: Tensor, start: bool, revive: bool) -> None:
         points = from_all_processes(rows.flatten(0, -2), POINTS_PER_CODE * self.num_codes)
+        if not len(points):
+            if start:
+                self.start.postpone()
+            return
         if start:
             self._start(points)
         if revive:

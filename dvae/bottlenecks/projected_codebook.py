@@ -122,7 +122,7 @@ class ProjectedCodebook(CodebookBottleneck):
             return super().kl(features)
         rows = grid.flatten(0, -2)
         found = sweep(rows, self._book(rows.dtype), _draw_only(rows), 0, backend)
-        kl: Tensor = found.kl.view(len(features), -1).sum(1)
+        kl: Tensor = found.kl.view(grid.shape[:-1]).flatten(1).sum(1)
         return kl
 
     def draw(self, features: Tensor, samples: int, generator: Generator | None = None) -> Tensor:

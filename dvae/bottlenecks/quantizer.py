@@ -116,6 +116,8 @@ class Quantizer(GridBottleneck):
         axes = 2 if self.depth == 1 else 3
         leading, (height, width) = index.shape[:-axes], index.shape[-axes:][:2]
         flat = index.reshape(-1, height * width, *index.shape[-axes:][2:])
+        if not len(flat):  # the library would guess sizes from the number of integers
+            return self.uniform.new_zeros(*leading, self.code_features, height, width)
         with torch.autocast(index.device.type, enabled=False):  # as where it was quantized
             code = rearrange(self._look_up(flat), "b (h w) d -> b d h w", h=height)
         return code.view(*leading, *code.shape[1:])
@@ -163,8 +165,13 @@ class Quantizer(GridBottleneck):
             rows = rearrange(features, "b d h w -> b (h w) d").to(self.uniform.dtype)
             # Frozen: in evaluation, but the encoder still needs the gradient and auxiliary loss.
             frozen = not self.training and torch.is_grad_enabled() and rows.requires_grad
-            with self._frozen() if frozen else nullcontext():
-                code, index, loss = self._quantize(rows)
+            if not batch:
+                # The library would guess sizes from the number of features, and average over none.
+                code, loss = rows, rows.new_zeros(())
+                index = rows.new_zeros(0, height * width, *[self.depth] * (self.depth > 1))
+            else:
+                with self._frozen() if frozen else nullcontext():
+                    code, index, loss = self._quantize(rows)
         loss = (loss * height * width).reshape(()).to(code.dtype).expand(batch)
         index = index.long().unflatten(1, (height, width))
         return rearrange(code, "b (h w) d -> b d h w", h=height), index, loss

@@ -64,9 +64,16 @@ class Once(nn.Module):
         if self._is_done:
             return False
         due = not bool(self.done)
-        self.done.fill_(True)
-        self._is_done = True
+        self._set(True)
         return due
+
+    def postpone(self) -> None:
+        """Make the next call the first: the one that has been had nothing to start from."""
+        self._set(False)
+
+    def _set(self, done: bool) -> None:
+        self.done.fill_(done)
+        self._is_done = done
 
 
 class Idle(nn.Module):
@@ -150,7 +157,8 @@ class Idle(nn.Module):
         sum_over_processes(uses)
         self.uses.add_(uses)
         alive = self.uses >= 1
-        self.steps.add_(1).masked_fill_(alive, 0)
+        # A step without features says nothing of any code.
+        self.steps.add_(uses.sum() > 0).masked_fill_(alive, 0)
         self.uses.masked_fill_(alive, 0)
 
     def skip_step(self) -> None:

@@ -2,7 +2,7 @@
 
 from dvae.functional.antithetic import arms_bits, arms_debias, disarm_gradient
 from dvae.functional.attach import attach_gradient, attach_own_gradients
-from dvae.functional.bounds import iwae_bound
+from dvae.functional.bounds import batch_mean, iwae_bound
 from dvae.functional.categorical import (
     categorical_entropy,
     categorical_kl,
@@ -38,6 +38,7 @@ __all__ = [
     "arms_debias",
     "attach_gradient",
     "attach_own_gradients",
+    "batch_mean",
     "bernoulli_log_prob",
     "categorical_entropy",
     "categorical_kl",

@@ -1,10 +1,22 @@
-"""Lower bounds on the log-likelihood from importance weights."""
+"""Lower bounds on the log-likelihood from importance weights, and their mean over examples."""
 
 import math
 
 from torch import Tensor
 
-__all__ = ["iwae_bound"]
+__all__ = ["batch_mean", "iwae_bound"]
+
+
+def batch_mean(values: Tensor) -> Tensor:
+    """Average over the examples of a batch; of none it is 0, and no NaN.
+
+    Args:
+        values: ``(B,)``.
+
+    Returns:
+        ``()``.
+    """
+    return values.sum() / max(len(values), 1)
 
 
 def iwae_bound(log_weights: Tensor, dim: int = 0) -> Tensor:

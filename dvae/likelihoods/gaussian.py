@@ -128,16 +128,20 @@ class OptimalGaussian(Likelihood):
 
     @torch.no_grad()
     def _follow(self, params: Tensor, x: Tensor) -> None:
-        error = (params - x).square().mean().to(self.variance.dtype)
+        square = (params - x).square()
+        error = square.sum().to(self.variance.dtype)
+        total = torch.stack([error, torch.full_like(error, square.numel())])
         if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(error)
-            error /= dist.get_world_size()
+            dist.all_reduce(total)
+        # A batch without images leaves all as it is.
+        seen = total[1] > 0
         # The plain mean until the running one has as long a memory: the first batch replaces the
         # start, and no step waits for the device to say how many there were.
-        weight = (1 / (self.updates + 1).to(error.dtype)).clamp_min(1 - self.decay)
+        weight = seen * (1 / (self.updates + 1).to(error.dtype)).clamp_min(1 - self.decay)
         # Out of place: the graph of an earlier call in this step may hold the old value.
-        self.variance = torch.lerp(self.variance, error, weight).clamp_min(self.floor**2)
-        self.updates = self.updates + 1
+        self.variance = torch.lerp(self.variance, total[0] / total[1].clamp_min(1), weight)
+        self.variance = self.variance.clamp_min(self.floor**2)
+        self.updates = self.updates + seen
 
     def extra_repr(self) -> str:
         """Name the settings."""

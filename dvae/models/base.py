@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from dvae.bottlenecks.base import Bottleneck
 from dvae.devices import is_waited_for
+from dvae.functional import batch_mean
 from dvae.likelihoods import LEVELS, Likelihood
 from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.codec import Codec
@@ -321,9 +322,9 @@ class DiscreteVAE(Gradients, Codec):
         with torch.no_grad():
             values = {
                 "train/loss": out.loss.detach(),
-                "train/kl": out.kl.mean(),
-                "train/reconstruction": -out.log_px.mean(),
-                "train/elbo": out.bound.mean(),
+                "train/kl": batch_mean(out.kl),
+                "train/reconstruction": -batch_mean(out.log_px),
+                "train/elbo": batch_mean(out.bound),
             }
             means = self._step_means.add(values)
             elbo = means.pop("train/elbo")
@@ -337,7 +338,7 @@ class DiscreteVAE(Gradients, Codec):
         for name, value in values.items():
             self.log(
                 name,
-                value.mean(),
+                batch_mean(value),
                 batch_size=len(value),
                 on_step=False,
                 on_epoch=True,

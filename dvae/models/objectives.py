@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dvae.bottlenecks.base import Bottleneck
 from dvae.estimators.base import check_count
+from dvae.functional import batch_mean
 from dvae.scalars import Range, register_scalar
 
 __all__ = ["ELBO", "IWAE", "Objective", "ObjectiveOutput"]
@@ -83,14 +84,15 @@ class ELBO(Objective):
 
         def of_copies(code: Tensor) -> Tensor:
             # (S, m B) to (S m, B), so that each code meets its own example.
-            return log_px(code.reshape(-1, len(features), *code.shape[2:])).view(code.shape[:2])
+            pairs = (len(code) * self.samples, len(features))
+            return log_px(code.reshape(*pairs, *code.shape[2:])).view(code.shape[:2])
 
         out = bottleneck.expectation(of_copies, copies)
         parts = (out.value, out.kl, out.loss)
-        return self._output(*(x.view(self.samples, -1).mean(0) for x in parts))
+        return self._output(*(x.view(self.samples, len(features)).mean(0) for x in parts))
 
     def _output(self, value: Tensor, kl: Tensor, extra: Tensor) -> ObjectiveOutput:
-        loss = -(value - self.beta * kl).mean() + extra.mean()
+        loss = batch_mean(extra) - batch_mean(value - self.beta * kl)
         return ObjectiveOutput(loss, value - kl, value, kl)
 
     def extra_repr(self) -> str:
@@ -139,7 +141,7 @@ class IWAE(Objective):
 
         bound = bottleneck.bound(remembered, features, self.samples)
         kl = bottleneck.kl(features)
-        return ObjectiveOutput(-bound.mean(), bound, seen[0].mean(0), kl)
+        return ObjectiveOutput(-batch_mean(bound), bound, seen[0].mean(0), kl)
 
     def extra_repr(self) -> str:
         """Name the settings."""
