@@ -13,7 +13,7 @@ _KEYS = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoc
 # Of a scaled loss, and of averaged weights.
 _OPTIONAL = ("MixedPrecision", "current_model_state")
 # Paths, times and ids are each run's own.
-OWN = ("Checkpoints", "Timer", "RunId", "ModelCheckpoint")
+OWN = ("Checkpoints", "Stopwatch", "RunId", "ModelCheckpoint")
 
 
 def newest_run(root: Path) -> Path:

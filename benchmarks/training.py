@@ -36,7 +36,6 @@ from unittest import mock
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.callbacks import Timer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
@@ -54,6 +53,7 @@ from dvae.callbacks import (
     Reconstructions,
     RunId,
     StopOnSignal,
+    Stopwatch,
 )
 from dvae.cli.loggers import default_loggers
 from dvae.data import MNIST
@@ -135,7 +135,7 @@ def ours(
             Anneal("tau", Cosine(1.0, 0.4)),
             RandomState(),
             Curves(),
-            Timer(),
+            Stopwatch(),
             RunId("benchmark"),
             NonFinite(),
             ProgressBar(),

@@ -13,7 +13,8 @@ from dvae.callbacks.progress import ProgressBar
 from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
 from dvae.callbacks.run_id import RunId
-from dvae.callbacks.stop_on_signal import StopOnSignal, Stopped
+from dvae.callbacks.stop_on_signal import StopOnSignal, Stopped, StopUnsaved
+from dvae.callbacks.stopwatch import Stopwatch
 from dvae.callbacks.tokens import TokenWriter
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "RunId",
     "SafeCheckpointIO",
     "StopOnSignal",
+    "StopUnsaved",
     "Stopped",
+    "Stopwatch",
     "TokenWriter",
 ]

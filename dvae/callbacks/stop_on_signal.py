@@ -10,11 +10,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from dvae.callbacks.checkpoints import Checkpoints, ends_a_step
 
-__all__ = ["StopOnSignal", "Stopped"]
+__all__ = ["StopOnSignal", "StopUnsaved", "Stopped"]
 
 log = logging.getLogger("dvae")
 
@@ -39,15 +39,12 @@ class Stopped(Exception):
         self.checkpoint = checkpoint
 
 
-class StopOnSignal(Checkpoint):
-    """Answer SIGTERM and Ctrl-C with a checkpoint at the end of the step, and stop training.
+class StopUnsaved(Callback):
+    """Answer SIGTERM and Ctrl-C at the end of the step: stop training, where nothing is saved.
 
-    In a validation it waits for the end of it: the checkpoint comes after. A second signal stops
-    at once. Several processes agree at the end of each step whether any of them was asked, stop
-    after the same one and save together. They do so from CPU to CPU: no device is waited for.
-
-    A subclass of Lightning's `Checkpoint` so that it comes after the callbacks whose state is
-    saved, in whatever order they are given.
+    In a validation it waits for the end of it. A second signal stops at once. Several processes
+    agree at the end of each step whether any of them was asked, and stop after the same one. They
+    do so from CPU to CPU: no device is waited for.
     """
 
     def __init__(self) -> None:
@@ -106,3 +103,14 @@ class StopOnSignal(Checkpoint):
             if isinstance(callback, Checkpoints):
                 path = callback.save_last_step(trainer, mid_epoch)
         raise Stopped(number, trainer.global_step, path)
+
+
+class StopOnSignal(StopUnsaved, Checkpoint):
+    """Answer SIGTERM and Ctrl-C with a checkpoint at the end of the step, and stop training.
+
+    As `StopUnsaved`, with a checkpoint of the step, after a validation that belongs to it; several
+    processes save together.
+
+    A subclass of Lightning's `Checkpoint` so that it comes after the callbacks whose state is
+    saved, in whatever order they are given; a trainer without checkpoints takes none of those.
+    """

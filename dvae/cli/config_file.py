@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
+from jsonargparse import Namespace
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import SaveConfigCallback
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import LightningEnum
 
 from dvae.callbacks.checkpoint_io import write_whole
 from dvae.callbacks.pictures import run_folder
 
-__all__ = ["SaveConfig", "SaveText", "check_room"]
+__all__ = ["SaveConfig", "SaveText", "check_room", "make_plain"]
 
 # Bytes: the config, the log of the first steps and what wandb begins with.
 _ROOM = 2**20
@@ -43,8 +47,30 @@ def check_room(folder: Path) -> None:
         ) from error
 
 
+def make_plain(settings: Any) -> Any:
+    """Make plain words of Lightning's enumerated ones, which a YAML file cannot hold.
+
+    Args:
+        settings: Part of a config; namespaces, lists and mappings are changed in place.
+
+    Returns:
+        The same, or the word.
+    """
+    if isinstance(settings, LightningEnum):
+        return settings.value
+    if isinstance(settings, list):
+        settings[:] = [make_plain(value) for value in settings]
+    elif isinstance(settings, (Namespace, dict)):
+        content = settings if isinstance(settings, dict) else vars(settings)
+        for key, value in content.items():
+            content[key] = make_plain(value)
+    return settings
+
+
 class SaveConfig(SaveConfigCallback):
-    """Lightning's, whose file is never half-written.
+    """Lightning's, whose file is never half-written; loggers get the settings too.
+
+    The CSV logger does not: its folder has the file.
 
     Args:
         args: Of Lightning's class.
@@ -72,7 +98,12 @@ class SaveConfig(SaveConfigCallback):
                 f"{path} is that of another run: choose another folder with "
                 "trainer.default_root_dir or experiment"
             )
-        _write(path, self.parser.dump(self.config, skip_none=False))
+        text = self.parser.dump(self.config, skip_none=False)
+        _write(path, text)
+        loggers = trainer.loggers if trainer.enable_autolog_hparams else []
+        for logger in loggers:
+            if not isinstance(logger, CSVLogger):
+                logger.log_hyperparams(yaml.safe_load(text))
 
 
 class SaveText(Callback):

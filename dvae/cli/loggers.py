@@ -7,13 +7,13 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 __all__ = [
@@ -21,11 +21,17 @@ __all__ = [
     "ForgivingWandbLogger",
     "default_loggers",
     "new_run_id",
+    "next_folder",
+    "run_loggers",
     "sync_command",
 ]
 
 
 log = logging.getLogger("dvae")
+
+# What wandb refuses in the name of a project, and how long that may be.
+_REFUSED = "/\\#?%:"
+_LONGEST = 128
 
 
 def _faults() -> tuple[type[Exception], ...]:
@@ -96,6 +102,9 @@ def default_loggers(root: str, experiment: str, run_id: str | None = None) -> li
         root: Folder of all runs.
         experiment: Name of the experiment, a folder in it.
         run_id: Id of the run at wandb, that of the run that it continues; a new one by default.
+
+    Raises:
+        ValueError: wandb would refuse the name of the project.
     """
     csv = ForgivingCSVLogger(root, name=experiment)
     if find_spec("wandb") is None:
@@ -104,7 +113,7 @@ def default_loggers(root: str, experiment: str, run_id: str | None = None) -> li
     run = Path(csv.log_dir)
     wandb = ForgivingWandbLogger(
         name=f"{experiment}-{run.name}",
-        project=os.environ.get("WANDB_PROJECT", "dvae"),
+        project=_project(),
         save_dir=run,
         offline=_offline(),
         id=run_id or new_run_id(),
@@ -112,6 +121,44 @@ def default_loggers(root: str, experiment: str, run_id: str | None = None) -> li
     # Lightning passes on an argument that wandb no longer has a use for, and warns of.
     getattr(wandb, "_wandb_init", {}).pop("anonymous", None)
     return [csv, wandb]
+
+
+def run_loggers(
+    chosen: Logger | Iterable[Logger] | bool | None, root: str, experiment: str, run_id: str
+) -> list[Logger]:
+    """Make the loggers that ``trainer.logger`` asks for.
+
+    A CSV is the first of them, so that Lightning takes its folder for that of the run, and puts the
+    checkpoints there, whatever else logs.
+
+    Args:
+        chosen: ``None`` for `default_loggers`, ``False`` for none, ``True`` for Lightning's own
+            default beside the CSV, or loggers to have beside it.
+        root: Folder of all runs.
+        experiment: Name of the experiment, a folder in it.
+        run_id: Id of the run at wandb.
+
+    Raises:
+        ValueError: wandb would refuse the name of the project.
+    """
+    if chosen is None:
+        return default_loggers(root, experiment, run_id)
+    if chosen is False:
+        return []
+    csv = ForgivingCSVLogger(root, name=experiment)
+    if chosen is True:
+        return [csv, TensorBoardLogger(root, name=experiment, version=Path(csv.log_dir).name)]
+    return [csv, *([chosen] if isinstance(chosen, Logger) else chosen)]
+
+
+def next_folder(root: str, experiment: str) -> Path:
+    """Name the folder of a new run, as the CSV logger does; it is not made.
+
+    Args:
+        root: Folder of all runs.
+        experiment: Name of the experiment, a folder in it.
+    """
+    return Path(CSVLogger(root, name=experiment).log_dir)
 
 
 def sync_command(run: Path) -> str | None:
@@ -122,6 +169,16 @@ def sync_command(run: Path) -> str | None:
     """
     offline = sorted((run / "wandb").glob("offline-run-*"))
     return f"wandb sync {shlex.quote(str(offline[-1]))}" if offline else None
+
+
+def _project() -> str:
+    project = os.environ.get("WANDB_PROJECT") or "dvae"
+    if set(project) & set(_REFUSED) or len(project) > _LONGEST:
+        raise ValueError(
+            f"WANDB_PROJECT must be at most {_LONGEST} characters without {' '.join(_REFUSED)}; "
+            f"got {project!r} (WANDB_ENTITY is the team)"
+        )
+    return project
 
 
 def _offline() -> bool:

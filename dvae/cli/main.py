@@ -4,13 +4,16 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentError, Namespace
-from pytorch_lightning.callbacks import Callback, Timer
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -32,16 +35,23 @@ from dvae.callbacks import (
     SafeCheckpointIO,
     StopOnSignal,
     Stopped,
+    StopUnsaved,
+    Stopwatch,
     TokenWriter,
 )
 from dvae.callbacks.pictures import run_folder
 from dvae.cli.checks import check_batches, check_objective, check_optimizer, check_schedules
-from dvae.cli.config_file import SaveConfig, SaveText, check_room
+from dvae.cli.config_file import SaveConfig, SaveText, check_room, make_plain
 from dvae.cli.errors import one_line, out_of_memory
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
-from dvae.cli.loggers import default_loggers, new_run_id, sync_command
+from dvae.cli.loggers import new_run_id, next_folder, run_loggers, sync_command
 from dvae.cli.resume import check_resumable, find_last, resume_command
-from dvae.cli.trainer import check_length, check_trainer_settings
+from dvae.cli.trainer import (
+    check_additions,
+    check_device,
+    check_length,
+    check_trainer_settings,
+)
 from dvae.data import ImageDataModule
 from dvae.extras import MissingExtra
 from dvae.models import DiscreteVAE
@@ -72,17 +82,18 @@ class DVAECLI(LightningCLI):
     datamodule: ImageDataModule
 
     def __init__(self, args: list[str] | None = None) -> None:
-        super().__init__(
-            model_class=DiscreteVAE,
-            datamodule_class=ImageDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            save_config_callback=SaveConfig,
-            trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
-            args=args,
-        )
+        with ExitStack() as self._at_exit:
+            super().__init__(
+                model_class=DiscreteVAE,
+                datamodule_class=ImageDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                save_config_callback=SaveConfig,
+                trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
+                args=args,
+            )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -148,8 +159,8 @@ class DVAECLI(LightningCLI):
                     f"{key}: settings were expected; got a {type(config[key]).__name__}"
                 )
         check_trainer_settings(config.trainer)
+        make_plain(config.trainer)
         if self.subcommand == "fit":
-            check_length(config.trainer)
             config.experiment = self._experiment()
         if config.get("ckpt_path") == "last":
             folder = Path(str(config.trainer.default_root_dir)) / self._experiment()
@@ -163,7 +174,7 @@ class DVAECLI(LightningCLI):
         """Build everything; what torch or Lightning trips over on the way is a bad value."""
         try:
             super().instantiate_classes()
-        except (TypeError, RuntimeError, OverflowError, MemoryError) as error:
+        except (TypeError, RuntimeError, OverflowError, MemoryError, ImportError) as error:
             # Of torch's the first line says it; the others are its own stack.
             reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
             raise ValueError(f"a value of the config cannot be used: {reason}") from error
@@ -181,29 +192,46 @@ class DVAECLI(LightningCLI):
         trainer = self._get(self.config_init, "trainer")
         path = self._get(self.config_init, "ckpt_path")
         run_id = (RunId.of_checkpoint(read_checkpoint(path)) if path else None) or new_run_id()
-        if trainer.logger is None:
-            kwargs["logger"] = default_loggers(
-                str(trainer.default_root_dir), self._experiment(), run_id
-            )
-        self._timer = Timer()
-        own: list[Callback] = [*self._anneals(), RandomState(), Curves(), self._timer]
+        place = str(trainer.default_root_dir), self._experiment()
+        kwargs["logger"] = run_loggers(trainer.logger, *place, run_id)
+        if trainer.fast_dev_run:
+            # It writes what every run does, and nothing of it stays.
+            scratch = tempfile.TemporaryDirectory(prefix="fast_dev_run_")
+            kwargs["default_root_dir"] = self._at_exit.enter_context(scratch)
+        elif not kwargs["logger"]:
+            # Without one Lightning has no other name for the folder of the run.
+            kwargs["default_root_dir"] = next_folder(*place)
+        given, plugins = _as_list(trainer.callbacks), _as_list(trainer.plugins)
+        check_length(trainer, given)
+        check_additions(given, plugins)
+        kwargs["callbacks"] = [*given, *self._callbacks(given, run_id)]
+        kwargs["plugins"] = [*plugins, SafeCheckpointIO()]
+        return super().instantiate_trainer(**kwargs)
+
+    def _callbacks(self, given: list[Callback], run_id: str) -> list[Callback]:
+        """Make those that every fit has beside the user's."""
+        trainer = self._get(self.config_init, "trainer")
+        self._stopwatch = Stopwatch()
+        own: list[Callback] = [*self._anneals(), RandomState(), Curves(), self._stopwatch]
         if self._finetune().freeze:
             own.append(Freeze(self._finetune().freeze))
         own += [RunId(run_id), NonFinite(self._get(self.config_init, "nonfinite"))]
-        if trainer.enable_progress_bar is not False:
+        bars = any(isinstance(callback, AnyProgressBar) for callback in given)
+        if trainer.enable_progress_bar is not False and not bars:
             own.append(ProgressBar())
+        every_n_steps = self._get(self.config_init, "checkpoints.every_n_steps")
         if trainer.enable_checkpointing is not False:
-            own.append(Checkpoints(self._get(self.config_init, "checkpoints.every_n_steps")))
-        own.append(StopOnSignal())
-        plugins = trainer.plugins or []
-        given = plugins if isinstance(plugins, list) else [plugins]
-        kwargs["plugins"] = [*given, SafeCheckpointIO()]
-        given = trainer.callbacks or []
-        kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), *own]
-        return super().instantiate_trainer(**kwargs)
+            return [*own, Checkpoints(every_n_steps), StopOnSignal()]
+        if every_n_steps is not None:
+            raise ValueError(
+                "checkpoints.every_n_steps needs trainer.enable_checkpointing; got "
+                f"{every_n_steps} and false"
+            )
+        return [*own, StopUnsaved()]
 
     def before_fit(self) -> None:
         """Refuse what cannot work before a file of the run is written."""
+        check_device(self._get(self.config_init, "trainer"), self.trainer)
         checkpoint = self._check_inputs("fit")
         self.model.check_trainer(self.trainer)
         self._take_over()
@@ -259,8 +287,8 @@ class DVAECLI(LightningCLI):
         """Test the best checkpoint and say where everything is."""
         if self.trainer.fast_dev_run or self.trainer.interrupted:  # type: ignore[attr-defined]
             return
-        # Before the test, which restores the timer of the checkpoint on top.
-        seconds = self._timer.time_elapsed("train")
+        # Before the test, which restores the stopwatch of the checkpoint on top.
+        seconds = self._stopwatch.seconds
         best = self.trainer.checkpoint_callback
         path = getattr(best, "best_model_path", "") or None
         results = self.trainer.test(
@@ -293,7 +321,8 @@ class DVAECLI(LightningCLI):
             fine_tuned = bool(self._get(self.config, "init_from"))
             command = resume_command(run_folder(self.trainer), stop.checkpoint, fine_tuned)
             if self.trainer.is_global_zero:
-                print(f"\nstopped by {stop}; resume with\n  {command}", file=sys.stderr, flush=True)
+                how = "resume" if stop.checkpoint else "nothing was saved; begin again"
+                print(f"\nstopped by {stop}; {how} with\n  {command}", file=sys.stderr, flush=True)
             # A launcher ends all processes with the first one that leaves.
             self.trainer.strategy.barrier()
             raise
@@ -368,6 +397,12 @@ class DVAECLI(LightningCLI):
         return _table(lines)
 
 
+def _as_list(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    return list(given) if isinstance(given, (list, tuple)) else [given]
+
+
 def _table(lines: dict[str, str]) -> str:
     width = max(len(name) for name in lines)
     return "\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
@@ -390,6 +425,9 @@ def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:
     # Hints and advertisements; what matters of it is in the summary.
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What a profiler or a callback has to say was asked for.
+    for name in ("pytorch_lightning.callbacks", "pytorch_lightning.profilers"):
+        logging.getLogger(name).setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="jsonargparse|pytorch_lightning|lightning_fabric")
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     os.environ.setdefault("WANDB_SILENT", "true")
