@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentError, Namespace
@@ -25,27 +25,26 @@ from dvae.callbacks import (
     Checkpoints,
     Curves,
     Freeze,
-    LatentInspector,
     NonFinite,
     NonFiniteError,
     ProgressBar,
     RandomState,
-    Reconstructions,
     RunId,
     SafeCheckpointIO,
     StopOnSignal,
     Stopped,
     StopUnsaved,
     Stopwatch,
-    TokenWriter,
 )
 from dvae.callbacks.pictures import run_folder
+from dvae.cli.arguments import ANNEALED, add_arguments
 from dvae.cli.checks import check_batches, check_objective, check_optimizer, check_schedules
 from dvae.cli.config_file import SaveConfig, SaveText, check_room, make_plain
 from dvae.cli.errors import one_line, out_of_memory
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
-from dvae.cli.loggers import new_run_id, next_folder, run_loggers, sync_command
+from dvae.cli.loggers import new_run_id, next_folder, run_loggers
 from dvae.cli.resume import check_resumable, find_last, resume_command
+from dvae.cli.summary import summary, table
 from dvae.cli.trainer import (
     check_additions,
     check_device,
@@ -60,14 +59,10 @@ from dvae.models.overhead import prepare_cpu
 from dvae.models.parts import check_rates
 from dvae.models.weights import check_weights, read_checkpoint
 from dvae.scalars import annealable_scalars
-from dvae.schedules import Schedule
 
 __all__ = ["DVAECLI", "main"]
 
 log = logging.getLogger("dvae")
-
-# The scalars that have a key of their own; any other is an Anneal under trainer.callbacks.
-ANNEALED = ("tau", "beta")
 
 
 class DVAECLI(LightningCLI):
@@ -113,42 +108,7 @@ class DVAECLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our keys."""
-        parser.add_argument(
-            "--experiment",
-            type=str | None,
-            default=None,
-            help="Folder of the run inside trainer.default_root_dir; the config's name by default.",
-        )
-        parser.add_argument(
-            "--init_from",
-            type=str | None,
-            default=None,
-            help="Checkpoint to take the weights from; optimizer and schedules start afresh.",
-        )
-        parser.add_argument(
-            "--allow_mismatch",
-            type=bool,
-            default=False,
-            help="With init_from: take over what fits and leave the rest.",
-        )
-        parser.add_class_arguments(Finetune, "finetune")
-        parser.add_argument(
-            "--checkpoints.every_n_steps",
-            type=int | None,
-            default=None,
-            help="Steps between checkpoints within an epoch; only at its end by default.",
-        )
-        parser.add_argument(
-            "--nonfinite",
-            type=Literal["stop", "skip"],
-            default="stop",
-            help="What to do about a loss or a gradient that is no finite number.",
-        )
-        for name in ANNEALED:
-            parser.add_subclass_arguments(Schedule, f"anneal.{name}", required=False)
-        parser.add_lightning_class_args(Reconstructions, "reconstructions")
-        parser.add_lightning_class_args(LatentInspector, "latents")
-        parser.add_lightning_class_args(TokenWriter, "tokens")
+        add_arguments(parser)
 
     def before_instantiate_classes(self) -> None:
         """Settle what the run is called and where it goes on, so that its config says so."""
@@ -281,7 +241,7 @@ class DVAECLI(LightningCLI):
 
     def after_predict(self) -> None:
         """Say where the codes are."""
-        print(_table(self._get(self.config_init, "tokens").summary()))
+        print(table(self._get(self.config_init, "tokens").summary()))
 
     def after_fit(self) -> None:
         """Test the best checkpoint and say where everything is."""
@@ -295,7 +255,8 @@ class DVAECLI(LightningCLI):
             self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False
         )
         if self.trainer.is_global_zero:
-            print(self._summary(results[0] if results else {}, path, seconds))
+            found = results[0] if results else {}
+            print(summary(self.trainer, self.model, self.datamodule, found, path, seconds))
 
     def _finetune(self) -> Finetune:
         settings: Finetune = self._get(self.config_init, "finetune")
@@ -375,37 +336,11 @@ class DVAECLI(LightningCLI):
         self.datamodule.setup(None if stage == "fit" else stage)
         return checkpoint
 
-    def _summary(self, results: Any, checkpoint: str | None, seconds: float) -> str:
-        run = run_folder(self.trainer)
-        lines = {f"{name}": f"{value:.4g}" for name, value in sorted(results.items())}
-        if "test/elbo" in results:
-            lines["test/elbo"] = f"{results['test/elbo']:.2f} nats per example, hard codes"
-        if "test/iwae" in results:
-            samples = self.model.evaluation.iwae_samples
-            lines["test/iwae"] = f"{results['test/iwae']:.2f} nats per example, {samples} samples"
-        lines["training"] = f"{seconds:.0f} seconds"
-        lines["data"] = self.datamodule.protocol
-        lines["checkpoint"] = checkpoint or "none"
-        if (run / "media").is_dir():
-            lines["pictures"] = f"{run / 'media'} (open the PNGs in any viewer)"
-            lines["curves"] = str(run / "media" / "curves.png")
-        if (run / "metrics.csv").is_file():
-            lines["metrics"] = str(run / "metrics.csv")
-        sync = sync_command(run)
-        if sync:
-            lines["wandb"] = f"offline; upload it with: {sync}"
-        return _table(lines)
-
 
 def _as_list(given: Any) -> list[Any]:
     if given is None:
         return []
     return list(given) if isinstance(given, (list, tuple)) else [given]
-
-
-def _table(lines: dict[str, str]) -> str:
-    width = max(len(name) for name in lines)
-    return "\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
 
 
 def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:

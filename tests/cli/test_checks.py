@@ -82,7 +82,12 @@ def test_a_length_is_needed_and_is_more_than_nothing():
         check_length(Namespace(**endless))
     with pytest.raises(ValueError, match="never end"):  # as Lightning takes it beside a timer
         check_length(Namespace(**endless | {"max_epochs": None}))
-    for end in ({"max_epochs": 1}, {"max_steps": 1}, {"max_time": "0:0:0:1"}, {"fast_dev_run": 1}):
+    for end in (
+        {"max_epochs": 1},
+        {"max_steps": 1},
+        {"max_time": "00:00:00:01"},
+        {"fast_dev_run": 1},
+    ):
         check_length(Namespace(**endless | end))
     with pytest.raises(ValueError, match="max_steps must be an integer >= 1, or -1 for no limit"):
         check_length(Namespace(max_epochs=1, max_steps=None))

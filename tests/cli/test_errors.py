@@ -73,7 +73,7 @@ CASES = {
     ),
     "gradients clipped at no number": (
         ["--trainer.gradient_clip_val", ".nan"],
-        "trainer.gradient_clip_val must be a number",
+        "trainer.gradient_clip_val must be >= 0, or null for none; got nan",
     ),
     "a weight that float32 does not hold": (
         ["--anneal.beta", "Linear", "--anneal.beta.start", "0", "--anneal.beta.end", "1.0e+60"],
