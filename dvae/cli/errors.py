@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["one_line", "out_of_memory"]
+__all__ = ["one_line", "out_of_reach"]
 
 _OPTION = re.compile(r"Option '([^']+)' is not accepted")
 _CLASS = re.compile(
@@ -37,16 +37,22 @@ _TRIPPED = (
         r"out of memory: \1 were asked for at once; a smaller batch, fewer samples or fewer codes "
         "take less",
     ),
+    (
+        re.compile(r"(\S+) does not have a deterministic implementation.*", re.DOTALL),
+        r"\1 has no deterministic version here: set trainer.deterministic to warn, or to false",
+    ),
 )
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Tell whether a device, or the machine itself, had no memory left.
+def out_of_reach(error: BaseException) -> bool:
+    """Tell whether the machine cannot do what was asked for, so that a setting has to change.
 
     Args:
-        error: What was raised.
+        error: What was raised: a device, or the machine itself, has no memory left, or an operation
+            has no deterministic version.
     """
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    signs = ("can't allocate memory", "does not have a deterministic implementation")
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
 
 
 def one_line(error: BaseException) -> str:

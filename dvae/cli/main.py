@@ -40,7 +40,7 @@ from dvae.callbacks.pictures import run_folder
 from dvae.cli.arguments import ANNEALED, add_arguments
 from dvae.cli.checks import check_batches, check_objective, check_optimizer, check_schedules
 from dvae.cli.config_file import SaveConfig, SaveText, check_room, make_plain
-from dvae.cli.errors import one_line, out_of_memory
+from dvae.cli.errors import one_line, out_of_reach
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
 from dvae.cli.loggers import new_run_id, next_folder, run_loggers
 from dvae.cli.resume import check_resumable, find_last, resume_command
@@ -351,9 +351,9 @@ def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:
         cli: What to run; a subclass may stop short of the training.
 
     Returns:
-        The exit code: 0; 1 where the loss was not finite; 2 where the input was bad, or too large
-        for the memory (``DVAE_TRACEBACK=1`` raises instead); or 128 and the number of the signal
-        that stopped it.
+        The exit code: 0; 1 where the loss was not finite; 2 where the input was bad, or asked for
+        more than the machine can do (``DVAE_TRACEBACK=1`` raises instead); or 128 and the number
+        of the signal that stopped it.
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("dvae").setLevel(logging.INFO)
@@ -377,7 +377,7 @@ def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:
     except (NonFiniteError, RuntimeError, IndexError) as error:
         # A code book may look up the place that a NaN leads to.
         nonfinite = isinstance(error, NonFiniteError) or isinstance(error.__cause__, NonFiniteError)
-        if not nonfinite and (os.environ.get("DVAE_TRACEBACK") or not out_of_memory(error)):
+        if not nonfinite and (os.environ.get("DVAE_TRACEBACK") or not out_of_reach(error)):
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1 if nonfinite else 2

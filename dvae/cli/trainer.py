@@ -6,7 +6,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import Namespace
-from pytorch_lightning.callbacks import BatchSizeFinder, Callback, LearningRateFinder, Timer
+from pytorch_lightning.callbacks import (
+    BatchSizeFinder,
+    Callback,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    Timer,
+)
 from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -112,6 +118,12 @@ def check_length(settings: Namespace, callbacks: Sequence[Callback] = ()) -> Non
             raise ValueError(f"trainer.{key} must be above 0, or nothing is trained; got {value}")
     if settings.get("max_steps", -1) is None:
         raise ValueError("trainer.max_steps must be an integer >= 1, or -1 for no limit; got null")
+    for what in ("epochs", "steps"):
+        least, most = settings.get(f"min_{what}"), settings.get(f"max_{what}")
+        if least is not None and most not in (None, -1) and least > most:
+            raise ValueError(
+                f"trainer.min_{what} must be <= trainer.max_{what}, {most}; got {least}"
+            )
     timers = [callback for callback in callbacks if isinstance(callback, Timer)]
     max_time = settings.get("max_time")
     if max_time is not None:
@@ -151,8 +163,12 @@ def check_additions(callbacks: Sequence[Callback], plugins: Sequence[Any]) -> No
     Raises:
         ValueError: One changes what schedules have been made from, or writes the checkpoints.
     """
-    # Both search at the start of the fit, and again where it is resumed.
-    found = {BatchSizeFinder: "data.batch_size", LearningRateFinder: "the lr of model.optimizer"}
+    # The finders search at the start of the fit, and again where it is resumed.
+    found = {
+        BatchSizeFinder: "data.batch_size",
+        GradientAccumulationScheduler: "trainer.accumulate_grad_batches",
+        LearningRateFinder: "the lr of model.optimizer",
+    }
     for callback in callbacks:
         for kind, key in found.items():
             if isinstance(callback, kind):

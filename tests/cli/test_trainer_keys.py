@@ -392,6 +392,11 @@ def refuses(run, root, flags, message):
         ("--trainer.max_epochs=-1", "the training would never end"),
         ("--trainer.max_epochs=-1 --trainer.callbacks+=Timer", "the training would never end"),
         (f"{NOW} --trainer.callbacks+=Timer", "max_time must be null beside a Timer"),
+        ("--trainer.min_epochs=2", "min_epochs must be <= trainer.max_epochs, 1; got 2"),
+        (
+            "--trainer.max_steps=3 --trainer.min_steps=4",
+            "min_steps must be <= trainer.max_steps, 3; got 4",
+        ),
         ("--trainer.strategy=ddp_spawn", "strategy must be one that starts processes of their own"),
         ("--trainer.plugins=TorchCheckpointIO", "plugins cannot have a CheckpointIO"),
         ("--trainer.callbacks+=LearningRateFinder", "set the lr of model.optimizer"),
@@ -410,10 +415,10 @@ def test_what_would_have_no_effect_is_refused(flags, message, run, tmp_path):
     refuses(run, tmp_path, flags, message)
 
 
-@pytest.mark.parametrize("project", ["team/project", "x" * 129])
-def test_a_project_that_wandb_refuses(project, run, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_PROJECT", project)
-    refuses(run, tmp_path, "", "WANDB_PROJECT must be at most 128 characters without / ")
+def test_a_project_that_wandb_refuses_is_said_in_one_line(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_PROJECT", "team/project")
+    refuses(run, tmp_path, "", "wandb refuses its settings: Invalid project name 'team/project'")
 
 
 OWN = "--trainer.logger=WandbLogger --trainer.logger.save_dir=logs"
@@ -430,6 +435,33 @@ def test_whatever_logs_each_run_has_a_folder_and_the_last_one_is_found(flags, ru
         found = {path.name for path in (tmp_path / f"runs/e/version_{version}").iterdir()}
         assert {"config.yaml", "checkpoints", "media"} <= found
         assert ("metrics.csv" in found) == ("false" not in flags)
+
+
+def test_batches_are_added_up_by_one_rule(run, tmp_path):
+    rule = "{class_path: GradientAccumulationScheduler, init_args: {scheduling: {0: 1, 1: 2}}}"
+    config = tmp_path.with_suffix(".yaml")
+    config.write_text(f"trainer: {{callbacks: [{rule}]}}")
+    refuses(run, tmp_path, f"--config={config}", "set trainer.accumulate_grad_batches")
+
+
+def test_a_validation_may_come_by_time(run):
+    done = run('--trainer.val_check_interval={"microseconds":1}')
+    assert done.seen.validated_at == [1, 2, 3, 4]
+
+
+def test_an_operation_that_is_never_deterministic_is_said_in_one_line(run, tmp_path):
+    end = f"--trainer.callbacks+={__name__}.Chance"
+    done = run("--trainer.deterministic=true", end, expect=2)
+    assert "error: put_ has no deterministic version here: set trainer.deterministic" in done.text
+    with pytest.warns(UserWarning, match="put_ does not have a deterministic implementation"):
+        run("--trainer.deterministic=warn", end)
+
+
+class Chance(pl.Callback):
+    """Do what torch has no deterministic version of, on any device."""
+
+    def on_train_start(self, trainer, model):
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
 
 
 def test_a_timer_of_the_users_ends_the_run(run):
