@@ -316,10 +316,10 @@ KEYS: dict[str, Works | Refused] = {
 TOGETHER = [
     "limit_train_batches limit_val_batches limit_test_batches num_sanity_val_steps inference_mode "
     "detect_anomaly deterministic benchmark default_root_dir",
-    "precision enable_autolog_hparams enable_model_summary",
-    "plugins log_every_n_steps val_check_interval callbacks",
-    "accumulate_grad_batches profiler enable_checkpointing enable_progress_bar gradient_clip_val",
-    "max_epochs overfit_batches check_val_every_n_epoch gradient_clip_algorithm",
+    "precision gradient_clip_val enable_autolog_hparams enable_model_summary",
+    "plugins gradient_clip_algorithm log_every_n_steps val_check_interval callbacks",
+    "accumulate_grad_batches profiler enable_checkpointing enable_progress_bar",
+    "max_epochs overfit_batches check_val_every_n_epoch",
     "max_steps logger",
     "strategy use_distributed_sampler",
 ]
