@@ -8,8 +8,8 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
+from dvae.callbacks.examples import validation_examples
 from dvae.callbacks.gradient_quality import RLOO_GROUP, gradient_quality
-from dvae.data import ImageDataModule
 from dvae.estimators import Estimator
 from dvae.estimators.base import check_count
 from dvae.models.base import DiscreteVAE
@@ -41,7 +41,7 @@ class GradientProbe(Callback):
 
     Args:
         every_n_steps: Optimizer steps between probes, at least 1.
-        batch: Images, the first of the first validation batch, at least 1.
+        batch: Validation images, spread over the classes, at least 1.
         draws: Gradients of which the variance is taken, at least 2.
         max_states: Enumerate where an image has at most so many codes; 0 for never.
         reference_draws: Draws of the RLOO reference for each image, at least 128; rounded down to
@@ -96,8 +96,8 @@ class GradientProbe(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the images to measure on."""
         self._last_step = trainer.global_step
-        with isolate_rng():  # a loader with workers seeds them from the global generator
-            self._image = _first_images(trainer, self.batch)
+        found = validation_examples(trainer, self.batch)
+        self._image = None if found is None else found.image
         if self._image is None:
             log.warning("GradientProbe: there are no validation images, so nothing is measured.")
 
@@ -119,24 +119,12 @@ class GradientProbe(Callback):
             return
         assert isinstance(pl_module, DiscreteVAE)  # setup has seen to it
         with isolate_rng():
+            image = pl_module.images_of(self._image, check=False)
             metrics = gradient_quality(
-                pl_module, self._image, self.draws, self.max_states, self.reference_draws
+                pl_module, image, self.draws, self.max_states, self.reference_draws
             ).metrics()
         pl_module.log_dict(metrics, logger=False, rank_zero_only=True)
         # Not by Lightning, which would keep only the steps that log_every_n_steps divides. It
         # counts the first step as 0.
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=step - 1)
-
-
-def _first_images(trainer: pl.Trainer, count: int) -> Tensor | None:
-    loaders = trainer.val_dataloaders
-    # Where validation is switched off the trainer has no loader, and the data still has images.
-    data = getattr(trainer, "datamodule", None)  # set where a type checker does not see it
-    if loaders is None and isinstance(data, ImageDataModule):
-        loaders = data.val_dataloader()
-    loader = loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
-    for batch in loader or []:
-        image: Tensor = trainer.strategy.batch_to_device(batch).image[:count]
-        return image
-    return None

@@ -9,8 +9,10 @@ from dvae.models.base import DiscreteVAE
 
 __all__ = ["Codes", "Posterior", "read_codes"]
 
-# Images encoded at once: few, since a grid of positions has many logits each.
+# Images encoded at once: few, since a grid of positions has many logits each, and fewer of large
+# ones.
 _CHUNK = 250
+_PIXELS = 500 * 32 * 32
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,14 @@ def read_codes(model: DiscreteVAE, image: Tensor) -> Codes:
 
     Args:
         model: Its encoder and bottleneck are used in evaluation mode.
-        image: Pixels in [0, 1], ``(N, C, H, W)``, N at least 1; on any device.
+        image: Pixels in [0, 1] or bytes, ``(N, C, H, W)``, N at least 1; on any device.
     """
+    chunk = min(_CHUNK, max(1, _PIXELS // image[0, 0].numel()))
     bottleneck = model.bottleneck
     indices, entropy, mean = [], 0.0 * torch.zeros(()), 0.0 * torch.zeros(())
     with model._evaluating():
-        for part in image.split(_CHUNK):
-            features = model.encoder(part.to(model.device))
+        for part in image.split(chunk):
+            features = model.encoder(model.images_of(part, check=False))
             if not bottleneck.has_posterior:
                 indices.append(bottleneck.mode(features))
                 continue

@@ -1,6 +1,7 @@
 """A table of images with their codes, reconstructions, probabilities and labels."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _PER_ROW = 16
 
 @torch.no_grad()
 def latent_table(
-    model: DiscreteVAE, image: Tensor, index: Tensor, label: Tensor | None
+    model: DiscreteVAE, image: Tensor, index: Tensor, label: Sequence[int | str] | None
 ) -> list[dict[str, Any]]:
     """Describe images by their most probable codes.
 
@@ -32,7 +33,7 @@ def latent_table(
         model: Decodes.
         image: Pixels in [0, 1], ``(N, C, H, W)``.
         index: Their codes, integers ``(N, *positions)``.
-        label: Their classes ``(N,)``, if there are any.
+        label: Their N classes, by name or number, if there are any.
 
     Returns:
         A row for each image, with pictures as PIL images.
@@ -53,7 +54,7 @@ def latent_table(
         code = index[n].flatten().tolist()
         row: dict[str, Any] = {"image": original, "reconstruction": decoded}
         if label is not None:
-            row["label"] = int(label[n])
+            row["label"] = label[n]
         row |= {name: round(column[n], 3) for name, column in values.items()}
         row["code"] = " ".join(map(str, code))
         if len(code) <= _COLUMNS:
@@ -62,17 +63,19 @@ def latent_table(
     return rows
 
 
-def table_picture(image: Tensor, reconstruction: Tensor, label: Tensor | None) -> Image.Image:
+def table_picture(
+    image: Tensor, reconstruction: Tensor, label: Sequence[int | str] | None
+) -> Image.Image:
     """Draw the images of a table, each above its reconstruction, with its row and label.
 
     Args:
         image: Pixels in [0, 1], ``(N, C, H, W)``.
         reconstruction: The same.
-        label: Classes ``(N,)``, if there are any.
+        label: N classes, by name or number, if there are any.
     """
     pairs = torch.cat([image.cpu(), reconstruction.cpu()], -2)
     rows = range(len(image))
-    words = [str(n) if label is None else f"{n}: {int(label[n])}" for n in rows]
+    words = [str(n) if label is None else f"{n}: {label[n]}" for n in rows]
     what = "row" if label is None else "row: label"
     title = f"{what}; the image above the reconstruction from its most probable code"
     return labelled_grid(title, pairs, [""] * -(-len(image) // _PER_ROW), words, height=80)

@@ -12,14 +12,13 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from dvae.bottlenecks.grid import GridBottleneck
+from dvae.callbacks.examples import Examples, spread, validation_examples
 from dvae.callbacks.latent_codes import Codes, read_codes
 from dvae.callbacks.latent_images import code_sheet, traversal
 from dvae.callbacks.latent_plots import plot_codebook, plot_counts, plot_entropy, plot_use
 from dvae.callbacks.latent_table import latent_table, show_table, table_picture
 from dvae.callbacks.linear_probe import probe_accuracy
 from dvae.callbacks.pictures import are_due, show_picture
-from dvae.data import ImageDataModule
-from dvae.data.resident import ResidentLoader
 from dvae.models.base import DiscreteVAE
 
 __all__ = ["PARTS", "LatentInspector"]
@@ -31,12 +30,11 @@ PARTS = ("usage", "table", "traversal", "codebook", "entropy", "probe")
 
 @dataclass(frozen=True)
 class _View:
-    """What each part looks at: pixels ``(N, C, H, W)``, labels ``(N,)`` if any, and the codes."""
+    """What each part looks at: images, and their codes."""
 
     trainer: pl.Trainer
     model: DiscreteVAE
-    image: Tensor
-    label: Tensor | None
+    examples: Examples
     codes: Codes
 
     @property
@@ -67,7 +65,7 @@ class LatentInspector(Callback):
 
     Args:
         every_n_epochs: Epochs between looks; 0 for never.
-        images: Validation images to look at, spread evenly over the set, at least 1.
+        images: Validation images to look at, spread over the classes, at least 1.
         rows: Of the table, 1 to 64.
         parts: Which to show.
 
@@ -102,14 +100,13 @@ class LatentInspector(Callback):
             return
         if not are_due(trainer, self.every_n_epochs):
             return
-        # A loader that is not ours, or a library's quantizer, may draw from the global generator.
+        # A library's quantizer may draw from the global generator.
         with isolate_rng(), torch.no_grad():
-            found = _validation_images(trainer, self.images)
+            found = validation_examples(trainer, self.images)
             if found is None:
                 log.warning("LatentInspector: there are no validation images to look at.")
                 return
-            image, label = found
-            view = _View(trainer, pl_module, image, label, read_codes(pl_module, image))
+            view = _View(trainer, pl_module, found, read_codes(pl_module, found.image))
             metrics: dict[str, float] = {}
             for part in self.parts:
                 metrics |= self._part(part)(view)
@@ -124,10 +121,11 @@ class LatentInspector(Callback):
         return dict(zip(PARTS, parts, strict=True))[name]
 
     def _table(self, view: _View) -> dict[str, float]:
-        count = min(self.rows, len(view.image))
-        chosen = _spread(len(view.image), count)
-        label = None if view.label is None else view.label[chosen]
-        image, index = view.image[chosen], view.codes.index[chosen]
+        chosen = spread(view.examples.label, len(view.examples.image), self.rows)
+        words = view.examples.words
+        label = None if words is None else [words[n] for n in chosen.tolist()]
+        image = view.model.images_of(view.examples.image[chosen], check=False)
+        index = view.codes.index[chosen]
         rows = latent_table(view.model, image, index, label)
         show_table(view.trainer, "latent_table", rows)
         picture = table_picture(image, view.model.decode(index.to(view.model.device)), label)
@@ -137,7 +135,7 @@ class LatentInspector(Callback):
 
 def _usage(view: _View) -> dict[str, float]:
     plot = plot_use if isinstance(view.model.bottleneck, GridBottleneck) else plot_counts
-    show_picture(view.trainer, "latent_usage", plot(view.counts, len(view.image)))
+    show_picture(view.trainer, "latent_usage", plot(view.counts, len(view.examples.image)))
     return {}
 
 
@@ -170,39 +168,7 @@ def _entropy(view: _View) -> dict[str, float]:
 
 
 def _probe(view: _View) -> dict[str, float]:
-    if view.label is None:
+    if view.examples.label is None:
         return {}
-    accuracy = probe_accuracy(view.codes.index, view.label)
+    accuracy = probe_accuracy(view.codes.index, view.examples.label)
     return {} if accuracy is None else {"val/probe_accuracy": accuracy}
-
-
-def _spread(total: int, count: int) -> Tensor:
-    """Choose ``count`` of ``total`` in order: a set may be sorted by its classes."""
-    return torch.arange(count) * total // count
-
-
-def _validation_images(trainer: pl.Trainer, count: int) -> tuple[Tensor, Tensor | None] | None:
-    """Return pixels in [0, 1] and labels, on the CPU, or ``None`` where there are none."""
-    loaders = trainer.val_dataloaders
-    # Where validation is switched off the trainer has no loader, and the data still has images.
-    data = getattr(trainer, "datamodule", None)  # set where a type checker does not see it
-    if loaders is None and isinstance(data, ImageDataModule):
-        loaders = data.val_dataloader()
-    loader = loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
-    if isinstance(loader, ResidentLoader):
-        chosen = _spread(len(loader.images), min(count, len(loader.images)))
-        chosen = chosen.to(loader.images.device)
-        return loader.images[chosen].float().cpu() / 255, loader.labels[chosen].cpu()
-    images, labels, seen = [], [], 0
-    for batch in loader or []:
-        images.append(batch.image.cpu())
-        labels.append(getattr(batch, "label", None))
-        seen += len(batch.image)
-        if seen >= count:
-            break
-    if not images:
-        return None
-    image = torch.cat(images)[:count]
-    image = image.float() / 255 if image.dtype == torch.uint8 else image
-    known = [label.cpu() for label in labels if label is not None]
-    return image, torch.cat(known)[:count] if len(known) == len(images) else None

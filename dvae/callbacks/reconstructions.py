@@ -6,8 +6,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from dvae.callbacks.examples import training_examples, validation_examples
 from dvae.callbacks.pictures import are_due, labelled_rows, show_picture
-from dvae.data.resident import ResidentLoader
 from dvae.models.base import DiscreteVAE
 from dvae.scalars import MOST
 
@@ -15,7 +15,10 @@ __all__ = ["Reconstructions"]
 
 
 class Reconstructions(Callback):
-    """Draw input, hard and relaxed reconstruction of the first images, and prior samples.
+    """Draw input, hard and relaxed reconstruction of some images, and prior samples.
+
+    They are validation images, where there are such, spread over the classes, and the same ones
+    all through the run.
 
     The hard reconstruction decodes the arg-max code; the relaxed one decodes what the estimator
     sends forward in training (itself one-hot for straight-through estimators). The pictures use
@@ -45,10 +48,12 @@ class Reconstructions(Callback):
         if not are_due(trainer, self.every_n_epochs):
             return
         if self._images is None:
-            self._images = _first_images(trainer, self.count)
+            found = validation_examples(trainer, self.count)
+            found = found or training_examples(trainer, self.count)
+            self._images = None if found is None else found.image
         if self._images is None:
             return
-        image = self._images.to(pl_module.device)
+        image = pl_module.images_of(self._images, check=False)
         show_picture(trainer, "reconstructions", self._reconstructions(pl_module, image))
         show_picture(trainer, "samples", self._samples(pl_module))
 
@@ -63,15 +68,3 @@ class Reconstructions(Callback):
         images = model.sample(3 * self.count, noise).chunk(3)
         names = ("prior", "samples", "")
         return labelled_rows(dict(zip(names, images, strict=True)))
-
-
-def _first_images(trainer: pl.Trainer, count: int) -> Tensor | None:
-    # Validation images, which a resident loader holds in order; from a shuffled loader of another
-    # kind nothing is taken, since iterating it would change the order of training.
-    for loaders in (trainer.val_dataloaders, trainer.train_dataloader):
-        loader = loaders[0] if isinstance(loaders, list) and loaders else loaders
-        if isinstance(loader, ResidentLoader):
-            return loader.images[:count].float() / 255
-    for batch in trainer.val_dataloaders or []:
-        return batch.image[:count]  # type: ignore[no-any-return]
-    return None

@@ -79,9 +79,13 @@ class FileLoader:
                 f"got {len(files)}."
             )
         self.files = files
+        self.batch_size = batch_size
         self.shuffle = shuffle
         self.order = EndlessOrder(len(files), batch_size, seed, rank, world_size)
-        share = torch.arange(rank, len(files), world_size)
+        # A shuffled loader has all of them, as `ResidentLoader`.
+        share = torch.arange(len(files)) if shuffle else torch.arange(rank, len(files), world_size)
+        self._share = share
+        self.labels = files.labels[share]
         self._once = [part.tolist() for part in share.split(batch_size)]
         self._chosen: Sequence[int] = range(len(self._once))
 
@@ -93,6 +97,19 @@ class FileLoader:
         """Go through some of the batches only, as `ResidentLoader.only`."""
         self._chosen = chosen_batches(self, batches)
         return self
+
+    def take(self, index: Tensor) -> Batch:
+        """Read some images, whatever is being iterated over.
+
+        Args:
+            index: Positions in `labels`, shape (M,), int64, at least one.
+
+        Returns:
+            The images, uint8, with their labels.
+        """
+        positions = [part.tolist() for part in self._share[index].split(self.batch_size)]
+        images, labels = zip(*self._read(positions), strict=True)
+        return Batch(torch.cat(images), torch.cat(labels))
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches on the CPU, images uint8."""
@@ -121,7 +138,7 @@ class FileLoader:
         yield from DataLoader(
             self.files,
             batch_sampler=batches,
-            num_workers=len(os.sched_getaffinity(0)),
+            num_workers=min(len(batches), len(os.sched_getaffinity(0))),
             pin_memory=cuda,
             # Forked workers may inherit a locked thread pool of the training.
             multiprocessing_context="forkserver" if cuda else None,

@@ -95,6 +95,18 @@ class ResidentLoader:
         self._chosen = chosen_batches(self, batches)
         return self
 
+    def take(self, index: Tensor) -> Batch:
+        """Copy some images to the CPU, whatever is being iterated over.
+
+        Args:
+            index: Positions in `images` and `labels`, shape (M,), int64.
+
+        Returns:
+            The images, uint8, with their labels.
+        """
+        here = index.to(self.images.device)
+        return Batch(self.images[here].cpu(), self.labels[here].cpu())
+
     def __iter__(self) -> Iterator[Batch]:
         """Yield the next `len(self)` batches of the stream, or all batches in order.
 

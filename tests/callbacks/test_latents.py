@@ -277,7 +277,7 @@ def test_a_latent_that_ignores_the_image_tells_nothing():
 
 def test_the_table_holds_the_log_probabilities_of_the_code():
     model, image = make("categorical").eval(), images(6)
-    index, label = model.encode(image), torch.arange(6)
+    index, label = model.encode(image), list(range(6))
     rows = latent_table(model, image, index, label)
     log_q = model.bottleneck.logits(model.encoder(image)).log_softmax(-1).amax(-1).sum(-1)
     mean = model.decode(index)
