@@ -90,7 +90,10 @@ def test_a_folder_too_large_for_memory_gives_the_same_run(folder, tmp_path, monk
     assert found[1] == expected[1] and len(found[1]) > 5
     # Bytes, which are no pixels before a model has taken them; classes by the names of folders.
     assert [p._images.dtype for _, _, p in (expected, found)] == [torch.uint8] * 2
-    (path, *_) = sorted(path for path in found[1] if path.suffix == ".csv")
+    (path,) = (path for path in found[1] if path.parts[1] == "reconstructions")
+    with Image.open(tmp_path / "read" / path) as picture:  # bytes as pixels would be white
+        assert 80 < np.array(picture)[: picture.height // 3, 60:].mean() < 180
+    (path,) = (path for path in found[1] if path.suffix == ".csv")
     with (tmp_path / "read" / path).open() as file:
         assert {row["label"] for row in csv.DictReader(file)} == set(CLASSES)
 
