@@ -52,7 +52,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     """Whether the labels mean anything."""
 
     class_names: Sequence[str] | None = None
-    """What people call the classes, in order; None where they have numbers only."""
+    """What people call the classes, in order, once they are loaded; None for numbers."""
 
     predict_split: Part = "test"
     """Which part prediction goes through."""

@@ -41,7 +41,9 @@ def cifar_root(
     return given
 
 
-def load_cifar(dataset: Callable[..., Any], root: Path, folder: str, split: Split) -> Images:
+def load_cifar(
+    dataset: Callable[..., Any], root: Path, folder: str, split: Split
+) -> tuple[Images, list[str]]:
     """Read one split.
 
     Args:
@@ -51,7 +53,7 @@ def load_cifar(dataset: Callable[..., Any], root: Path, folder: str, split: Spli
         split: `train` or `test`.
 
     Returns:
-        Images of shape (3, 32, 32) with their classes.
+        Images of shape (3, 32, 32) with their classes, and the names of these.
 
     Raises:
         ValueError: If a file is missing from the folder or damaged.
@@ -65,4 +67,4 @@ def load_cifar(dataset: Callable[..., Any], root: Path, folder: str, split: Spli
         ) from None
     # torchvision's array is a view, (N, H, W, C), of the file's own (N, C, H, W).
     images = torch.from_numpy(files.data).permute(0, 3, 1, 2).contiguous()
-    return Images(images=images, labels=torch.tensor(files.targets, dtype=torch.int64))
+    return Images(images, torch.tensor(files.targets, dtype=torch.int64)), list(files.classes)

@@ -67,7 +67,8 @@ class CIFAR10(ImageDataModule):
             FileNotFoundError: If the files are nowhere and cannot be downloaded.
             ValueError: If a file is missing from the folder or damaged.
         """
-        return load_cifar(datasets.CIFAR10, self._root(), _FOLDER, split)
+        images, self.class_names = load_cifar(datasets.CIFAR10, self._root(), _FOLDER, split)
+        return images
 
     def _root(self) -> Path:
         return cifar_root(datasets.CIFAR10, _FOLDER, "cifar-10-python.tar.gz", self.data_dir)

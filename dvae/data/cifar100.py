@@ -67,7 +67,8 @@ class CIFAR100(ImageDataModule):
             FileNotFoundError: If the files are nowhere and cannot be downloaded.
             ValueError: If a file is missing from the folder or damaged.
         """
-        return load_cifar(datasets.CIFAR100, self._root(), _FOLDER, split)
+        images, self.class_names = load_cifar(datasets.CIFAR100, self._root(), _FOLDER, split)
+        return images
 
     def _root(self) -> Path:
         return cifar_root(datasets.CIFAR100, _FOLDER, "cifar-100-python.tar.gz", self.data_dir)

@@ -37,6 +37,7 @@ class FashionMNIST(ImageDataModule):
     name = "Fashion-MNIST"
     image_shape = (1, 28, 28)
     num_classes = 10
+    class_names = tuple(datasets.FashionMNIST.classes)
 
     def prepare_data(self) -> None:
         """Download the files if they are nowhere; Lightning calls this on one process."""

@@ -26,6 +26,7 @@ class KMNIST(ImageDataModule):
     name = "KMNIST"
     image_shape = (1, 28, 28)
     num_classes = 10
+    class_names = tuple(datasets.KMNIST.classes)
 
     def prepare_data(self) -> None:
         """Download the files if they are nowhere; Lightning calls this on one process."""

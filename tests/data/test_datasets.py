@@ -212,6 +212,7 @@ def test_cifar10_keeps_pixels_in_place(
     loaded = data.load("train")
     assert torch.equal(loaded.images, pixels) and loaded.images.is_contiguous()
     assert loaded.labels.tolist() == list(range(12)) and loaded.labels.dtype == torch.int64
+    assert data.class_names == ["a", "b"]
     data.setup()
 
 
