@@ -18,6 +18,8 @@ __all__ = ["latent_table", "show_table", "table_picture"]
 # Integers of a code up to which each has a column of its own, to group the rows by.
 _COLUMNS = 32
 _PER_ROW = 16
+# Of a class's name above an image: all are as far apart as the longest is wide.
+_LONGEST = 16
 
 
 @torch.no_grad()
@@ -75,7 +77,7 @@ def table_picture(
     """
     pairs = torch.cat([image.cpu(), reconstruction.cpu()], -2)
     rows = range(len(image))
-    words = [str(n) if label is None else f"{n}: {label[n]}" for n in rows]
+    words = [str(n) if label is None else f"{n}: {str(label[n])[:_LONGEST]}" for n in rows]
     what = "row" if label is None else "row: label"
     title = f"{what}; the image above the reconstruction from its most probable code"
     return labelled_grid(title, pairs, [""] * -(-len(image) // _PER_ROW), words, height=80)

@@ -121,7 +121,7 @@ class ImageFolder(ImageDataModule):
             bits = common_bits(self._found.files)
         if bits not in (None, 16):
             log.info(
-                "Data: the 16-bit files of %s use %d bits of them (data.pixels.bits sets another count).",
+                "Data: the 16-bit files of %s use %d bits of them (data.pixels.bits sets others).",
                 self.folder,
                 bits,
             )
