@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from dvae.callbacks import TokenWriter
 from dvae.cli import main
-from dvae.data import ImageFolder, Tokens
+from dvae.data import ImageFolder, Pixels, Tokens
 from dvae.extras import MissingExtra
 from dvae.models import CodebookVAE
 from dvae.networks import ResNet
@@ -196,6 +196,24 @@ def test_an_image_folder_gives_names_and_a_grid(tmp_path):
     del names[9::10]  # the test's
     assert tokens.files == [names[i] for i in tokens.index]
     assert tokens.labels.tolist() == [int(name.startswith("b")) for name in tokens.files]
+
+
+def test_files_that_are_read_otherwise_are_other_images(tmp_path, monkeypatch):
+    monkeypatch.setattr("dvae.data.image_folder._free_memory", lambda: 100)
+    monkeypatch.setattr("dvae.data.files.os.sched_getaffinity", lambda _: set())
+    (tmp_path / "images").mkdir()
+    for number in range(10):
+        Image.new("RGBA", (8, 8), (number, 0, 0, 9)).save(tmp_path / "images" / f"{number}.png")
+    torch.manual_seed(0)
+    model = CodebookVAE(ResNet((3, 8, 8), width=8, blocks=1))
+
+    def read(background):
+        data = ImageFolder(str(tmp_path / "images"), image_size=8, pixels=Pixels(background))
+        return predict(tmp_path / "t", model, data)
+
+    assert read("black").written == 1 and read("black").written == 0
+    with pytest.raises(ValueError, match="has other tokens: images is"):
+        read("white")
 
 
 def test_a_folder_without_classes_has_no_labels(tmp_path):

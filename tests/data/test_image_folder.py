@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dvae.data import Batch, ImageFolder
+from dvae.data import Batch, ImageFolder, Pixels
 from dvae.data.reading import look_at
 
 
@@ -182,6 +182,12 @@ def test_only_training_images_are_mirrored(folder):
     assert set(seen.tolist()) == {0.0, 1.0} and 16 < seen.sum() < 48
     Stage.training = False
     assert (data.on_after_batch_transfer(batch, 0).image[:, 0, 0, 0] == 0).all()
+
+
+def test_a_checkpoint_holds_plain_values(folder):
+    for pixels, saved in ((None, None), (Pixels("black"), {"background": "black", "bits": None})):
+        data = ImageFolder(str(folder), image_size=8, pixels=pixels)
+        assert data.hparams["pixels"] == saved and data.hparams["val_size"] is None
 
 
 def read_one(tmp_path, name, image=None, **kwargs):

@@ -42,6 +42,29 @@ def test_the_runs_own_data_is_taken_with_its_settings(tmp_path):
         assert set(gallery[0][0].unique().tolist()) == {0.0, 1.0}
 
 
+def test_a_folders_images_go_by_their_class_and_uploads_are_read_as_they_are(tmp_path):
+    photos = tmp_path / "photos"
+    for number in range(20):
+        (photos / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(photos / "ab"[number % 2] / f"{number:02}.png")
+    settings = f"{{data_dir: {photos}, image_size: 8, pixels: {{background: '#ff0000', bits: 12}}}}"
+    run = config(
+        tmp_path / "run", f"data: {{class_path: dvae.data.ImageFolder, init_args: {settings}}}"
+    )
+    gallery = load_gallery(COLOUR, tmp_path / "x.ckpt", run)
+    red = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).expand(COLOUR)
+    titles = [gallery[number][1] for number in range(gallery.size)]
+    assert titles == ["a/18.png, label a", "b/19.png, label b"]
+    assert torch.equal(gallery[0][0], red) and torch.equal(gallery.open(photos / "a/00.png"), red)
+    # A folder that is no run's is read on white, its splits as training knows them.
+    for part in ("Training", "dev"):
+        (tmp_path / "splits" / part).mkdir(parents=True)
+        Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "splits" / part / "x.png")
+    gallery = load_gallery(COLOUR, tmp_path / "x.ckpt", tmp_path / "splits")
+    assert (gallery.size, gallery[0][1]) == (1, "x.png")
+    assert torch.equal(gallery[0][0], torch.ones(COLOUR))
+
+
 def test_images_of_another_shape_are_refused(tmp_path):
     with pytest.raises(ValueError, match="MNIST has images of 1x28x28 and the model wants 3x8x8"):
         load_gallery(COLOUR, tmp_path / "a.ckpt")
