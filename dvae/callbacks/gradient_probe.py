@@ -74,7 +74,7 @@ class GradientProbe(Callback):
         self._last_step = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse a model without such a gradient; say so where training uses it differently."""
+        """Refuse a model without such a gradient."""
         bottleneck = getattr(pl_module, "bottleneck", None)
         estimator = getattr(bottleneck, "estimator", None)
         if not isinstance(pl_module, DiscreteVAE) or not isinstance(estimator, Estimator):
@@ -86,15 +86,15 @@ class GradientProbe(Callback):
             raise ValueError(
                 "GradientProbe measures the gradient in the encoder's parameters; all are frozen"
             )
-        if stage == "fit" and not isinstance(pl_module.objective, ELBO):
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the images to measure on; say so where training uses the gradient differently."""
+        if isinstance(pl_module, DiscreteVAE) and not isinstance(pl_module.objective, ELBO):
             log.info(
                 "GradientProbe: measures the estimator on the reconstruction term of the ELBO; "
                 "the objective trained here is %s.",
                 type(pl_module.objective).__name__,
             )
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the images to measure on."""
         self._last_step = trainer.global_step
         found = validation_examples(trainer, self.batch)
         self._image = None if found is None else found.image

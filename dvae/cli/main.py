@@ -25,6 +25,7 @@ from dvae.callbacks import (
     Checkpoints,
     Curves,
     Freeze,
+    GradientProbe,
     NonFinite,
     NonFiniteError,
     ProgressBar,
@@ -196,9 +197,10 @@ class DVAECLI(LightningCLI):
         self.model.check_trainer(self.trainer)
         self._take_over()
         self.check_anneals()
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Freeze):
-                callback.setup(self.trainer, self.model, "fit")
+        for kind in (Freeze, GradientProbe):  # a frozen encoder has no gradient to probe
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, kind):
+                    callback.setup(self.trainer, self.model, "fit")
         check_rates(self.model, self.model.lr_scale)
         optimizer = check_optimizer(self.model)
         batches = check_batches(self.model, self.datamodule, self.trainer)

@@ -143,6 +143,10 @@ CASES = {
         ["--model.bottleneck.estimator", "RLOO", "--model.objective", "IWAE"],
         "RLOO estimates single-sample expectations only",
     ),
+    "a probe of what is frozen": (
+        ["--trainer.callbacks+", "GradientProbe", "--finetune.freeze", "[encoder]"],
+        "GradientProbe measures the gradient in the encoder's parameters; all are frozen",
+    ),
     "an unknown key": (["--modell", "x"], "modell"),
 }
 
