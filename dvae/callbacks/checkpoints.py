@@ -1,7 +1,6 @@
 """The two checkpoints of a run: the last one and the best by the validation ELBO."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
+from dvae.callbacks.best import BEST, MONITOR, Best, bring, find_best
+from dvae.callbacks.place import is_adding_up
+
 __all__ = ["Checkpoints", "ends_a_step"]
 
 log = logging.getLogger("dvae")
-
-_MONITOR = "val/elbo"
 
 
 class Checkpoints(ModelCheckpoint):
@@ -23,6 +23,14 @@ class Checkpoints(ModelCheckpoint):
     read its next batch, be it of the validation, leaves a checkpoint of its last step too. A
     checkpoint that cannot be written is reported, the older one stays, and training goes on; only
     at the end of the training is it an error.
+
+    A resumed run begins with a copy of the best so far, so that a run's folder has all of it,
+    wherever it is moved to. Whoever asks the trainer to stop (a time limit, early stopping) while
+    gradients are being added up is answered at the end of the step: what was added up so far is in
+    no checkpoint.
+
+    Lightning's class is the base for its place among the callbacks and for the loggers, which ask
+    it for paths and scores; when something is written is decided here.
 
     Args:
         every_n_steps: Steps after which ``last.ckpt`` is written within an epoch too, at least 1;
@@ -37,39 +45,49 @@ class Checkpoints(ModelCheckpoint):
             raise ValueError(
                 f"checkpoints.every_n_steps must be an integer >= 1 or null; got {every_n_steps}"
             )
-        super().__init__(
-            filename="best",
-            monitor=_MONITOR,
-            mode="max",
-            save_last=True,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-        )
+        super().__init__(filename="best", monitor=MONITOR, mode="max", save_last=True)
         self.every_n_steps = every_n_steps
-        self._step_of_last = 0
-        self._failed = False
+        self._batches_in_last: int | None = None
+        self._unjudged = False
+        self._stop_later = False
         self._between_steps = False
         self._before_validation = False
         self._read_in_validation = False
 
     @property
     def state_key(self) -> str:
-        """Name the state in a checkpoint, whether or not the monitor was given up."""
-        return self._generate_state_key(monitor=_MONITOR, mode=self.mode)
+        """Name the state in a checkpoint."""
+        return f"{type(self).__qualname__}{ {'monitor': MONITOR, 'mode': self.mode}!r}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the best so far is, from wherever it is asked, and how good."""
+        path = str(Path(self.best_model_path).absolute()) if self.best_model_path else ""
+        return {"best_model_path": path, "best_model_score": self.best_model_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing: `on_load_checkpoint` does it, which knows where the checkpoint lies."""
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Go on from the best so far, also where the run that is resumed has another folder."""
-        # Only what is still there can be the best; Lightning would forget it with its folder.
-        if not Path(state_dict["best_model_path"]).is_file():
+        if trainer.state.fn != TrainerFn.FITTING or self.state_key not in checkpoint["callbacks"]:
             return
-        super().load_state_dict({**state_dict, "dirpath": self.dirpath, "last_model_path": ""})
+        assert trainer.ckpt_path is not None
+        best = find_best(Path(trainer.ckpt_path), checkpoint, self.state_key)
+        if best is not None:
+            self._remember(best)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give up the monitor where nothing will be validated."""
-        super().on_train_start(trainer, pl_module)
-        self._step_of_last = trainer.global_step
-        if not sum(_sizes(trainer.num_val_batches)):
-            self.monitor = None
+        """Copy the best so far of a run that is resumed."""
+        self._batches_in_last = None
+        if self.best_model_score is None:
+            return
+        path = Path(self.best_model_path)
+        if trainer.is_global_zero:
+            path = bring(path, self._path(BEST))
+        path = trainer.strategy.broadcast(path)
+        self._remember(Best(path, self.best_model_score))
 
     def on_train_batch_start(self, *args: Any) -> None:
         """Note that a step has begun."""
@@ -84,17 +102,17 @@ class Checkpoints(ModelCheckpoint):
         batch_idx: int,
     ) -> None:
         """Save the last where it is time to; the end of an epoch has its own."""
-        self._between_steps = ends_a_step(trainer, batch_idx)
+        self._between_steps = ends_a_step(trainer)
+        self._put_off_a_stop(trainer)
         due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
         if due and self._between_steps:
             self.save_last_step(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note that a validation reads between two steps, where gradients are not added up."""
-        super().on_validation_start(trainer, pl_module)
         self._before_validation = self._between_steps
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            self._between_steps = not trainer.fit_loop.epoch_loop._should_accumulate()
+        if _is_fitting(trainer):
+            self._between_steps = not is_adding_up(trainer)
 
     def on_validation_batch_start(self, *args: Any) -> None:
         """Note that a batch has been read, so that an error is of another kind."""
@@ -105,15 +123,20 @@ class Checkpoints(ModelCheckpoint):
         self._between_steps = self._read_in_validation
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go back to how training stood, and judge the best."""
+        """Go back to how training stood, and judge the best; the end of an epoch has its own."""
         self._between_steps = self._before_validation
-        super().on_validation_end(trainer, pl_module)
+        if not _is_fitting(trainer):
+            return
+        self._put_off_a_stop(trainer)
+        self._unjudged = True
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._judge(trainer):
+            if not is_adding_up(trainer):
+                self.save_last_step(trainer, again=True)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Save the last step where it is the next batch that failed: a disk or folder that went."""
-        super().on_exception(trainer, pl_module, exception)
         failed_to_read = isinstance(exception, (OSError, ValueError)) and self._between_steps
         # Other processes may be in the middle of a step.
         if not failed_to_read or trainer.world_size > 1 or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -124,112 +147,123 @@ class Checkpoints(ModelCheckpoint):
             progress.reset()
             progress.increment_ready()
             progress.increment_started()
-        path = self.save_last_step(trainer)
-        if not self._failed:
+        self.save_last_step(trainer)
+        if self._batches_in_last == trainer.fit_loop.total_batch_idx:
             log.warning(
                 "the next batch could not be read; step %d is saved in %s, and --ckpt_path last "
                 "goes on from there",
                 trainer.global_step,
-                path,
+                self._path("last.ckpt"),
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, unless nothing has been validated yet to tell the best by."""
-        if self.monitor is None or self.monitor in trainer.callback_metrics:
-            super().on_train_epoch_end(trainer, pl_module)
-        if not trainer.fast_dev_run and self._last_global_step_saved != trainer.global_step:  # type: ignore[attr-defined]
-            self.save_last_step(trainer, mid_epoch=False)
+        """Judge the best and save the last, also where the training ends within an epoch."""
+        self._judge(trainer)
+        self.save_last_step(trainer, again=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave a checkpoint of the last step, also where it is not the end of an epoch."""
-        if self.dirpath is None:
+        """Leave a checkpoint of the last step, and a best one where nothing told which it is."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        if trainer.global_step not in (self._last_global_step_saved, self._step_of_last):
-            self.save_last_step(trainer, mid_epoch=False)
-        if self._failed:
+        self.save_last_step(trainer)
+        if self._batches_in_last != trainer.fit_loop.total_batch_idx:
             raise OSError(
                 f"the checkpoint of the last step ({trainer.global_step}) could not be written to "
                 f"{self.dirpath}: make room, then resume from the one before with --ckpt_path last"
             )
-        if not self.best_model_path:
-            self.best_model_path = str(Path(self.dirpath) / "best.ckpt")
+        if self.best_model_score is None or not trainer.enable_validation:
+            self.best_model_path = str(self._path(BEST))
             trainer.save_checkpoint(self.best_model_path)
-        best = Path(self.best_model_path)
-        own = Path(self.dirpath) / "best.ckpt"
-        if best.parent != own.parent and trainer.is_global_zero:
-            # The best of a resumed run may be from before it was stopped.
-            own.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(best, own)
-            self.best_model_path = str(own)
 
-    def save_last_step(self, trainer: pl.Trainer, mid_epoch: bool = True) -> str | None:
-        """Write ``last.ckpt`` unless it is of this step already.
+    def save_last_step(self, trainer: pl.Trainer, again: bool = False) -> str | None:
+        """Write ``last.ckpt``, unless it is there already.
 
         Args:
             trainer: At the end of a step, see `ends_a_step`, or of an epoch.
-            mid_epoch: Whether it is called from the hook at the end of a batch.
+            again: Write it again where it is of this step, but of a moment before the validation.
 
         Returns:
             The path; it is that of an older step where this one could not be written, and ``None``
             where there is no older one.
         """
-        assert self.dirpath is not None
-        path = Path(self.dirpath) / "last.ckpt"
-        if trainer.global_step not in (self._step_of_last, self._last_global_step_saved):
-            before, self._last_global_step_saved = self._last_global_step_saved, -1
+        path, batches = self._path("last.ckpt"), trainer.fit_loop.total_batch_idx
+        if again or self._batches_in_last != batches:
             self.last_model_path = str(path)
-            self._save_checkpoint(trainer, str(path))
-            if mid_epoch:
-                # A validation at this step is still to be judged for the best.
-                self._last_global_step_saved = before
+            if self._write(trainer, path):
+                self._batches_in_last = batches
         return str(path) if path.is_file() else None
 
-    def _save_topk_checkpoint(self, trainer: pl.Trainer, monitor_candidates: Any) -> None:
-        best = {name: getattr(self, name) for name in _BEST}
-        best["best_k_models"] = dict(self.best_k_models)
-        super()._save_topk_checkpoint(trainer, monitor_candidates)
-        if self._failed:
-            # The file is still that of the older best.
-            for name, value in best.items():
-                setattr(self, name, value)
+    def _judge(self, trainer: pl.Trainer) -> bool:
+        """Write ``best.ckpt`` if the last validation was the best; tell whether it was."""
+        score = trainer.callback_metrics.get(MONITOR)
+        if not self._unjudged or score is None:
+            return False
+        self._unjudged = False
+        before = self.best_model_score
+        better = bool(score.isfinite()) and (before is None or bool(score > before))
+        # Processes write together.
+        if not trainer.strategy.reduce_boolean_decision(better):
+            return False
+        was = Best(Path(self.best_model_path), before)
+        # Before it is written: a checkpoint knows the best as well.
+        self._remember(Best(self._path(BEST), score.detach().cpu()))
+        if self._write(trainer, self._path(BEST)):
+            return True
+        self._remember(was)
+        return False
 
-    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+    def _remember(self, best: Best) -> None:
+        found = best.score is not None
+        self.best_model_path = str(best.path) if found else ""
+        self.best_model_score = self.current_score = best.score
+        self.best_k_models = {self.best_model_path: best.score} if found else {}  # type: ignore[dict-item]
+
+    def _write(self, trainer: pl.Trainer, path: Path) -> bool:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return False
         try:
-            super()._save_checkpoint(trainer, filepath)
+            trainer.save_checkpoint(path)
         except OSError as error:
-            self._failed = True
             log.warning(
                 "step %d: cannot write %s (%s); the older checkpoint is as it was, and training "
                 "goes on and tries again",
                 trainer.global_step,
-                filepath,
+                path,
                 error.strerror or error,
             )
             # The other processes wait there for the file.
             trainer.strategy.barrier("Trainer.save_checkpoint")
-            return
-        self._failed = False
-        if Path(filepath).name == "last.ckpt":
-            self._step_of_last = trainer.global_step
+            return False
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(self)
+        return True
+
+    def _put_off_a_stop(self, trainer: pl.Trainer) -> None:
+        if is_adding_up(trainer):
+            self._stop_later |= trainer.should_stop
+            trainer.should_stop = False
+        elif self._stop_later:
+            trainer.should_stop, self._stop_later = True, False
+
+    def _path(self, name: str) -> Path:
+        assert self.dirpath is not None
+        return Path(self.dirpath) / name
 
 
-_BEST = ("current_score", "best_model_score", "best_model_path", "kth_best_model_path", "kth_value")
-
-
-def ends_a_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+def ends_a_step(trainer: pl.Trainer) -> bool:
     """Tell whether a checkpoint of this moment can be resumed exactly.
 
     Args:
         trainer: In the hook at the end of a training batch.
-        batch_idx: Of the batch in its epoch.
 
     Returns:
-        False between the batches whose gradients are added up, and at the end of an epoch, where
-        the validation belongs to the step and the checkpoint comes after it.
+        False between the batches whose gradients are added up, and at the end of an epoch or of the
+        training, where the validation belongs to the step and the checkpoint comes after it.
     """
-    adding_up = (batch_idx + 1) % trainer.accumulate_grad_batches
-    return not adding_up and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+    ends = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+    return not (is_adding_up(trainer) or ends or trainer.global_step == trainer.max_steps)
 
 
-def _sizes(sizes: Any) -> list[Any]:
-    return list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
+def _is_fitting(trainer: pl.Trainer) -> bool:
+    return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking

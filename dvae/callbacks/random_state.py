@@ -1,4 +1,4 @@
-"""Random state and data order go on from every checkpoint, so that resuming is exact."""
+"""Random state, data order and place go on from every checkpoint, so that resuming is exact."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback
 
+from dvae.callbacks.place import begin_at_place, settle_place
 from dvae.models.random_streams import part_ways, random_state, set_random_state
 
 __all__ = ["RandomState"]
@@ -14,8 +15,8 @@ __all__ = ["RandomState"]
 class RandomState(Callback):
     """Save torch's random state with each checkpoint and restore it when training resumes.
 
-    Lightning saves weights, optimizers, loops and data order, but not this. It is restored after
-    the sanity check, just before the first batch; a loader that draws from the global generator
+    Lightning saves weights, optimizers and data order, but not this. It is restored after the
+    sanity check, just before the first batch; a loader that draws from the global generator
     after that (a DataLoader without a generator of its own) would spoil it.
 
     Each of several processes has its own state. As many as there were go on from theirs; of another
@@ -23,7 +24,8 @@ class RandomState(Callback):
 
     The data order is restored here as well: where the length of a run is given in epochs, Lightning
     (2.6) does not load what it saved of it into a run that resumes from the end of an epoch, which
-    would begin the stream anew.
+    would begin the stream anew. The place in the epochs is written so that Lightning finds it again
+    however the run has ended and will end, see `dvae.callbacks.place`.
     """
 
     def __init__(self) -> None:
@@ -41,7 +43,8 @@ class RandomState(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the states of the other processes; all of them come here, though one writes."""
+        """Add the place and the states of the other processes; all come here, though one writes."""
+        settle_place(trainer, checkpoint)
         if trainer.world_size == 1:
             return
         states: list[Any] = [None] * trainer.world_size
@@ -57,6 +60,7 @@ class RandomState(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the state once: the first batch may draw as soon as it is on the device."""
+        begin_at_place(trainer)
         loader: Any = trainer.train_dataloader
         if len(self._order) == 1 and hasattr(loader, "load_state_dict"):
             loader.load_state_dict(self._order[0])

@@ -71,12 +71,12 @@ class StopUnsaved(Callback):
         batch_idx: int,
     ) -> None:
         """Stop at the end of the step."""
-        if ends_a_step(trainer, batch_idx):
-            self._stop_if_asked(trainer, mid_epoch=True)
+        if ends_a_step(trainer):
+            self._stop_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop after the validation."""
-        self._stop_if_asked(trainer, mid_epoch=False)
+        self._stop_if_asked(trainer)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
@@ -89,7 +89,7 @@ class StopUnsaved(Callback):
             signal.Signals(number).name,
         )
 
-    def _stop_if_asked(self, trainer: pl.Trainer, mid_epoch: bool) -> None:
+    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
         number = self._signal or 0
         if self._hosts is not None:
             # One that has had no signal is to stop with the others.
@@ -101,7 +101,7 @@ class StopUnsaved(Callback):
         path = None
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Checkpoints):
-                path = callback.save_last_step(trainer, mid_epoch)
+                path = callback.save_last_step(trainer)
         raise Stopped(number, trainer.global_step, path)
 
 

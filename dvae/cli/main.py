@@ -251,14 +251,18 @@ class DVAECLI(LightningCLI):
             return
         # Before the test, which restores the stopwatch of the checkpoint on top.
         seconds = self._stopwatch.seconds
-        best = self.trainer.checkpoint_callback
-        path = getattr(best, "best_model_path", "") or None
+        path = self._best()
         results = self.trainer.test(
             self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False
         )
         if self.trainer.is_global_zero:
             found = results[0] if results else {}
             print(summary(self.trainer, self.model, self.datamodule, found, path, seconds))
+
+    def _best(self) -> str | None:
+        # Not the trainer's checkpoint_callback, which may be one of the user's.
+        ours = [c for c in self.trainer.callbacks if isinstance(c, Checkpoints)]  # type: ignore[attr-defined]
+        return ours[0].best_model_path or None if ours else None
 
     def _finetune(self) -> Finetune:
         settings: Finetune = self._get(self.config_init, "finetune")

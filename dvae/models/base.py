@@ -13,6 +13,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Generator, Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from dvae.bottlenecks.base import Bottleneck
 from dvae.devices import is_waited_for
@@ -197,11 +198,22 @@ class DiscreteVAE(Gradients, Codec):
         def factor(step: int) -> float:
             return schedule(step, run_steps)
 
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        scheduler = LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def on_train_start(self) -> None:
+        """Take the first step's learning rate from the schedule as it is now.
+
+        The optimizer of a resumed run brings that of the length which the run had then.
+        """
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, LambdaLR):
+            groups = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True)
+            for (group, base), factor in zip(groups, scheduler.lr_lambdas, strict=True):
+                group["lr"] = base * factor(scheduler.last_epoch)
 
     @property
     def run_steps(self) -> int | None:
