@@ -129,9 +129,9 @@ class Checkpoints(ModelCheckpoint):
             return
         self._put_off_a_stop(trainer)
         self._unjudged = True
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._judge(trainer):
-            if not is_adding_up(trainer):
-                self.save_last_step(trainer, again=True)
+        within = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if within and self._judge(trainer) and not is_adding_up(trainer):
+            self.save_last_step(trainer, again=True)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException

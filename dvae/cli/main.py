@@ -44,7 +44,7 @@ from dvae.cli.config_file import SaveConfig, SaveText, check_room, make_plain
 from dvae.cli.errors import one_line, out_of_reach
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
 from dvae.cli.loggers import new_run_id, next_folder, run_loggers
-from dvae.cli.resume import check_resumable, find_last, resume_command
+from dvae.cli.resume import check_resumable, find_last, nothing_left, resume_command
 from dvae.cli.summary import summary, table
 from dvae.cli.trainer import (
     check_additions,
@@ -194,6 +194,7 @@ class DVAECLI(LightningCLI):
         """Refuse what cannot work before a file of the run is written."""
         check_device(self._get(self.config_init, "trainer"), self.trainer)
         checkpoint = self._check_inputs("fit")
+        self._step_before = checkpoint and checkpoint.get("global_step")
         self.model.check_trainer(self.trainer)
         self._take_over()
         self.check_anneals()
@@ -252,6 +253,10 @@ class DVAECLI(LightningCLI):
         # Before the test, which restores the stopwatch of the checkpoint on top.
         seconds = self._stopwatch.seconds
         path = self._best()
+        if self.trainer.global_step == self._step_before:
+            resumed = self._get(self.config, "ckpt_path")
+            log.warning(nothing_left(self.trainer, resumed))
+            path = path or resumed
         results = self.trainer.test(
             self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False
         )

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import yaml
 from torch.optim import Optimizer
 
-from dvae.callbacks.checkpoint_io import PART
+from dvae.callbacks.checkpoint_io import clear_parts
 from dvae.models.weights import read_checkpoint
 
-__all__ = ["check_resumable", "find_last", "resume_command"]
+__all__ = ["check_resumable", "find_last", "nothing_left", "resume_command"]
 
 log = logging.getLogger("dvae")
 
@@ -24,10 +25,11 @@ _VERSION = re.compile(r"version_(\d+)")
 
 
 def find_last(experiment: Path) -> Path | None:
-    """Find the newest checkpoint that can be read, in the newest version folder.
+    """Find the last checkpoint that can be read, in the newest version folder.
 
-    A run that was stopped before its first checkpoint goes on from where it began itself: the
-    checkpoint that its config names, or the start.
+    That is the one of the latest step, whichever file looks newest. A run that was stopped before
+    its first checkpoint goes on from where it began itself: the checkpoint that its config names,
+    or the start.
 
     Args:
         experiment: Folder of all versions.
@@ -43,14 +45,35 @@ def find_last(experiment: Path) -> Path | None:
         if (found := _VERSION.fullmatch(path.name))
     ]
     for _, folder in sorted(versions, reverse=True):
-        good = _newest_good(folder / "checkpoints")
+        clear_parts(folder / "checkpoints")
+        good = _last_good(folder / "checkpoints")
         if good is not None:
             return good
         began, origin = _origin(folder / "config.yaml")
         if began:
             log.warning("%s has no good checkpoint: going back to where it began", folder)
-            return _is_good(origin) if origin else None
+            if origin is None or _step(origin) is not None:
+                return origin
+            log.warning("%s, where it began, is not there: looking at the run before", origin)
     return None
+
+
+def nothing_left(trainer: pl.Trainer, path: str) -> str:
+    """Say why a run that was resumed had nothing left to train.
+
+    Args:
+        trainer: After its fit.
+        path: Of the checkpoint.
+    """
+    key = "max_time"
+    if trainer.global_step == trainer.max_steps:
+        key = "max_steps"
+    elif trainer.current_epoch == trainer.max_epochs:
+        key = "max_epochs"
+    return (
+        f"nothing was left to train: {path} is of step {trainer.global_step}, where trainer.{key} "
+        "ends the run; a larger one goes on"
+    )
 
 
 def resume_command(run: Path, checkpoint: str | None, fine_tuned: bool) -> str:
@@ -132,21 +155,25 @@ def _schedule_problem(content: Mapping[str, Any], scheduled: bool) -> str | None
     return f"{with_one} has a model.lr_schedule and {without} has none"
 
 
-def _newest_good(folder: Path) -> Path | None:
-    # What a killed process was writing.
-    for part in folder.glob(f"*{PART}"):
-        part.unlink(missing_ok=True)
-    files = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return next((path for path in files if _is_good(path)), None)
+def _last_good(folder: Path) -> Path | None:
+    ours = [folder / "last.ckpt", folder / "best.ckpt"]
+    # Of callbacks of the user's own there may be hundreds: they are read where these two are bad.
+    others = sorted(set(folder.glob("*.ckpt")) - set(ours))
+    for paths in (ours, others):
+        steps = {path: step for path in paths if (step := _step(path)) is not None}
+        if steps:
+            return max(steps, key=lambda path: steps[path])  # the first of equal ones
+    return None
 
 
-def _is_good(path: Path) -> Path | None:
+def _step(path: Path) -> int | None:
+    if not path.is_file():
+        return None
     try:
-        read_checkpoint(path)
+        return int(read_checkpoint(path).get("global_step", 0))
     except (OSError, ValueError) as error:
         log.warning("passed over: %s", error)
         return None
-    return path
 
 
 def _origin(config: Path) -> tuple[bool, Path | None]:
