@@ -18,8 +18,10 @@ import pytorch_lightning as pl
 __all__ = ["begin_at_place", "is_adding_up", "settle_place"]
 
 # The names of the counters in the state of Lightning's loops.
-_EPOCHS, _BATCHES = "epoch_progress", "epoch_loop.batch_progress"
-_VALIDATION, _LOOP = "epoch_loop.val_loop.batch_progress", "epoch_loop.state_dict"
+_EPOCHS = "epoch_progress"
+_BATCHES = "epoch_loop.batch_progress"
+_VALIDATION = "epoch_loop.val_loop.batch_progress"
+_LOOP = "epoch_loop.state_dict"
 _STEPS = "_batches_that_stepped"
 
 

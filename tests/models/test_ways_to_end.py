@@ -186,7 +186,7 @@ def train(folder: Path, case: Case, stop: Stop | None = None, ckpt_path: Path | 
         limit_val_batches=1,
         val_check_interval=case.interval,
         check_val_every_n_epoch=case.every,
-        log_every_n_steps=2 if case.accumulate == 1 else 1,
+        log_every_n_steps=2,
         enable_checkpointing=True,
     )
     try:
