@@ -8,7 +8,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dvae.devices import is_waited_for
-from dvae.functional import exponential_from_uniform, iwae_bound, one_hot_like
+from dvae.functional import (
+    exponential_from_bits,
+    exponential_from_uniform,
+    iwae_bound,
+    one_hot_like,
+)
 from dvae.scalars import Range
 
 __all__ = [
@@ -65,22 +70,22 @@ def uniform_noise(shape: Sequence[int], like: Tensor, generator: Generator | Non
     """
     if like.dtype == torch.float64:
         return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
+    # (i + 1/2) 2^-31 in one pass.
+    return torch.rsub(_bits(shape, like, generator), 2.0**-32, alpha=-(2.0**-31))
+
+
+def _bits(shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
     if torch.compiler.is_compiling():
-        bits = torch.randint(2**31, tuple(shape), dtype=torch.int32, device=like.device)
-    else:
-        # Also 31 bits, for which a CPU needs no division; the compiler does not take it. Made from
-        # another tensor, so that under `torch.func.vmap` each entry has noise of its own.
-        bits = like.new_empty(shape, dtype=torch.int32).random_(generator=generator)
-    return bits.float().add_(0.5).mul_(2.0**-31)
+        return torch.randint(2**31, tuple(shape), dtype=torch.int32, device=like.device)
+    # Also 31 bits, for which a CPU needs no division; the compiler does not take it. Made from
+    # another tensor, so that under `torch.func.vmap` each entry has noise of its own.
+    return like.new_empty(shape, dtype=torch.int32).random_(generator=generator)
 
 
 def exponential_noise(
     shape: Sequence[int], like: Tensor, generator: Generator | None = None
 ) -> Tensor:
     """Draw standard exponential noise in float32 (float64 for float64), of 31 bits (53).
-
-    `torch.rand` has 24: among 65,536 categories of equal probability those tie for the first place
-    in two draws of a thousand, and a tie goes to the lower index.
 
     Args:
         shape: Shape of the noise.
@@ -94,12 +99,18 @@ def exponential_noise(
     noise = like.new_empty(shape, dtype=dtype)
     on_cpu = noise.device.type == "cpu" and not torch.compiler.is_compiling()
     if not on_cpu or noise.numel() <= _CACHED:
-        return exponential_from_uniform(uniform_noise(shape, noise, generator))
+        return _exponential(noise, generator)
     # In parts, which leaves the stream of noise as it is: memory fresh from the system costs a CPU
     # more than what is done in it.
     for part in noise.view(-1).split(_CACHED):
-        part.copy_(exponential_from_uniform(uniform_noise(part.shape, part, generator)))
+        part.copy_(_exponential(part, generator))
     return noise
+
+
+def _exponential(like: Tensor, generator: Generator | None) -> Tensor:
+    if like.dtype == torch.float64:
+        return exponential_from_uniform(uniform_noise(like.shape, like, generator))
+    return exponential_from_bits(_bits(like.shape, like, generator))
 
 
 def gumbel_noise_like(logits: Tensor, generator: Generator | None = None) -> Tensor:

@@ -13,6 +13,7 @@ from dvae.functional.categorical import (
     usage_from_counts,
 )
 from dvae.functional.gumbel import (
+    exponential_from_bits,
     exponential_from_uniform,
     gumbel_from_uniform,
     gumbel_given_max,
@@ -46,6 +47,7 @@ __all__ = [
     "count_categories",
     "disarm_gradient",
     "discretized_logistic_log_prob",
+    "exponential_from_bits",
     "exponential_from_uniform",
     "gaussian_log_prob",
     "gumbel_from_uniform",

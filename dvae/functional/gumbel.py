@@ -6,6 +6,7 @@ from torch import Tensor
 from dvae.functional.straight_through import one_hot_like
 
 __all__ = [
+    "exponential_from_bits",
     "exponential_from_uniform",
     "gumbel_from_uniform",
     "gumbel_given_max",
@@ -14,6 +15,9 @@ __all__ = [
     "gumbel_softmax_given_max",
 ]
 
+# Of noise of 31 bits, whose steps begin and end half a step inside of [0, 1].
+_HALF_STEP = 2.0**-32
+
 # exp of it, and of it times any exponential noise, is finite in float32.
 _LARGEST_EXPONENT = 80.0
 
@@ -21,9 +25,8 @@ _LARGEST_EXPONENT = 80.0
 def exponential_from_uniform(uniform: Tensor) -> Tensor:
     r"""Turn uniform noise into standard exponential noise, :math:`E = -\log(1 - u)`.
 
-    Small u become small E, which are the large Gumbel numbers that win an arg-max. A float has more
-    digits there than near 1: draw u with 31 bits, as the estimators do, and two categories of
-    65,536 hardly ever tie. `torch.rand` in float32 has only 24.
+    Small u become small E, which are the large Gumbel numbers that win an arg-max; a float has more
+    digits there than near 1.
 
     Args:
         uniform: Noise in [0, 1], any shape, in float32 or float64.
@@ -33,12 +36,37 @@ def exponential_from_uniform(uniform: Tensor) -> Tensor:
         [2.33e-10, 16.64]).
     """
     # Both ends are moved inside by half a step of the noise, so that no logarithm is infinite.
-    least = 2.0**-32 if uniform.dtype == torch.float32 else 2.0**-54
+    least = _HALF_STEP if uniform.dtype == torch.float32 else 2.0**-54
     u = uniform.clamp(least, 1 - torch.finfo(uniform.dtype).eps / 2)
-    # log1p takes a CPU as long as ten logarithms. The logarithm of the rounded 1 - u lacks what the
+    return _minus_log1p(u.neg_())
+
+
+def exponential_from_bits(bits: Tensor) -> Tensor:
+    r"""Turn 31 random bits into standard exponential noise.
+
+    .. math:: E = -\log(1 - (i + \tfrac12)\, 2^{-31})
+
+    `torch.rand` in float32 has 24: among 65,536 categories of equal probability those tie for the
+    first place in two draws of a thousand.
+
+    Args:
+        bits: Integers i in [0, 2^31), 32-bit, any shape.
+
+    Returns:
+        Noise of that shape in float32, within [2.33e-10, 16.64].
+    """
+    # The factor ends below 1 what float32 rounds up to it.
+    return _minus_log1p(torch.rsub(bits, -_HALF_STEP, alpha=2 * _HALF_STEP * (1 - 2.0**-24)))
+
+
+def _minus_log1p(x: Tensor) -> Tensor:
+    """Compute -log(1 + x) of numbers in (-1, 0), in their place."""
+    if x.device.type != "cpu":
+        return x.log1p_().neg_()
+    # log1p takes a CPU as long as ten logarithms. The logarithm of the rounded 1 + x lacks what the
     # rounding has taken, and that difference is exact.
-    rest = 1 - u
-    return u.sub_(1 - rest).sub_(rest.log_())
+    rest = 1 + x
+    return x.add_(1 - rest).add_(rest.log_()).neg_()
 
 
 def gumbel_from_uniform(uniform: Tensor) -> Tensor:

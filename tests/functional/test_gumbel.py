@@ -5,6 +5,7 @@ import torch
 from scipy import stats
 
 from dvae.functional import (
+    exponential_from_bits,
     exponential_from_uniform,
     gumbel_from_uniform,
     gumbel_given_max,
@@ -40,6 +41,17 @@ def test_the_logarithm_keeps_the_digits_of_small_numbers(dtype: torch.dtype) -> 
     expected = -torch.log1p(-uniform.double())
     error = (found.double() - expected).abs() / expected
     assert error.max() <= 2 * torch.finfo(dtype).eps
+
+
+def test_noise_of_bits_is_that_of_their_uniform_number() -> None:
+    bits = torch.arange(0, 2**31, 99_991, dtype=torch.int32)
+    bits = torch.cat([bits, torch.tensor([0, 1, 2, 2**31 - 2, 2**31 - 1], dtype=torch.int32)])
+    uniform = ((bits.double() + 0.5) * 2.0**-31).clamp_max(1 - 2.0**-24)
+    found = exponential_from_bits(bits)
+    assert found.dtype == torch.float32 and (found > 0).all() and found.isfinite().all()
+    # To a few of the last units of float32: of a small number, and of 1.
+    back = -torch.expm1(-found.double())
+    assert ((back - uniform).abs() <= 2.0**-21 * uniform.clamp_max(0.5)).all()
 
 
 def test_noise_is_gumbel() -> None:

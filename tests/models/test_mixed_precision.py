@@ -47,13 +47,14 @@ def test_half_precision_trains_and_keeps_what_is_summed_in_float32(
     estimator, half, tmp_path, monkeypatch
 ):
     noise = []
-    transform = base.exponential_from_uniform
+    draw = base.exponential_noise
 
-    def spy(uniform):
-        noise.append(uniform.dtype)
-        return transform(uniform)
+    def spy(*args):
+        drawn = draw(*args)
+        noise.append(drawn.dtype)
+        return drawn
 
-    monkeypatch.setattr(base, "exponential_from_uniform", spy)
+    monkeypatch.setattr(base, "exponential_noise", spy)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     pl.seed_everything(0)
     model = toy_model(estimator(1.0))
