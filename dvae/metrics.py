@@ -121,13 +121,15 @@ def _ssim(reconstruction: Tensor, image: Tensor) -> Tensor:
     """Compute the SSIM of images ``(B, C, H, W)`` in float32, each ``(B,)``."""
     if not len(image):
         return image.new_zeros(0)
-    _, windows = structural_similarity_index_measure(
-        *(reconstruction, image),
-        data_range=1.0,
-        sigma=_SIGMA,
-        reduction="none",
-        return_full_image=True,
-    )
+    # Not under autocast: variances are differences of means of squares.
+    with torch.autocast(image.device.type, enabled=False):
+        _, windows = structural_similarity_index_measure(
+            *(reconstruction, image),
+            data_range=1.0,
+            sigma=_SIGMA,
+            reduction="none",
+            return_full_image=True,
+        )
     # A value for each pixel. Near the edges they are of windows that reach into mirrored pixels,
     # where the two images are more alike than anywhere within.
     edge = _WINDOW // 2

@@ -46,6 +46,13 @@ def test_ssim_is_that_of_scikit_image(channels, expected):
     assert ssim(*waves(channels)) == pytest.approx(expected, abs=1e-5)
 
 
+def test_ssim_is_the_same_under_autocast():
+    image, other = (x.float() for x in waves(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = ssim(image, other)
+    assert found == ssim(image, other)
+
+
 def test_ssim_sees_the_windows_within_the_image_and_no_others():
     # Black against white is C1 / (1 + C1), however many windows there are.
     for size in (11, 12, 30):

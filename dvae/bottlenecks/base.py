@@ -1,11 +1,12 @@
 """What a bottleneck is: encoder features in, a code for the decoder and what it cost out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
+
+from dvae.stepwise import Stepwise
 
 __all__ = ["Bottleneck", "BottleneckOutput", "Expectation"]
 
@@ -44,7 +45,7 @@ class Expectation:
     loss: Tensor
 
 
-class Bottleneck(nn.Module, ABC):
+class Bottleneck(Stepwise, nn.Module, ABC):
     """A discrete posterior q(z | features) with its prior p(z).
 
     Attributes:
@@ -54,7 +55,6 @@ class Bottleneck(nn.Module, ABC):
         has_posterior: Whether q gives probability to more than one code. Where it does not, its
             entropy and log q(z | x) say nothing.
         has_loss: Whether an auxiliary loss comes with the code, which training has to add.
-        accumulates: Whether passes in training add up until `step`; see `accumulating`.
     """
 
     in_features: int
@@ -62,7 +62,6 @@ class Bottleneck(nn.Module, ABC):
     counts_shape: tuple[int, ...]
     has_posterior: bool = True
     has_loss: bool = False
-    accumulates: bool = False
 
     @abstractmethod
     def forward(self, features: Tensor) -> BottleneckOutput:
@@ -156,27 +155,6 @@ class Bottleneck(nn.Module, ABC):
     @abstractmethod
     def states(self, start: int, stop: int) -> Tensor:
         """Return the states numbered ``start`` to ``stop - 1``: integers ``(N, ...)``."""
-
-    @contextmanager
-    def accumulating(self) -> Iterator[None]:
-        """Let passes in training add up until `step`, as gradients do until the optimizer's.
-
-        Elsewhere each pass in training is a step.
-        """
-        before, self.accumulates = self.accumulates, True
-        try:
-            yield
-        finally:
-            self.accumulates = before
-
-    def step(self) -> None:
-        """Take a step with what moves or counts without the optimizer, by the passes before it.
-
-        All processes come here in the same step. There is nothing of this kind by default.
-        """
-
-    def skip_step(self) -> None:
-        """Forget the passes since the last step."""
 
     def take_moved(self) -> list[tuple[Tensor, Tensor]]:
         """Return the parameters that were written to in training since this was last asked.

@@ -120,6 +120,7 @@ class NonFinite(Callback):
             parameter.grad = None
         if isinstance(pl_module, DiscreteVAE):
             pl_module.bottleneck.skip_step()
+            pl_module.likelihood.skip_step()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

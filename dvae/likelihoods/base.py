@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dvae.estimators.base import uniform_noise
+from dvae.stepwise import Stepwise
 
 __all__ = ["LEVELS", "PIXELS", "Likelihood", "stored"]
 
@@ -16,7 +17,7 @@ PIXELS = (-3, -2, -1)
 """Axes that a log-likelihood sums over: channels, height, width."""
 
 
-class Likelihood(nn.Module, ABC):
+class Likelihood(Stepwise, nn.Module, ABC):
     """A distribution of the image given the output of a decoder.
 
     A **mass** (`density` is false) weighs pixels as they are stored: its bits per dimension are

@@ -82,8 +82,9 @@ class OptimalGaussian(Likelihood):
     The variance is a running mean of the squared error of the training batches, a buffer of the
     checkpoint, so this is a proper density at every step and its value for an image does not
     depend on the batch. Its gradient is that of :math:`-\tfrac D2 \log \sum_i (x_i - \mu_i)^2`,
-    the loss of SQ-VAE, since at the optimum the variance's own derivative is zero. An estimator
-    that evaluates several codes for an example moves it by the error of all of them.
+    the loss of SQ-VAE, since at the optimum the variance's own derivative is zero. It moves once in
+    a step: by the error of all batches whose gradients are accumulated, and of all codes that an
+    estimator evaluates for an example.
 
     Args:
         sigma: Standard deviation before the first batch, above 0.
@@ -114,6 +115,8 @@ class OptimalGaussian(Likelihood):
         self.floor = floor
         self.register_buffer("variance", torch.tensor(float(sigma) ** 2))
         self.register_buffer("updates", torch.tensor(0))
+        # Of the step being made: the variance before it, and the sum and number of its errors.
+        self._seen: tuple[Tensor, Tensor] | None = None
 
     def _log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Sum the log-density over pixels; in training, follow the error first."""
@@ -133,15 +136,30 @@ class OptimalGaussian(Likelihood):
         total = torch.stack([error, torch.full_like(error, square.numel())])
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(total)
-        # A batch without images leaves all as it is.
-        seen = total[1] > 0
+        before, earlier = self._seen or (self.variance, torch.zeros_like(total))
+        total = earlier + total
+        self._seen = before, total
         # The plain mean until the running one has as long a memory: the first batch replaces the
-        # start, and no step waits for the device to say how many there were.
-        weight = seen * (1 / (self.updates + 1).to(error.dtype)).clamp_min(1 - self.decay)
+        # start, and no step waits for the device to say how many there were. A batch without images
+        # leaves all as it is.
+        weight = (1 / (self.updates + 1).to(error.dtype)).clamp_min(1 - self.decay)
+        weight = weight * (total[1] > 0)
         # Out of place: the graph of an earlier call in this step may hold the old value.
-        self.variance = torch.lerp(self.variance, total[0] / total[1].clamp_min(1), weight)
+        self.variance = torch.lerp(before, total[0] / total[1].clamp_min(1), weight)
         self.variance = self.variance.clamp_min(self.floor**2)
-        self.updates = self.updates + seen
+        if not self.accumulates:
+            self.step()
+
+    def step(self) -> None:
+        """Keep the variance of the passes since the last step; see `Stepwise.step`."""
+        if self._seen is not None:
+            self.updates = self.updates + (self._seen[1][1] > 0)
+            self._seen = None
+
+    def skip_step(self) -> None:
+        """Go back to the variance before these passes; see `Stepwise.skip_step`."""
+        if self._seen is not None:
+            self.variance, self._seen = self._seen[0], None
 
     def extra_repr(self) -> str:
         """Name the settings."""

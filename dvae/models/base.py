@@ -120,7 +120,8 @@ class DiscreteVAE(Gradients, Codec):
         """
         part_ways(self.global_rank)
         measure_nothing(self.trainer)
-        self.bottleneck.skip_step()  # of a run that was interrupted within one
+        for part in (self.bottleneck, self.likelihood):
+            part.skip_step()  # of a run that was interrupted within one
         self._step_means.clear()
         self.check_trainer(self.trainer)
         warn_of_bfloat16(self.trainer.precision, self.trainer.strategy.root_device)
@@ -144,7 +145,7 @@ class DiscreteVAE(Gradients, Codec):
         image = self.images_of(batch, check=batch_idx == 0)
         target = self.likelihood.dequantize(image)
         encode, log_px = self._calls or (self.encoder, self.log_px)
-        with self.bottleneck.accumulating():
+        with self.bottleneck.accumulating(), self.likelihood.accumulating():
             out = self.objective(lambda z: log_px(z, target), encode(image), self.bottleneck)
         # For whoever shows the bound, or has to say which of them broke.
         parts = {"kl": out.kl, "reconstruction": out.log_px, "bound": out.bound}
@@ -153,12 +154,13 @@ class DiscreteVAE(Gradients, Codec):
         return out.loss  # type: ignore[no-any-return]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Let the code book take its step, and forget the gradients of codes that were revived.
+        """Let what the optimizer does not move take its step; forget gradients of revived codes.
 
         They would undo it.
         """
         self._step_means.clear()
         self.bottleneck.step()
+        self.likelihood.step()
         forget(optimizer, self.bottleneck.take_moved())
 
     def log_px(self, code: Tensor, image: Tensor) -> Tensor:

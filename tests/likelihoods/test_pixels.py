@@ -170,6 +170,24 @@ def test_the_optimal_variance_is_the_mean_squared_error():
     torch.testing.assert_close(gradient, expected)
 
 
+def test_the_optimal_variance_of_accumulated_batches_is_that_of_the_large_one():
+    whole, parts = OptimalGaussian(decay=0.5).double(), OptimalGaussian(decay=0.5).double()
+    params, x = torch.randn(4, 12, 1, 2, 2).double(), torch.rand(4, 12, 1, 2, 2).double()
+    for step in range(4):
+        before = parts.variance.clone()
+        whole.log_prob(params[step], x[step])
+        with parts.accumulating():
+            for p, t in zip(params[step].split(5), x[step].split(5), strict=True):
+                parts.log_prob(p, t)
+            if step == 2:  # left out, and taken again
+                parts.skip_step()
+                assert parts.variance == before and parts.updates == 2
+                parts.log_prob(params[step], x[step])
+        parts.step()
+        torch.testing.assert_close(parts.variance, whole.variance)
+        assert parts.updates == whole.updates == step + 1
+
+
 def test_the_optimal_variance_rests_in_evaluation_and_travels_in_checkpoints():
     likelihood = OptimalGaussian()
     likelihood.log_prob(torch.zeros(4, 1, 2, 2), torch.ones(4, 1, 2, 2))
