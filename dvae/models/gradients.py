@@ -1,5 +1,6 @@
 """Gradients as an optimizer's step finds them: without the scale of the loss, and clipped."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,18 @@ class Gradients(pl.LightningModule):
             return loss
 
         super().optimizer_step(epoch, batch_idx, optimizer, unscaled)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Go on to the next learning rate, also where the scaler left the first step out.
+
+        Schedules count the run's steps, and torch would warn of an order that is as it should be.
+        """
+        with warnings.catch_warnings():
+            if loss_scaler(self.trainer) is not None:
+                warnings.filterwarnings(
+                    "ignore", r"Detected call of `lr_scheduler.step\(\)` before"
+                )
+            super().lr_scheduler_step(scheduler, metric)
 
     def configure_gradient_clipping(
         self,

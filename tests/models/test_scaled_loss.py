@@ -14,6 +14,7 @@ from dvae.callbacks import NonFinite, NonFiniteError
 from dvae.estimators import REBAR
 from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.networks import ResNet
+from dvae.schedules import Linear
 from tests.toy import toy_data, toy_model, toy_trainer
 
 OPTIMIZERS = {
@@ -104,6 +105,15 @@ def test_an_overflow_leaves_the_step_out_and_a_fused_optimizer_too():
     step(model, scaled(2.0**40))
     for name, value in model.named_parameters():
         assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_first_step_left_out_counts_for_the_learning_rate_without_a_warning(optimizer):
+    model = toy_model(optimizer=OPTIMIZERS[optimizer], lr_schedule=Linear(1.0, 0.5, 10))
+    trainer = toy_trainer(None, max_steps=5, plugins=[scaled(2.0**40)])
+    trainer.fit(model, datamodule=toy_data())
+    (group,) = trainer.optimizers[0].param_groups
+    assert group["lr"] == pytest.approx(1e-3 * model.lr_schedule(5, None))
 
 
 @pytest.mark.parametrize("action", ["stop", "skip"])
