@@ -1,4 +1,4 @@
-"""Train, validate, test or use a discrete VAE described by a YAML file.
+"""Train, validate, test or use a discrete VAE described by a YAML file: `dvae`, in a checkout.
 
 python train.py fit  --config configs/mnist_categorical.yaml
 python train.py test --config runs/mnist_categorical/version_0/config.yaml \

@@ -1,6 +1,6 @@
 """Discrete VAEs with a pluggable, proven gradient across the discrete draw.
 
-The models and estimators are importable from here; they, and torch, are loaded at first use.
+Models, estimators and `load` are importable from here; they, and torch, are imported at first use.
 
 Example:
     >>> import dvae
@@ -12,11 +12,12 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from dvae.names import home
+from dvae.names import home, home_of
 
 if TYPE_CHECKING:
     from dvae.estimators import *  # noqa: F403
     from dvae.models import *  # noqa: F403
+    from dvae.sharing import load as load
 
 try:
     __version__ = version("dvae")
@@ -27,10 +28,9 @@ except PackageNotFoundError:  # a source tree that was never installed
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         return ["__version__", *home()]
-    # All are classes. Python asks for submodules and much else here first, also while one of the
-    # two is being imported.
-    if name[:1].isupper() and name in (modules := home()):
-        return getattr(import_module(modules[name]), name)
+    module = home_of(name)
+    if module is not None:
+        return getattr(import_module(module), name)
     raise AttributeError(f"module 'dvae' has no attribute {name!r}")
 
 

@@ -40,4 +40,5 @@ def test_nothing_is_imported_before_it_is_used():
 def test_a_config_may_name_a_class_by_either_path():
     for path in ("dvae.CategoricalVAE", "dvae.models.CategoricalVAE"):
         assert type(build_model({"class_path": path})) is dvae.CategoricalVAE
-    assert all(inspect.isclass(getattr(dvae, name)) for name in home())
+    classes = [name for name in home() if name != "load"]
+    assert all(inspect.isclass(getattr(dvae, name)) for name in classes)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from dvae.cli.help import key_hint
+
 __all__ = ["one_line", "out_of_reach"]
 
 _OPTION = re.compile(r"Option '([^']+)' is not accepted")
@@ -68,7 +70,8 @@ def one_line(error: BaseException) -> str:
     text = _WORKER.sub(r"\1", text)
     for pattern, plain in _TRIPPED:
         text = pattern.sub(plain, text)
-    return _unknown_option(text) or _unknown_class(text) or _innermost(text) or _summary(text)
+    said = _unknown_option(text) or _unknown_class(text) or _innermost(text) or _summary(text)
+    return said + key_hint(said)
 
 
 def _summary(text: str) -> str:

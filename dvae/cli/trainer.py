@@ -22,8 +22,8 @@ from dvae.scalars import MOST
 __all__ = ["check_additions", "check_device", "check_length", "check_trainer_settings"]
 
 _AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch", "log_every_n_steps")
-# Strategies whose processes are copies of this one: what callbacks know stays in them, such as which
-# checkpoint is the best.
+# Strategies whose processes are copies of this one: what callbacks know stays in them, such as
+# which checkpoint is the best.
 _COPIES = re.compile("spawn|fork|notebook")
 
 

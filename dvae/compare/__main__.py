@@ -30,7 +30,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m dvae.compare",
+        prog="dvae compare",
         description="Put runs side by side: the settings in which they differ, what they reached, "
         "and their curves over each other, as one page and one picture. Needs no server.",
         allow_abbrev=False,

@@ -28,7 +28,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m dvae.explore",
+        prog="dvae explore",
         description="Open a local page to change the code of an image by hand and see the decoded "
         "image change, at each checkpoint of a run.",
         allow_abbrev=False,

@@ -44,7 +44,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m dvae.lab",
+        prog="dvae lab",
         description="Measure bias, variance, cosine with the exact gradient and time per step of "
         "every estimator, over temperatures, against exact enumeration.",
         allow_abbrev=False,

@@ -24,7 +24,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m dvae.sharing", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="dvae share", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (
         ("save", "write config.json, model.safetensors and a model card"),

@@ -256,10 +256,10 @@ def test_what_a_nan_has_led_to_is_said_in_one_line(kind, capsys):
     def fail(args):
         raise RuntimeError("of our own making")
 
-    assert main([], break_down) == 1
+    assert main(["fit"], break_down) == 1
     assert capsys.readouterr().err == "error: a draw (index -1) is not finite\n"
     with pytest.raises(RuntimeError, match="of our own making"):
-        main([], fail)
+        main(["fit"], fail)
 
 
 def test_a_run_without_a_config_file_is_called_after_its_model(tmp_path, monkeypatch):

@@ -1,0 +1,70 @@
+"""The door: one command with all others behind it, `dvae`, or `train.py` in a checkout."""
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+from dvae.cli.configs import configs_command, named
+from dvae.cli.help import OVERVIEW, asked_for, help_text
+
+__all__ = ["main"]
+
+# Tools with a command of their own, imported when they are asked for.
+_TOOLS = {
+    "compare": "dvae.compare.__main__",
+    "explore": "dvae.explore.__main__",
+    "lab": "dvae.lab.__main__",
+    "share": "dvae.sharing.__main__",
+}
+_RUNS = ("fit", "validate", "test", "predict")
+
+
+def main(args: list[str] | None = None, cli: Any = None) -> int:
+    """Run a command.
+
+    Args:
+        args: Arguments; those of the process by default.
+        cli: What runs a training, `DVAECLI` by default; a subclass may stop short of it.
+
+    Returns:
+        The exit code of the command; 2 where there is no such command.
+    """
+    given = sys.argv[1:] if args is None else list(args)
+    command, rest = (given[0], given[1:]) if given else ("", [])
+    if command in ("", "-h", "--help", "help"):
+        print(OVERVIEW, end="")
+        return 0
+    if command in _TOOLS:
+        return int(import_module(_TOOLS[command]).main(rest))
+    try:
+        if command == "configs":
+            configs_command(rest)
+            return 0
+        if command in _RUNS:
+            return _run(command, rest, cli)
+        if not command.startswith("-"):
+            there = ", ".join((*_RUNS, *_TOOLS, "configs"))
+            raise ValueError(f"there is no command {command!r}; there are: {there}")
+        return _run("", given, cli)
+    except (ValueError, OSError) as error:
+        if os.environ.get("DVAE_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _run(command: str, rest: list[str], cli: Any) -> int:
+    part = asked_for(rest) if command else None
+    if part == "":
+        print(help_text(command, part, lambda: None), end="")
+        return 0
+    rest = named(rest)
+    # Only here: it costs Lightning.
+    from dvae.cli.main import DVAECLI
+    from dvae.cli.main import main as run
+
+    if part is not None:
+        print(help_text(command, part, lambda: DVAECLI([command, "--help"])))
+        return 0
+    return run([command, *rest] if command else rest, cli or DVAECLI)

@@ -1,0 +1,46 @@
+"""One call that loads a trained model from wherever it lies."""
+
+from pathlib import Path
+from typing import Any
+
+from dvae.models import DiscreteVAE
+from dvae.sharing.pretrained import from_pretrained
+from dvae.sharing.source import load_checkpoint
+
+__all__ = ["load"]
+
+# The best of a run before its last.
+_OF_A_RUN = ("best.ckpt", "last.ckpt")
+
+
+def load(path: str | Path, **where: Any) -> DiscreteVAE:
+    """Load a trained model; its class is found by itself, and no code of the file is executed.
+
+    Args:
+        path: A checkpoint; the folder of a run, whose best checkpoint is taken; a folder that was
+            shared; or ``user/name`` on the Hugging Face Hub.
+        where: For the Hub, see `dvae.sharing.from_pretrained`.
+
+    Returns:
+        The model on the CPU, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder, or no model in it.
+        ValueError: It is damaged, or names a class that is not of dvae.
+        MissingExtra: A package for shared folders is not installed.
+
+    Example:
+        >>> import dvae
+        >>> model = dvae.load("runs/mnist_categorical/version_0")  # doctest: +SKIP
+        >>> images = model.sample(16)  # doctest: +SKIP
+    """
+    folder = Path(path)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        files = [folder / place / name for name in _OF_A_RUN for place in (".", "checkpoints")]
+        there = [file for file in files if file.is_file()]
+        if not there:
+            raise FileNotFoundError(f"{path} has no model: no {' or '.join(_OF_A_RUN)} in it")
+        return load_checkpoint(there[0]).model.eval()
+    if folder.is_dir() or not folder.suffix:
+        return from_pretrained(path, **where).eval()
+    return load_checkpoint(folder).model.eval()
