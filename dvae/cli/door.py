@@ -47,6 +47,10 @@ def main(args: list[str] | None = None, cli: Any = None) -> int:
             there = ", ".join((*_RUNS, *_TOOLS, "configs"))
             raise ValueError(f"there is no command {command!r}; there are: {there}")
         return _run("", given, cli)
+    except BrokenPipeError:
+        # Whoever reads has seen enough (dvae configs | head); what is left would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         if os.environ.get("DVAE_TRACEBACK"):
             raise

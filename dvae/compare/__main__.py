@@ -1,4 +1,4 @@
-"""Runs side by side on the command line: python -m dvae.compare runs/a runs/b."""
+"""Runs side by side on the command line: dvae compare runs/a runs/b."""
 
 import argparse
 import sys

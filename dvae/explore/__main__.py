@@ -1,4 +1,4 @@
-"""The latent explorer on the command line: python -m dvae.explore runs/.../checkpoints."""
+"""The latent explorer on the command line: dvae explore runs/.../checkpoints."""
 
 import argparse
 import os

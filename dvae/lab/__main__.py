@@ -1,4 +1,4 @@
-"""The gradient lab on the command line: python -m dvae.lab --function network."""
+"""The gradient lab on the command line: dvae lab --function network."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""Sharing on the command line: python -m dvae.sharing save runs/.../best.ckpt --out folder."""
+"""Sharing on the command line: dvae share save runs/.../best.ckpt --out folder."""
 
 import argparse
 import sys
