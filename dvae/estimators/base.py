@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -42,7 +43,7 @@ Objective = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Draw:
-    """A categorical draw.
+    """A categorical draw; to `torch.func` and `torch.export` a pair of tensors.
 
     Attributes:
         code: What goes on forward, with the gradient, ``(..., K)``; the axis of the categories
@@ -52,6 +53,9 @@ class Draw:
 
     code: Tensor
     index: Tensor
+
+
+torch.export.register_dataclass(Draw)
 
 
 def uniform_noise(shape: Sequence[int], like: Tensor, generator: Generator | None = None) -> Tensor:
@@ -172,11 +176,39 @@ def check_top(top: Tensor) -> None:
     """
     if torch.compiler.is_compiling() or is_waited_for(top):
         return
-    if not top.detach().isfinite().all():
-        raise ValueError(
-            "logits must have a finite maximum in every row; got a row with NaN, +inf, or every "
-            "category masked (-inf)"
-        )
+    try:
+        finite = bool(top.detach().isfinite().all())
+    except RuntimeError:
+        # Under `torch.func.vmap` a tensor has no one truth.
+        _Look.apply(top.detach())
+        return
+    if not finite:
+        raise _no_maximum()
+
+
+def _no_maximum() -> ValueError:
+    return ValueError(
+        "logits must have a finite maximum in every row; got a row with NaN, +inf, or every "
+        "category masked (-inf)"
+    )
+
+
+class _Look(torch.autograd.Function):
+    """Look at scores where they have numbers, beneath the transforms of `torch.func`."""
+
+    @staticmethod
+    def forward(top: Tensor) -> Tensor:
+        if not top.isfinite().all():
+            raise _no_maximum()
+        return top.new_empty(0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, top: Tensor) -> tuple[Tensor, None]:
+        return _Look.apply(top), None
 
 
 def check_count(name: str, value: int, least: int) -> None:
@@ -260,7 +292,11 @@ class Estimator(nn.Module, ABC):
 
 
 class PathwiseEstimator(Estimator):
-    """An estimator that needs no f: a layer that draws a code and passes a gradient through it."""
+    """An estimator that needs no f: a layer that draws a code and passes a gradient through it.
+
+    It is one under the transforms of `torch.func` and in `torch.export` too, with first
+    derivatives; `vmap` wants ``randomness="different"`` for a layer in training.
+    """
 
     @abstractmethod
     def sample(self, logits: Tensor, generator: Generator | None = None) -> Draw:

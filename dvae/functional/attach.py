@@ -8,25 +8,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from dvae.functional.pull_back import with_pull_back
+
 __all__ = ["attach_gradient", "attach_own_gradients"]
-
-
-class _Gradient(Function):
-    """Identity on the value; backward, the upstream gradient times a stored one."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
-        ctx.save_for_backward(gradient)
-        ctx.dtype = logits.dtype
-        return value.view_as(value)
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        (gradient,) = ctx.saved_tensors
-        upstream = grad.reshape(-1, *(1,) * (gradient.dim() - 1))
-        return grad, (upstream * gradient).to(ctx.dtype), None
 
 
 class _OwnGradients(Function):
@@ -59,7 +43,11 @@ def attach_gradient(value: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
     Returns:
         ``value``.
     """
-    return _Gradient.apply(value, logits, gradient.detach())  # type: ignore[no-any-return]
+    return with_pull_back(value, logits, _times_upstream, gradient)
+
+
+def _times_upstream(grad: Tensor, gradient: Tensor) -> Tensor:
+    return grad.reshape(-1, *(1,) * (gradient.dim() - 1)) * gradient
 
 
 def attach_own_gradients(value: Tensor, own: Sequence[Tensor], cost: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dvae.functional.transformable import Transformable
+
 __all__ = [
     "bernoulli_log_prob",
     "discretized_logistic_log_prob",
@@ -15,7 +17,7 @@ __all__ = [
 ]
 
 
-class _BernoulliLogProb(torch.autograd.Function):
+class _BernoulliLogProb(Transformable):
     """softplus(l) as max(l, 0) - log sigmoid(|l|): a fifth of the time of torch's on a CPU.
 
     The logarithm is of a number in [1/2, 1], so the error is one rounding of 1, as that of the
@@ -23,10 +25,13 @@ class _BernoulliLogProb(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, x)
+    def forward(logits: Tensor, x: Tensor) -> Tensor:
         softplus = logits.clamp_min(0).sub_(logits.abs().sigmoid_().log_())
         return x * logits - softplus
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -48,7 +53,7 @@ def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
         Nats per pixel, the broadcast shape, in float32 or wider.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    result: Tensor = _BernoulliLogProb.apply(logits, x)  # type: ignore[no-untyped-call]
+    result: Tensor = _BernoulliLogProb.call(logits, x)
     return result
 
 

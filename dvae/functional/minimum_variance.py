@@ -1,33 +1,11 @@
 """A hard code with the family of gradients from straight-through to exact on quadratics."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from dvae.functional.pull_back import with_pull_back
 
 __all__ = ["minimum_variance", "minimum_variance_gradient"]
-
-
-class _MinimumVariance(torch.autograd.Function):
-    """Identity on the code; backward, `minimum_variance_gradient`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, code: Tensor, index: Tensor, probs: Tensor, t: Tensor | float
-    ) -> Tensor:
-        # Of a number torch would make float32, and the system is solved in float64.
-        t = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
-        ctx.save_for_backward(index, probs, t)
-        ctx.dtype = logits.dtype
-        return code.view_as(code)
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        index, probs, t = ctx.saved_tensors
-        gradient = minimum_variance_gradient(grads[0], index, probs, t)
-        return gradient.to(ctx.dtype), None, None, None, None
 
 
 def minimum_variance_gradient(
@@ -96,4 +74,6 @@ def minimum_variance(
     Returns:
         ``code``, with the gradient.
     """
-    return _MinimumVariance.apply(logits, code, index, probs.detach(), t)  # type: ignore[no-any-return]
+    # Of a number torch would make float32, and the system is solved in float64.
+    t = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
+    return with_pull_back(code.detach(), logits, minimum_variance_gradient, index, probs, t)

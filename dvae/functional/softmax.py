@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dvae.functional.transformable import Transformable
+
 __all__ = ["softmax", "softmax_jacobian"]
 
 # On CPU torch's fused kernels go row by row below this width, eight times slower than four
@@ -14,21 +16,21 @@ _NARROW = 16
 _softmax_backward = torch.ops.aten._softmax_backward_data.default
 
 
-class _NarrowSoftmax(torch.autograd.Function):
+class _NarrowSoftmax(Transformable):
     """Softmax written out in whole-tensor passes; differentiable any number of times."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor) -> Tensor:
-        probs = _narrow_softmax(scores)
-        ctx.save_for_backward(probs)
-        return probs
+    def forward(scores: Tensor) -> Tensor:
+        return _narrow_softmax(scores)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (probs,) = ctx.saved_tensors
-        (grad,) = grads
-        weighted = probs * grad
-        return torch.addcmul(weighted, probs, weighted.sum(-1, keepdim=True), value=-1)
+        return _narrow_jacobian(probs, grads[0])
 
 
 def softmax(scores: Tensor) -> Tensor:
@@ -43,7 +45,7 @@ def softmax(scores: Tensor) -> Tensor:
     if not _is_narrow(scores):
         return scores.softmax(-1)
     if scores.requires_grad:
-        result: Tensor = _NarrowSoftmax.apply(scores)  # type: ignore[no-untyped-call]
+        result: Tensor = _NarrowSoftmax.call(scores)
         return result
     return _narrow_softmax(scores)
 
@@ -58,8 +60,13 @@ def softmax_jacobian(probs: Tensor, grad: Tensor) -> Tensor:
     if not _is_narrow(probs):
         result: Tensor = _softmax_backward(grad, probs, -1, probs.dtype)
         return result
+    return _narrow_jacobian(probs, grad)
+
+
+def _narrow_jacobian(probs: Tensor, grad: Tensor) -> Tensor:
     weighted = probs * grad
-    return weighted.addcmul_(probs, weighted.sum(-1, keepdim=True), value=-1)
+    # Not by addcmul_, which is no quicker and unknown to vmap.
+    return weighted.sub_(probs * weighted.sum(-1, keepdim=True))
 
 
 def _narrow_softmax(scores: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 r"""A hard code forward, the gradient of softmaxes backward: the whole straight-through family."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
 
+from dvae.functional.pull_back import with_pull_back
 from dvae.functional.softmax import softmax_jacobian
 
 __all__ = ["one_hot_like", "straight_through"]
@@ -22,38 +22,8 @@ def one_hot_like(logits: Tensor, index: Tensor) -> Tensor:
     Returns:
         One-hot vectors ``(..., K)``, without a gradient.
     """
-    return torch.zeros_like(logits, requires_grad=False).scatter_(-1, index.unsqueeze(-1), 1.0)
-
-
-class _StraightThrough(torch.autograd.Function):
-    """Identity on the code; backward, a weighted sum of softmax Jacobians."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        logits: Tensor,
-        code: Tensor,
-        weights: tuple[Tensor | float, ...],
-        *probs: Tensor,
-    ) -> Tensor:
-        ctx.save_for_backward(*probs)
-        ctx.weights = weights  # type: ignore[attr-defined]
-        ctx.dtype = logits.dtype  # type: ignore[attr-defined]
-        return code.view_as(code)
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        total: Tensor | None = None
-        for p, weight in zip(ctx.saved_tensors, ctx.weights, strict=True):
-            part = softmax_jacobian(p, grad.to(p.dtype).expand_as(p))
-            if part.dim() > grad.dim():  # an average over a leading axis of relaxed samples
-                part = part.mean(0)
-            part.mul_(weight)
-            total = part if total is None else total.add_(part)
-        assert total is not None
-        return (total.to(ctx.dtype), None, None, *(None for _ in ctx.saved_tensors))
+    # Not in place, which vmap does one by one.
+    return torch.zeros_like(logits, requires_grad=False).scatter(-1, index.unsqueeze(-1), 1.0)
 
 
 def straight_through(
@@ -80,5 +50,21 @@ def straight_through(
     References:
         Y. Bengio, N. Leonard, A. Courville, 2013, arXiv 1308.3432.
     """
-    detached = tuple(p.detach() for p in probs)
-    return _StraightThrough.apply(logits, code, tuple(weights), *detached)  # type: ignore[no-any-return]
+    numbers = [None if isinstance(weight, Tensor) else weight for weight in weights]
+    tensors = [weight for weight in weights if isinstance(weight, Tensor)]
+    rule = partial(_sum_of_jacobians, numbers)
+    return with_pull_back(code.detach(), logits, rule, *probs, *tensors)
+
+
+def _sum_of_jacobians(numbers: Sequence[float | None], grad: Tensor, *saved: Tensor) -> Tensor:
+    """Sum the Jacobians' products; a weight that is no number comes after the probabilities."""
+    tensors = iter(saved[len(numbers) :])
+    total: Tensor | None = None
+    for p, number in zip(saved, numbers, strict=False):
+        part = softmax_jacobian(p, grad.to(p.dtype).expand_as(p))
+        if part.dim() > grad.dim():  # an average over a leading axis of relaxed samples
+            part = part.mean(0)
+        part.mul_(next(tensors) if number is None else number)
+        total = part if total is None else total.add_(part)
+    assert total is not None
+    return total
