@@ -1,7 +1,6 @@
 """Random combinations of parts keep the laws of a run, and each of the laws can fail."""
 
 import logging
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from benchmarks.fuzz.joint import AXES, described, draw_joint, simpler, with_val
 from benchmarks.fuzz.settings import config_of, run_steps, schedules_of, steps_after
 from dvae.bottlenecks import VQ, CategoricalBottleneck
 from dvae.callbacks import Anneal, Checkpoints, RandomState, SafeCheckpointIO, TokenWriter
+from dvae.cli import training as command_line
 from dvae.likelihoods import Bernoulli
 from dvae.models import DiscreteVAE
 from dvae.models import evaluation as evaluation_module
@@ -20,8 +20,6 @@ from dvae.models import evaluation as evaluation_module
 # What a library says of itself is no law of these; a traceback is.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-# The package shows a function of that name.
-command_line = sys.modules["dvae.cli.main"]
 SIMPLEST = {axis: values[0] for axis, values in AXES.items()}
 # Of the first joints those that are cheap, in tests that are not slow.
 QUICK = ()

@@ -74,7 +74,7 @@ def fit(config: str, folder: Path, device: str, *options: str) -> Path:
         device: ``cpu`` or ``cuda``.
         options: More of the command line.
     """
-    from dvae.cli.main import DVAECLI, main  # jsonargparse may be missing elsewhere
+    from dvae.cli.training import DVAECLI, main  # jsonargparse may be missing elsewhere
 
     class Untested(DVAECLI):
         def after_fit(self) -> None:

@@ -1,6 +1,6 @@
 """The command line: train, validate, test and predict from a YAML file, and the tools around it.
 
-`dvae.cli.main` is the `dvae` of a shell; `dvae.cli.main.DVAECLI` what it trains with.
+`dvae.cli.main` is the `dvae` of a shell; `dvae.cli.training.DVAECLI` what it trains with.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["DVAECLI", "main"]
 
 def __getattr__(name: str) -> Any:
     if name == "DVAECLI":  # it costs Lightning, which a list of configs does not need
-        from dvae.cli.main import DVAECLI
+        from dvae.cli.training import DVAECLI
 
         return DVAECLI
     raise AttributeError(f"module 'dvae.cli' has no attribute {name!r}")

@@ -150,3 +150,9 @@ def test_a_checkpoint_of_a_foreign_class_is_refused_by_name(tmp_path):
     torch.save(content, path)
     with pytest.raises(ValueError, match=r"elsewhere\.Model"):
         dvae.load(path)
+
+
+def test_no_module_takes_the_place_of_what_the_package_shows():
+    package = sys.modules["dvae.cli"]
+    modules = {path.stem for path in Path(package.__file__).parent.glob("*.py")}
+    assert not modules & set(package.__all__)  # importing one would hide the other

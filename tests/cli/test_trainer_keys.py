@@ -17,7 +17,7 @@ import wandb
 from pytorch_lightning.strategies import DDPStrategy
 
 from dvae.cli import main
-from dvae.cli.main import DVAECLI
+from dvae.cli.training import DVAECLI
 from dvae.data import Batch
 from tests.toy import ToyData
 

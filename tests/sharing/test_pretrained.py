@@ -111,7 +111,7 @@ REFUSED = [
     "evil.Thing",
     "torch.optim.AdamW",
     "tests.toy.toy_model",
-    "dvae.cli.main.DVAECLI",
+    "dvae.cli.training.DVAECLI",
     "dvae.data.MNIST",
     "dvae.sharing.hub.SharedModel",
     "dvae.models.base.torch",
