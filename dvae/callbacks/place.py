@@ -15,7 +15,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-__all__ = ["begin_at_place", "is_adding_up", "settle_place"]
+__all__ = ["ADDING_UP", "begin_at_place", "is_adding_up", "settle_place"]
+
+ADDING_UP = "adding_up"
+"""Key of a checkpoint: whether it was saved while gradients were added up, which are not in it."""
 
 # The names of the counters in the state of Lightning's loops.
 _EPOCHS = "epoch_progress"
@@ -32,6 +35,7 @@ def settle_place(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
         trainer: In whatever hook saves it, or after the training.
         checkpoint: Its content.
     """
+    checkpoint[ADDING_UP] = is_adding_up(trainer)
     loops = checkpoint["loops"]["fit_loop"]
     batches, validation, loop = loops[_BATCHES], loops[_VALIDATION], loops[_LOOP]
     current = batches["current"]

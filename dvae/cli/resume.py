@@ -12,6 +12,7 @@ import yaml
 from torch.optim import Optimizer
 
 from dvae.callbacks.checkpoint_io import clear_parts
+from dvae.callbacks.place import ADDING_UP
 from dvae.models.weights import read_checkpoint
 
 __all__ = ["check_resumable", "find_last", "nothing_left", "resume_command"]
@@ -96,6 +97,8 @@ def check_resumable(
 ) -> None:
     """Refuse a checkpoint whose training another optimizer cannot go on with.
 
+    One from which training does not go on exactly is said in a line.
+
     Args:
         path: Of the checkpoint.
         content: Of the checkpoint.
@@ -111,6 +114,11 @@ def check_resumable(
         raise ValueError(
             f"{path} cannot be resumed: {problem} (--init_from takes over its weights and starts "
             "the optimizer afresh)"
+        )
+    if content.get(ADDING_UP):
+        log.warning(
+            "%s was saved between the batches of a step: the gradients of those before are lost",
+            path,
         )
 
 
@@ -160,20 +168,24 @@ def _last_good(folder: Path) -> Path | None:
     # Of callbacks of the user's own there may be hundreds: they are read where these two are bad.
     others = sorted(set(folder.glob("*.ckpt")) - set(ours))
     for paths in (ours, others):
-        steps = {path: step for path in paths if (step := _step(path)) is not None}
+        steps = {path: step for path in paths if (step := _step(path, exact=True)) is not None}
         if steps:
             return max(steps, key=lambda path: steps[path])  # the first of equal ones
     return None
 
 
-def _step(path: Path) -> int | None:
+def _step(path: Path, exact: bool = False) -> int | None:
     if not path.is_file():
         return None
     try:
-        return int(read_checkpoint(path).get("global_step", 0))
+        content = read_checkpoint(path)
     except (OSError, ValueError) as error:
         log.warning("passed over: %s", error)
         return None
+    # The best of a validation within a step is no place to go on from exactly.
+    if exact and content.get(ADDING_UP):
+        return None
+    return int(content.get("global_step", 0))
 
 
 def _origin(config: Path) -> tuple[bool, Path | None]:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import Callback
 
-from dvae.callbacks import Checkpoints, SafeCheckpointIO
+from dvae.callbacks import Checkpoints, RandomState, SafeCheckpointIO
 from dvae.cli.resume import find_last, resume_command
 from dvae.models.weights import read_checkpoint
+from tests.toy import toy_data, toy_model, toy_trainer
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +53,31 @@ def test_the_newest_good_checkpoint_is_found(tmp_path, caplog):
     assert find_last(tmp_path) == best
     assert f"passed over: {last} is cut short or damaged" in caplog.text
     assert not (folder / "last.ckpt.part").exists()
+
+
+@pytest.mark.parametrize(("batches", "step"), [(1, None), (2, 1)])
+def test_the_best_of_a_validation_within_a_step_is_no_place_to_go_on_from(tmp_path, batches, step):
+    class Killed(BaseException):
+        pass
+
+    class Kill(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == batches:
+                raise Killed
+
+    trainer = toy_trainer(
+        tmp_path / "version_0",
+        max_epochs=1,
+        accumulate_grad_batches=2,
+        val_check_interval=1,
+        enable_checkpointing=True,
+        callbacks=[RandomState(), Checkpoints(), Kill()],
+    )
+    with pytest.raises(Killed):
+        trainer.fit(toy_model(), datamodule=toy_data())
+    assert (tmp_path / "version_0" / "checkpoints" / "best.ckpt").is_file()
+    last = find_last(tmp_path)
+    assert (last and read_checkpoint(last)["global_step"]) == step
 
 
 def test_a_run_without_a_checkpoint_goes_back_to_where_it_began(tmp_path):
