@@ -37,6 +37,11 @@ def test_another_joint_keeps_the_laws(number):
     assert joint_case(number) in ("resumed", "ended", "refused")
 
 
+def test_averaged_weights_are_what_is_tested():
+    # Lightning restores those that are not averaged where it finds the callback that averages.
+    assert joint_case(1, with_values(SIMPLEST, ["callback=EMA", "resume=no"])) == "ended"
+
+
 def test_a_joint_is_drawn_from_its_number_and_told_by_its_values():
     for number in range(200):
         joint = draw_joint(number)

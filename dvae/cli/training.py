@@ -250,18 +250,19 @@ class DVAECLI(LightningCLI):
         """Test the best checkpoint and say where everything is."""
         if self.trainer.fast_dev_run or self.trainer.interrupted:  # type: ignore[attr-defined]
             return
-        # Before the test, which restores the stopwatch of the checkpoint on top.
-        seconds = self._stopwatch.seconds
         path = self._best()
         if self.trainer.global_step == self._step_before:
             resumed = self._get(self.config, "ckpt_path")
             log.warning(nothing_left(self.trainer, resumed))
             path = path or resumed
-        results = self.trainer.test(
-            self.model, datamodule=self.datamodule, ckpt_path=path, verbose=False
-        )
+        if path is not None:
+            # Not by the trainer, which would restore the callbacks as well: of averaged weights
+            # those that are not averaged would be tested.
+            self.model.load_state_dict(read_checkpoint(path)["state_dict"])
+        results = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
         if self.trainer.is_global_zero:
             found = results[0] if results else {}
+            seconds = self._stopwatch.seconds
             print(summary(self.trainer, self.model, self.datamodule, found, path, seconds))
 
     def _best(self) -> str | None:
