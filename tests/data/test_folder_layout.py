@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -57,6 +58,16 @@ def test_splits_are_found_in_a_folder_that_is_alone(wrapper, tmp_path):
     found = find_images(tmp_path)
     assert [len(found.paths[part]) for part in ("train", "val", "test")] == [4, 2, 2]
     assert found.class_names == [] and "2 files of other kinds (.md, .txt)" in found.left_out
+
+
+@pytest.mark.parametrize("path", [".", "..", "../images", "../images/"])
+def test_a_folder_may_be_named_from_where_one_stands(path, tmp_path, monkeypatch):
+    for folder in ("train/a", "train/b", "val/a"):
+        many(tmp_path / "images", folder)
+    monkeypatch.chdir(tmp_path / "images" / ("train" if path == ".." else ""))
+    found = find_images(Path(path))
+    assert found.class_names == ["a", "b"] and found.own == {"train", "val"}
+    assert [len(found.paths[part]) for part in ("train", "val")] == [8, 4]
 
 
 @pytest.mark.parametrize(
