@@ -11,33 +11,15 @@ percentile. Estimators for two categories, and the enumeration, are compared at 
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from benchmarks.measure import machine, milliseconds, ratio, write_csv
 from dvae.bottlenecks import CategoricalBottleneck
-from dvae.estimators import (
-    ARMS,
-    REBAR,
-    RELAX,
-    RLOO,
-    VIMCO,
-    ZGR,
-    DecoupledGumbelSoftmax,
-    DisARM,
-    Estimator,
-    ExactEnumeration,
-    GappedStraightThrough,
-    GumbelRao,
-    GumbelSoftmax,
-    MeanField,
-    MinimumVariance,
-    Reinforce,
-    ReinMax,
-    ReinMaxRao,
-    StraightThrough,
-)
+from dvae.estimators import ESTIMATORS, Estimator, GumbelSoftmax
+from dvae.estimators.about import trials
 from dvae.models import CategoricalVAE
 
 __all__ = ["main"]
@@ -47,30 +29,19 @@ WARM_UP = 5
 
 Step = Callable[[], None]
 
-# Latents and codes, and the estimators compared there; the first is what the others are relative
-# to. Settings are the defaults.
-SIZES: dict[tuple[int, int], Sequence[Callable[[], Estimator]]] = {
-    (20, 10): (
-        GumbelSoftmax,
-        lambda: GumbelSoftmax(hard=True),
-        DecoupledGumbelSoftmax,
-        StraightThrough,
-        GappedStraightThrough,
-        GumbelRao,
-        ReinMax,
-        ReinMaxRao,
-        ZGR,
-        MinimumVariance,
-        MeanField,
-        Reinforce,
-        RLOO,
-        VIMCO,
-        REBAR,
-        RELAX,
-    ),
-    (64, 2): (GumbelSoftmax, DisARM, ARMS),
-    (4, 4): (GumbelSoftmax, ExactEnumeration),
-}
+SIZES = ((20, 10), (64, 2), (4, 4))
+"""Latents and codes."""
+
+
+def compared() -> dict[tuple[int, int], list[Estimator]]:
+    """Put each estimator at the first size that it takes, with the defaults, after the usual."""
+    found = {size: list(trials(GumbelSoftmax, *size).values()) for size in SIZES}
+    for cls in ESTIMATORS.values():
+        for size in SIZES if cls is not GumbelSoftmax else ():
+            with suppress(ValueError):
+                found[size] += trials(cls, *size).values()
+                break
+    return found
 
 
 def make_step(model: CategoricalVAE, image: Tensor) -> Step:
@@ -105,13 +76,19 @@ def decoded(model: CategoricalVAE, step: Step) -> int:
     return sum(seen) // BATCH
 
 
-def compare(latents: int, codes: int, rounds: int, device: torch.device) -> list[dict[str, object]]:
-    """Time the estimators of one size in turn."""
+def compare(
+    latents: int,
+    codes: int,
+    estimators: Sequence[Estimator],
+    rounds: int,
+    device: torch.device,
+) -> list[dict[str, object]]:
+    """Time estimators of one size in turn, and divide by the first."""
     image = torch.rand(BATCH, 1, 28, 28, device=device)
     models, steps = [], []
-    for make in SIZES[latents, codes]:
+    for estimator in estimators:
         torch.manual_seed(0)
-        model = CategoricalVAE(bottleneck=CategoricalBottleneck(latents, codes, make()))
+        model = CategoricalVAE(bottleneck=CategoricalBottleneck(latents, codes, estimator))
         models.append(model.to(device))
         steps.append(make_step(models[-1], image))
     for step in steps * WARM_UP:
@@ -147,10 +124,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = []
-    for latents, codes in SIZES:
+    for (latents, codes), estimators in compared().items():
         # A step of the enumeration takes seconds, and its ratio is far from 1 in every round.
         rounds = max(5, args.rounds // 5) if (latents, codes) == (4, 4) else args.rounds
-        rows += compare(latents, codes, rounds, torch.device(args.device))
+        rows += compare(latents, codes, estimators, rounds, torch.device(args.device))
     print(f"{'size':>6} {'estimator':24} {'decoded':>7} {'ms':>8}  cost (p20 to p80)")
     for row in rows:
         size = f"{row['latents']}x{row['codes']}"

@@ -6,6 +6,7 @@ Each marked part of the README is made by the function of that name; a test insi
 is what this script would write.
 """
 
+import math
 import re
 import statistics
 from pathlib import Path
@@ -17,32 +18,12 @@ from benchmarks.plain import ROW, TABLE
 from benchmarks.tables.page import of_cell
 from benchmarks.tables.spec import load, tables
 from benchmarks.tried import kills, soak
+from dvae.estimators import ESTIMATORS, Estimator
 
 README = Path(__file__).parent.parent / "README.md"
 
 # What is shown of a table beside its own metric.
 TESTED = ("test_negative_elbo", "test_negative_iwae")
-# Class, year, paper, bias; the cost comes from the benchmark.
-ESTIMATORS = (
-    ("GumbelSoftmax", "2017", "1611.01144, 1611.00712", "biased"),
-    ("DecoupledGumbelSoftmax", "2024", "2410.13331", "biased"),
-    ("StraightThrough", "2013", "1308.3432", "biased; exact for linear f"),
-    ("GumbelRao", "2021", "2010.04838", "biased"),
-    ("GappedStraightThrough", "2022", "2206.07235", "biased"),
-    ("ReinMax", "2023", "2304.08612", "biased; exact for quadratic f at tau = 1"),
-    ("ZGR", "2023", "Shekhovtsov", "biased; exact for quadratic f"),
-    ("MinimumVariance", "2026", "Hooper, Shekhovtsov", "biased; exact for linear f"),
-    ("ReinMaxRao", "2026", "2603.08257", "biased"),
-    ("MeanField", "-", "softmax, no draw", "biased"),
-    ("Reinforce", "1992", "Williams", "unbiased"),
-    ("RLOO", "2019", "Kool et al.", "unbiased"),
-    ("VIMCO", "2016", "1602.06725", "unbiased, the m-sample bound too"),
-    ("DisARM", "2020", "2006.10680", "unbiased; K = 2"),
-    ("ARMS", "2021", "2105.14141", "unbiased; K = 2"),
-    ("REBAR", "2017", "1703.07370", "unbiased"),
-    ("RELAX", "2018", "1711.00123", "unbiased"),
-    ("ExactEnumeration", "-", "all K^L codes", "exact"),
-)
 
 
 def default_run() -> str:
@@ -76,13 +57,20 @@ def estimators() -> str:
         "| class | year | paper (arXiv) | gradient | cost per step |",
         "|---|---|---|---|---|",
     ]
-    lines += [
-        f"| [`{name}`](configs/estimators/{snake(name)}.yaml) | {year} | {paper} | {bias} "
-        f"| {cost[name]} |"
-        for name, year, paper, bias in ESTIMATORS
-    ]
+    for cls in sorted(ESTIMATORS.values(), key=_kind_and_year):
+        name, about = cls.__name__, cls.about
+        file = f"configs/estimators/{cls.__module__.rpartition('.')[2]}.yaml"
+        if not (README.parent / file).is_file():
+            file = f"{cls.__module__.replace('.', '/')}.py"
+        cells = (f"[`{name}`]({file})", about.year or "-", about.source, about.bias)
+        lines.append(f"| {' | '.join(map(str, cells))} | {cost.get(name, 'not measured')} |")
     command = f"`python -m benchmarks.estimators` ({conditions(measured[0])})"
     return "\n".join([*lines, "", f"Cost is relative to `GumbelSoftmax`: {command}."])
+
+
+def _kind_and_year(cls: type[Estimator]) -> tuple[bool, bool, float]:
+    kind = cls.about.bias
+    return kind.startswith("exact"), kind.startswith("unbiased"), cls.about.year or math.inf
 
 
 def finetune() -> str:
@@ -287,12 +275,6 @@ def precision() -> str:
         "measured on a GPU: this is its arithmetic on a CPU.",
     ]
     return "\n".join(lines)
-
-
-def snake(name: str) -> str:
-    """Write a class name as a file name."""
-    name = name.replace("ReinMax", "Reinmax").replace("DisARM", "Disarm")
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def rendered(text: str) -> str:

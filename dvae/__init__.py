@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from dvae.names import home, home_of
 
 if TYPE_CHECKING:
-    from dvae.estimators import *  # noqa: F403
-    from dvae.models import *  # noqa: F403
+    from dvae.estimators import *
+    from dvae.models import *
     from dvae.sharing import load as load
 
 try:

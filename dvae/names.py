@@ -1,8 +1,12 @@
-"""The names that `dvae` itself shows, and where each is at home."""
+"""The names that `dvae` and its packages show, and where each is at home."""
 
+import inspect
+import pkgutil
+import sys
 from importlib import import_module
+from typing import Any
 
-__all__ = ["full_path", "home", "home_of"]
+__all__ = ["full_path", "gather", "home", "home_of"]
 
 # What they export is shown, so that a new estimator need not be listed once more.
 # The estimators, which cost nothing beside torch, are looked at before the models.
@@ -40,3 +44,22 @@ def full_path(path: str) -> str:
     """
     module, _, name = path.rpartition(".")
     return f"{home_of(name) or module}.{name}" if module == "dvae" else path
+
+
+def gather(package: str, kind: type) -> dict[str, Any]:
+    """Import every file of a package and find the classes of a kind, so that none is listed.
+
+    Args:
+        package: Name of the package, which is being imported.
+        kind: What the classes are subclasses of.
+
+    Returns:
+        The public classes that can be built, by name, in alphabetical order.
+    """
+    found = {}
+    for file in pkgutil.iter_modules(sys.modules[package].__path__, f"{package}."):
+        for name, value in vars(import_module(file.name)).items():
+            mine = inspect.isclass(value) and value.__module__ == file.name
+            if mine and issubclass(value, kind) and not inspect.isabstract(value):
+                found[name] = value
+    return {name: found[name] for name in sorted(found, key=str.lower) if name[0] != "_"}

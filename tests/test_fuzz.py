@@ -9,15 +9,10 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz import config_case, fuzz
 from benchmarks.fuzz.calls import call_of_functional
-from dvae import estimators
+from dvae.estimators import ESTIMATORS, PathwiseEstimator
 from dvae.functional import categorical_entropy, categorical_kl, gumbel_from_uniform, gumbel_softmax
 
-PATHWISE = [
-    getattr(estimators, name)
-    for name in estimators.__all__
-    if issubclass(getattr(estimators, name), estimators.PathwiseEstimator)
-    and name != "PathwiseEstimator"
-]
+PATHWISE = [cls for cls in ESTIMATORS.values() if issubclass(cls, PathwiseEstimator)]
 quick = settings(derandomize=True, deadline=None, max_examples=20, database=None)
 
 

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 import dvae.bottlenecks as bottlenecks
-import dvae.estimators as estimators
 import dvae.functional as functional
 import dvae.kernels as kernels
-import dvae.likelihoods as likelihoods
 import dvae.metrics as metrics
 import dvae.schedules as schedules
 from benchmarks.fuzz.inputs import DTYPES, SCALES, check_finite, usable_logits
 from benchmarks.fuzz.inputs import logits as any_logits
 from benchmarks.fuzz.tally import Counts, Failure, tally
+from dvae.estimators import ESTIMATORS
+from dvae.likelihoods import LIKELIHOODS
 
 __all__ = ["call_of_functional", "case", "fuzz"]
 
@@ -54,10 +54,8 @@ def case(seed: int) -> str:
 
 
 def _estimator(draw: random.Random, what: list[str]) -> None:
-    names = [n for n in estimators.__all__ if n not in ("Draw", "Estimator", "PathwiseEstimator")]
-    name = draw.choice(names)
+    name, cls = draw.choice([*ESTIMATORS.items()])
     what.append(name)
-    cls = getattr(estimators, name)
     logits = any_logits(
         draw, what, 2 if name in ("ARMS", "DisARM") and draw.random() < 0.8 else None
     )
@@ -152,9 +150,7 @@ def _schedule(draw: random.Random, what: list[str]) -> None:
         return draw.choice([None, None, 0, -1, 1, 10, 1000, 0.1, 1.0, 1.5, float("nan"), 10**30])
 
     def make(depth: int = 0) -> Any:
-        name = draw.choice(schedules.__all__)
-        if name == "Schedule":
-            name = "Linear"
+        name = draw.choice([*schedules.SCHEDULES])
         if name == "Sequential":
             if depth > 1:
                 name = "Constant"
@@ -188,11 +184,9 @@ def _schedule(draw: random.Random, what: list[str]) -> None:
 
 
 def _likelihood(draw: random.Random, what: list[str]) -> None:
-    names = [n for n in likelihoods.__all__ if n not in ("Likelihood", "LEVELS")]
-    name = draw.choice(names)
+    name, cls = draw.choice([*LIKELIHOODS.items()])
     setting = draw.choice([None, None, -1.0, 0.0, 1e-3, 0.1, 0.49, 1.0, float("nan"), 2])
     what.append(f"{name}({setting})")
-    cls = getattr(likelihoods, name)
     takes = [k for k in vars(cls).get("__init__", _schedule).__annotations__ if k in _SETTINGS]
     likelihood = cls(**{takes[0]: setting}) if takes and setting is not None else cls()
     channels, size = draw.choice([1, 3]), draw.choice([1, 2, 5])

@@ -1,7 +1,11 @@
 """What two parts meet in one run: the axes, a random point on them, and its simpler neighbours."""
 
+import inspect
 import random
 from collections.abc import Iterator, Mapping, Sequence
+
+from dvae import estimators
+from dvae.estimators.about import trials
 
 __all__ = [
     "AXES",
@@ -19,28 +23,22 @@ __all__ = [
 Joint = Mapping[str, str]
 """A value for each axis."""
 
-# Settings of each estimator, for the 3 latents of 3 categories that a run has.
+_SETTINGS = {"tau": 1.2, "samples": 3, "num_latents": 3, "num_codes": 3, "hidden": 4}
+
+
+def _takes_three(cls: type[estimators.Estimator]) -> bool:
+    try:
+        return bool(trials(cls, 3, 3))
+    except ValueError:
+        return False
+
+
+# Settings of each estimator, for the 3 latents of 3 categories that a run has; the simplest first.
 ESTIMATORS: dict[str, dict[str, object]] = {
-    "GumbelSoftmax": {"tau": 1.0, "hard": False},
-    "StraightThrough": {"tau": 1.0},
-    "ReinMax": {"tau": 1.2},
-    "REBAR": {"tau": 0.5},
-    "RELAX": {"num_latents": 3, "num_codes": 3, "hidden": 4},
-    "Reinforce": {},
-    "RLOO": {"samples": 2},
-    "VIMCO": {"samples": 2},
-    "DisARM": {},
-    "ARMS": {"samples": 3},
-    "GumbelRao": {"tau": 0.7, "samples": 2},
-    "GappedStraightThrough": {"tau": 0.7},
-    "DecoupledGumbelSoftmax": {},
-    "ZGR": {},
-    "MinimumVariance": {},
-    "ReinMaxRao": {"tau": 0.7, "samples": 2},
-    "MeanField": {},
-    "ExactEnumeration": {},
+    cls.__name__: {k: v for k, v in _SETTINGS.items() if k in inspect.signature(cls).parameters}
+    for cls in (estimators.GumbelSoftmax, *estimators.ESTIMATORS.values())
 }
-BINARY = ("DisARM", "ARMS")
+BINARY = [name for name, cls in estimators.ESTIMATORS.items() if not _takes_three(cls)]
 # Bottlenecks of a grid, with their settings.
 GRIDS: dict[str, dict[str, object]] = {
     "ProjectedCodebook": {"num_codes": 3, "code_dim": 2, "in_features": 4},

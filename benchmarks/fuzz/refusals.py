@@ -8,21 +8,11 @@ from pathlib import Path
 from benchmarks.fuzz.joint import ESTIMATED, GRIDS, Joint
 from benchmarks.fuzz.laws import Broken
 from benchmarks.fuzz.session import Session
+from dvae.estimators import ESTIMATORS, PathwiseEstimator
 
 __all__ = ["REFUSALS", "Refusal", "check_refused"]
 
-_PATHWISE = (
-    "GumbelSoftmax",
-    "StraightThrough",
-    "ReinMax",
-    "GumbelRao",
-    "GappedStraightThrough",
-    "DecoupledGumbelSoftmax",
-    "ZGR",
-    "MinimumVariance",
-    "ReinMaxRao",
-    "MeanField",
-)
+_PATHWISE = [name for name, cls in ESTIMATORS.items() if issubclass(cls, PathwiseEstimator)]
 _FUSED = ("GumbelSoftmax", "StraightThrough", "ReinMax")
 
 

@@ -27,25 +27,16 @@ from dvae.bottlenecks import (
 )
 from dvae.data import MNIST
 from dvae.estimators import VIMCO, GumbelSoftmax, ReinMax, StraightThrough
-from dvae.likelihoods import (
-    Bernoulli,
-    DiscretizedLogisticMixture,
-    Gaussian,
-    Laplace,
-    LearnedGaussian,
-    LogitLaplace,
-    OptimalGaussian,
-)
+from dvae.likelihoods import LIKELIHOODS
 from dvae.models import ELBO, IWAE, CategoricalVAE, CodebookVAE, DiscreteVAE
 from dvae.networks import MLP, ResNet
-from tests.estimators.catalogue import everything, name
+from tests.estimators.catalogue import named
 
 SIZE = (1, 8, 8)
 
 
-def categorical(estimator: Any = None, **given: Any) -> DiscreteVAE:
+def categorical(estimator: Any = None, codes: int = 4, **given: Any) -> DiscreteVAE:
     """Build a small model of categorical latents."""
-    codes = 2 if type(estimator).__name__ in ("DisARM", "ARMS") else 4
     bottleneck = CategoricalBottleneck(3, codes, estimator)
     return CategoricalVAE(MLP(SIZE, hidden=(16,)), bottleneck, **given)
 
@@ -62,18 +53,18 @@ def quantizer(kind: type[Any], **given: Any) -> DiscreteVAE:
 
 def models() -> Iterator[tuple[str, Callable[[], DiscreteVAE]]]:
     """List what there is."""
-    for codes in (4, 2):
-        for estimator in everything(3, codes):
-            if codes == 2 and name(estimator) not in ("DisARM", "ARMS"):
-                continue
-            yield f"estimator {name(estimator)}", lambda e=estimator: categorical(e)
+    # Of two codes those that take no more.
+    sizes = dict.fromkeys(named(3, 2), 2) | dict.fromkeys(named(3, 4), 4)
+    for name, codes in sizes.items():
+        made = named(3, codes)[name]
+        yield f"estimator {name}", lambda e=made, k=codes: categorical(e, k)
     kept = Upkeep(kmeans=0)
     for kernel in ("plain", "blocked", "triton"):
         for estimator in (GumbelSoftmax(0.7), GumbelSoftmax(0.7, hard=True), StraightThrough()):
             if kernel == "triton" and not torch.cuda.is_available():
                 continue
             yield (
-                f"code book {kernel} {name(estimator)} hard={getattr(estimator, 'hard', True)}",
+                f"code book {kernel} {estimator}",
                 lambda e=estimator, k=kernel: codebook(
                     ProjectedCodebook(16, 4, 8, e, upkeep=kept, kernel=k)
                 ),
@@ -93,14 +84,8 @@ def models() -> Iterator[tuple[str, Callable[[], DiscreteVAE]]]:
     yield "quantizer SimVQ", lambda: codebook(SimVQ(16, 4))
     yield "quantizer FSQ", lambda: codebook(FSQ((4, 3)))
     yield "quantizer LFQ", lambda: codebook(LFQ(4))
-    for likelihood in (
-        *(Bernoulli(), Gaussian(), LearnedGaussian(), OptimalGaussian(), Laplace()),
-        *(LogitLaplace(), DiscretizedLogisticMixture()),
-    ):
-        yield (
-            f"likelihood {type(likelihood).__name__}",
-            lambda like=likelihood: categorical(likelihood=like),
-        )
+    for name, likelihood in LIKELIHOODS.items():
+        yield f"likelihood {name}", lambda make=likelihood: categorical(likelihood=make())
     yield "objective ELBO of 3", lambda: categorical(objective=ELBO(samples=3))
     yield "objective IWAE", lambda: categorical(objective=IWAE(3))
     yield "objective IWAE, VIMCO", lambda: categorical(VIMCO(3), objective=IWAE(3))

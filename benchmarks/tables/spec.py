@@ -3,20 +3,20 @@
 import difflib
 import inspect
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
 
-import dvae.estimators
-import dvae.schedules
 from dvae.data import MNIST
-from dvae.estimators import Estimator
+from dvae.estimators import ESTIMATORS, Estimator
 from dvae.networks import MLP
-from dvae.schedules import Schedule, Sequential
+from dvae.schedules import SCHEDULES, Schedule, Sequential
+
+T = TypeVar("T")
 
 __all__ = ["FOLDER", "METRICS", "Cell", "Table", "estimator", "load", "schedule", "tables"]
 
@@ -143,10 +143,7 @@ def estimator(recipe: Mapping[str, Any]) -> Estimator:
     Raises:
         ValueError: There is no such class, or it refuses an argument.
     """
-    made = _make(recipe, dvae.estimators, dvae.estimators.__all__, "estimator")
-    if not isinstance(made, Estimator):
-        raise ValueError(f"{recipe['class']} is no estimator")
-    return made
+    return _make(recipe, ESTIMATORS, "estimator")
 
 
 def schedule(*recipes: Mapping[str, Any]) -> Schedule:
@@ -158,7 +155,7 @@ def schedule(*recipes: Mapping[str, Any]) -> Schedule:
     Raises:
         ValueError: There is no such class, or it refuses an argument.
     """
-    parts = [_make(r, dvae.schedules, dvae.schedules.__all__, "schedule") for r in recipes]
+    parts = [_make(r, SCHEDULES, "schedule") for r in recipes]
     return parts[0] if len(parts) == 1 else Sequential(tuple(parts))
 
 
@@ -180,11 +177,11 @@ def choose(key: object, allowed: Collection[str], what: str) -> str:
     raise ValueError(f"there is no {what} {key!r}{hint}; there are {', '.join(sorted(allowed))}")
 
 
-def _make(recipe: Mapping[str, Any], module: Any, names: Collection[str], what: str) -> Any:
+def _make(recipe: Mapping[str, Any], classes: Mapping[str, Callable[..., T]], what: str) -> T:
     if not isinstance(recipe, Mapping) or "class" not in recipe:
         raise ValueError(f"an {what} needs a class; got {recipe!r}")
     arguments = {key: value for key, value in recipe.items() if key != "class"}
-    made = getattr(module, choose(recipe["class"], names, what))
+    made = classes[choose(recipe["class"], classes, what)]
     try:
         return made(**arguments)
     except TypeError as error:

@@ -3,7 +3,7 @@ r"""ARMS: DisARM's antithetic coupling for any number of binary draws."""
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Estimator, Objective, check_count, exponential_noise
+from dvae.estimators.base import About, Estimator, Objective, check_count, exponential_noise
 from dvae.estimators.binary import log_odds, pair_codes, pair_gradient
 from dvae.estimators.score_function import evaluate
 from dvae.functional import arms_bits, arms_debias, attach_gradient, leave_one_out_advantage
@@ -31,6 +31,8 @@ class ARMS(Estimator):
     References:
         A. Dimitriev, M. Zhou, 2021, arXiv 2105.14141.
     """
+
+    about = About(2021, "2105.14141", "unbiased; K = 2")
 
     def __init__(self, samples: int = 4) -> None:
         super().__init__()

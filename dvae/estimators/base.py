@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 
 from dvae.devices import is_waited_for
+from dvae.estimators.about import About
 from dvae.functional import (
     exponential_from_bits,
     exponential_from_uniform,
@@ -19,6 +20,7 @@ from dvae.scalars import Range
 
 __all__ = [
     "TEMPERATURE",
+    "About",
     "Draw",
     "Estimator",
     "Objective",
@@ -244,7 +246,13 @@ def draw_index(theta: Tensor, generator: Generator | None = None) -> Tensor:
 
 
 class Estimator(nn.Module, ABC):
-    """An estimate of the gradient of an expectation under categoricals."""
+    """An estimate of the gradient of an expectation under categoricals.
+
+    Attributes:
+        about: What tables, benchmarks and the gradient lab need to know of the class.
+    """
+
+    about: ClassVar[About] = About()
 
     @abstractmethod
     def expectation(

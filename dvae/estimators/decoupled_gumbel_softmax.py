@@ -4,6 +4,7 @@ from torch import Generator, Tensor
 
 from dvae.estimators.base import (
     TEMPERATURE,
+    About,
     Draw,
     PathwiseEstimator,
     check_draw,
@@ -35,6 +36,8 @@ class DecoupledGumbelSoftmax(PathwiseEstimator):
     References:
         R. Shah, M. Yan, M. Mozer, D. Liu, 2024, arXiv 2410.13331, algorithm 1.
     """
+
+    about = About(2024, "2410.13331", "biased", temperature="tau_backward")
 
     tau_forward: Tensor
     tau_backward: Tensor

@@ -3,7 +3,7 @@ r"""DisARM: an antithetic pair of binary draws instead of a baseline."""
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Estimator, Objective, gumbel_noise_like
+from dvae.estimators.base import About, Estimator, Objective, gumbel_noise_like
 from dvae.estimators.binary import log_odds, pair_codes, pair_gradient
 from dvae.estimators.score_function import evaluate
 from dvae.functional import attach_gradient, disarm_gradient
@@ -21,6 +21,8 @@ class DisARM(Estimator):
         Z. Dong, A. Mnih, G. Tucker, 2020, arXiv 2006.10680; M. Yin, N. Ho, B. Yan, X. Qian,
         M. Zhou, 2020, arXiv 2006.02448.
     """
+
+    about = About(2020, "2006.10680", "unbiased; K = 2")
 
     def expectation(
         self, f: Objective, logits: Tensor, generator: Generator | None = None

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Estimator, Objective, check_count, check_draw, check_logits
+from dvae.estimators.base import About, Estimator, Objective, check_count, check_draw, check_logits
 from dvae.estimators.score_function import Codes, evaluate, score_gradient
 from dvae.functional import attach_gradient, one_hot_like
 
@@ -24,6 +24,8 @@ class ExactEnumeration(Estimator):
     Raises:
         ValueError: ``max_states`` is below 2, or, on a call, the number of codes above it.
     """
+
+    about = About(source="all K^L codes", bias="exact")
 
     def __init__(self, max_states: int = 4096) -> None:
         super().__init__()

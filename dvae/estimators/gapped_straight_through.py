@@ -2,7 +2,14 @@ r"""Gapped straight-through: a deterministic perturbation that puts the draw ahe
 
 from torch import Generator, Tensor
 
-from dvae.estimators.base import TEMPERATURE, Draw, PathwiseEstimator, check_logits, draw_index
+from dvae.estimators.base import (
+    TEMPERATURE,
+    About,
+    Draw,
+    PathwiseEstimator,
+    check_logits,
+    draw_index,
+)
 from dvae.functional import one_hot_like, softmax, straight_through
 from dvae.scalars import Range, register_scalar
 
@@ -28,6 +35,8 @@ class GappedStraightThrough(PathwiseEstimator):
     References:
         T. Fan, T. Chi, A. Rudnicky, P. Ramadge, 2022, arXiv 2206.07235, algorithm 1.
     """
+
+    about = About(2022, "2206.07235", "biased")
 
     tau: Tensor
     gap: Tensor

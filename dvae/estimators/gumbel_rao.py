@@ -4,6 +4,7 @@ from torch import Generator, Tensor
 
 from dvae.estimators.base import (
     TEMPERATURE,
+    About,
     Draw,
     PathwiseEstimator,
     check_count,
@@ -59,6 +60,8 @@ class GumbelRao(PathwiseEstimator):
     References:
         M. Paulus, C. Maddison, A. Krause, 2021, arXiv 2010.04838, eq. 10.
     """
+
+    about = About(2021, "2010.04838", "biased")
 
     tau: Tensor
 

@@ -4,6 +4,7 @@ from torch import Generator, Tensor
 
 from dvae.estimators.base import (
     TEMPERATURE,
+    About,
     Draw,
     PathwiseEstimator,
     check_logits,
@@ -42,6 +43,10 @@ class GumbelSoftmax(PathwiseEstimator):
         >>> draw.code.sum(-1)
         tensor([1., 1.])
     """
+
+    about = About(
+        2017, "1611.01144, 1611.00712", "biased", variants={"": {}, "hard": {"hard": True}}
+    )
 
     tau: Tensor
 

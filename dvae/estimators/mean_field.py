@@ -2,7 +2,7 @@
 
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Draw, PathwiseEstimator, check_draw, check_logits
+from dvae.estimators.base import About, Draw, PathwiseEstimator, check_draw, check_logits
 
 __all__ = ["MeanField"]
 
@@ -14,6 +14,8 @@ class MeanField(PathwiseEstimator):
     should beat once codes are hard. The index is the arg-max. In evaluation mode the layer is
     the arg-max, one-hot, as that of every other estimator.
     """
+
+    about = About(source="softmax, no draw", bias="biased")
 
     def sample(self, logits: Tensor, generator: Generator | None = None) -> Draw:
         """Return the probabilities; see `PathwiseEstimator.sample`."""

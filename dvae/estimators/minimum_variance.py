@@ -2,7 +2,7 @@ r"""Minimum-variance estimators: a family from straight-through to exact on quad
 
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Draw, PathwiseEstimator, check_logits, draw_index
+from dvae.estimators.base import About, Draw, PathwiseEstimator, check_logits, draw_index
 from dvae.functional import minimum_variance, one_hot_like, softmax
 from dvae.scalars import Range, register_scalar
 
@@ -31,6 +31,8 @@ class MinimumVariance(PathwiseEstimator):
     References:
         D. Hooper, A. Shekhovtsov, 2026.
     """
+
+    about = About(2026, "Hooper, Shekhovtsov", "biased; exact for linear f")
 
     t: Tensor
 

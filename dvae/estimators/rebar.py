@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-from dvae.estimators.base import TEMPERATURE, Estimator, Objective
+from dvae.estimators.base import TEMPERATURE, About, Estimator, Objective
 from dvae.estimators.control_variate import controlled_expectation
 from dvae.estimators.score_function import evaluate
 from dvae.scalars import LEAST
@@ -32,6 +32,8 @@ class REBAR(Estimator):
     References:
         G. Tucker, A. Mnih, C. Maddison, D. Lawson, J. Sohl-Dickstein, 2017, arXiv 1703.07370.
     """
+
+    about = About(2017, "1703.07370", "unbiased")
 
     def __init__(self, tau: float = 0.5) -> None:
         super().__init__()

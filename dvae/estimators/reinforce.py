@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Estimator, Objective
+from dvae.estimators.base import About, Estimator, Objective
 from dvae.estimators.score_function import draw_codes, evaluate, score_gradient
 from dvae.functional import attach_gradient
 from dvae.scalars import Range
@@ -31,6 +31,8 @@ class Reinforce(Estimator):
         R. Williams, 1992, *Simple statistical gradient-following algorithms for connectionist
         reinforcement learning*.
     """
+
+    about = About(1992, "Williams", "unbiased", variants={"": {"baseline": "none"}, "mean": {}})
 
     running_sum: Tensor
     running_weight: Tensor

@@ -2,7 +2,7 @@ r"""ReinMax: straight-through raised to second order by Heun's rule."""
 
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Draw, PathwiseEstimator, check_logits, draw_index
+from dvae.estimators.base import About, Draw, PathwiseEstimator, check_logits, draw_index
 from dvae.functional import one_hot_like, softmax, straight_through
 from dvae.scalars import Range, register_scalar
 
@@ -25,6 +25,8 @@ class ReinMax(PathwiseEstimator):
     References:
         L. Liu, C. Dong, X. Liu, B. Yu, J. Gao, 2023, arXiv 2304.08612, algorithm 2.
     """
+
+    about = About(2023, "2304.08612", "biased; exact for quadratic f at tau = 1")
 
     tau: Tensor
 

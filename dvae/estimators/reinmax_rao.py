@@ -4,6 +4,7 @@ from torch import Generator, Tensor
 
 from dvae.estimators.base import (
     TEMPERATURE,
+    About,
     Draw,
     PathwiseEstimator,
     check_count,
@@ -36,6 +37,8 @@ class ReinMaxRao(PathwiseEstimator):
     References:
         D. Wang, T. Bui, 2026, arXiv 2603.08257.
     """
+
+    about = About(2026, "2603.08257", "biased")
 
     tau: Tensor
 

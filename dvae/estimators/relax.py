@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-from dvae.estimators.base import Estimator, Objective, check_count, check_logits
+from dvae.estimators.base import About, Estimator, Objective, check_count, check_logits
 from dvae.estimators.control_variate import controlled_expectation
 from dvae.estimators.rebar import REBAR
 
@@ -35,6 +35,11 @@ class RELAX(Estimator):
     References:
         W. Grathwohl, D. Choi, Y. Wu, G. Roeder, D. Duvenaud, 2018, arXiv 1711.00123, section 3.
     """
+
+    # Its temperature is learned together with its network.
+    about = About(
+        2018, "1711.00123", "unbiased", None, variants={"": {}, "network only": {"tau": None}}
+    )
 
     def __init__(
         self,
@@ -96,4 +101,5 @@ class RELAX(Estimator):
 
     def extra_repr(self) -> str:
         """Name the settings."""
-        return f"num_latents={self.num_latents}, num_codes={self.num_codes}"
+        size = f"num_latents={self.num_latents}, num_codes={self.num_codes}"
+        return size if self.rebar is not None else f"{size}, tau=None"

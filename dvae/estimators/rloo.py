@@ -2,7 +2,7 @@ r"""REINFORCE with the other draws of the same example as baseline."""
 
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Estimator, Objective, check_count
+from dvae.estimators.base import About, Estimator, Objective, check_count
 from dvae.estimators.score_function import leave_one_out
 
 __all__ = ["RLOO"]
@@ -23,6 +23,8 @@ class RLOO(Estimator):
         W. Kool, H. van Hoof, M. Welling, 2019, *Buy 4 REINFORCE samples, get a baseline for
         free*; A. Mnih, D. Rezende, 2016, arXiv 1602.06725.
     """
+
+    about = About(2019, "Kool et al.", "unbiased")
 
     def __init__(self, samples: int = 4) -> None:
         super().__init__()

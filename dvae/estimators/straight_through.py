@@ -4,6 +4,7 @@ from torch import Generator, Tensor
 
 from dvae.estimators.base import (
     TEMPERATURE,
+    About,
     Draw,
     PathwiseEstimator,
     check_logits,
@@ -29,6 +30,8 @@ class StraightThrough(PathwiseEstimator):
     References:
         Y. Bengio, N. Leonard, A. Courville, 2013, arXiv 1308.3432.
     """
+
+    about = About(2013, "1308.3432", "biased; exact for linear f")
 
     tau: Tensor
 

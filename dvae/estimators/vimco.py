@@ -3,7 +3,7 @@ r"""VIMCO: an unbiased gradient of the m-sample bound by leaving one draw out.""
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Estimator, Objective, check_count
+from dvae.estimators.base import About, Estimator, Objective, check_count
 from dvae.estimators.score_function import draw_codes, evaluate, leave_one_out, score_gradient
 from dvae.functional import attach_gradient, iwae_bound, vimco_advantage
 
@@ -26,6 +26,8 @@ class VIMCO(Estimator):
     References:
         A. Mnih, D. Rezende, 2016, arXiv 1602.06725, eq. 10 and 11.
     """
+
+    about = About(2016, "1602.06725", "unbiased, the m-sample bound too")
 
     def __init__(self, samples: int = 4) -> None:
         super().__init__()

@@ -2,7 +2,7 @@ r"""ZGR: the zero-temperature limit of Gumbel-Rao in closed form."""
 
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Draw, PathwiseEstimator, check_logits, draw_index
+from dvae.estimators.base import About, Draw, PathwiseEstimator, check_logits, draw_index
 from dvae.functional import one_hot_like, softmax, zgr
 
 __all__ = ["ZGR"]
@@ -18,6 +18,8 @@ class ZGR(PathwiseEstimator):
         A. Shekhovtsov, 2023, *Cold analysis of Rao-Blackwellized straight-through
         Gumbel-softmax gradient estimator*, ICML.
     """
+
+    about = About(2023, "Shekhovtsov", "biased; exact for quadratic f")
 
     def sample(self, logits: Tensor, generator: Generator | None = None) -> Draw:
         """Draw a one-hot code; see `PathwiseEstimator.sample`."""

@@ -1,34 +1,17 @@
 """Every estimator there is, at every temperature that it takes, for codes of a given size."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import torch
-from torch import Generator
+from torch import nn
 
-import dvae.estimators
-from dvae.estimators import REBAR, RELAX, Estimator, ExactEnumeration, PathwiseEstimator
+from dvae.estimators import ESTIMATORS, Estimator
+from dvae.estimators.about import trials
 from dvae.estimators.base import TEMPERATURE
 from dvae.lab.exact import MAX_STATES
 
 __all__ = ["Catalogue", "Entry", "catalogue"]
-
-# Settings other than a temperature under which a class is another estimator.
-_VARIANTS: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
-    "GumbelSoftmax": [
-        ("GumbelSoftmax", {"hard": False}),
-        ("GumbelSoftmax (hard)", {"hard": True}),
-    ],
-    "Reinforce": [
-        ("Reinforce", {"baseline": "none"}),
-        ("Reinforce (mean)", {"baseline": "mean"}),
-    ],
-}
-
-# Its temperature is learned together with its network.
-_UNTEMPERED = (RELAX,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +45,10 @@ class Catalogue:
 def catalogue(
     latents: int, codes: int, taus: Sequence[float], max_states: int = MAX_STATES
 ) -> Catalogue:
-    """Build every estimator of `dvae.estimators`, a new one without a word about it here.
+    """Build every estimator of `dvae.estimators` in all its variants; see `About`.
 
-    An estimator with an argument ``tau`` or ``tau_backward`` is built at each temperature that it
-    takes, the others once. The other arguments have their defaults.
+    One with a temperature to choose is built at each that it takes, the others once. The other
+    arguments have their defaults.
 
     Args:
         latents: L.
@@ -83,63 +66,34 @@ def catalogue(
         TEMPERATURE.check("tau", tau)
     entries: list[Entry] = []
     skipped: dict[str, str] = {}
-    size = {"num_latents": latents, "num_codes": codes, "max_states": max_states}
-    for cls in _classes():
-        for name, variant in _VARIANTS.get(cls.__name__, [(cls.__name__, {})]):
-            try:
-                built = list(_build(cls, name, dict(variant), size, taus))
-                for entry in built[:1]:
-                    _try_out(entry.estimator, latents, codes)
-            except ValueError as error:
-                skipped[name] = str(error)
-            else:
-                entries += built
-                if not built:
-                    skipped[name] = "takes none of the temperatures"
+    for cls in ESTIMATORS.values():
+        try:
+            built = trials(cls, latents, codes, max_states=max_states)
+        except ValueError as error:
+            skipped[cls.__name__] = str(error)
+            continue
+        if cls.about.temperature in inspect.signature(cls).parameters:
+            found = _at_temperatures(cls, latents, codes, taus)
+            if not found:
+                skipped[cls.__name__] = "takes none of the temperatures"
+        else:
+            found = [Entry(name, None, estimator) for name, estimator in built.items()]
+        entries += sorted(found, key=lambda entry: entry.name)
     return Catalogue(tuple(entries), skipped)
 
 
-def _classes() -> list[type[Estimator]]:
-    names = sorted(dvae.estimators.__all__, key=str.lower)
-    found = [getattr(dvae.estimators, name) for name in names]
-    return [
-        cls
-        for cls in found
-        if inspect.isclass(cls) and issubclass(cls, Estimator) and not inspect.isabstract(cls)
-    ]
-
-
-def _build(
-    cls: type[Estimator],
-    name: str,
-    variant: dict[str, Any],
-    size: Mapping[str, int],
-    taus: Sequence[float],
-) -> Iterator[Entry]:
-    accepted = inspect.signature(cls).parameters
-    arguments = variant | {key: value for key, value in size.items() if key in accepted}
-    key = next((key for key in ("tau", "tau_backward") if key in accepted), None)
-    if key is None or cls in _UNTEMPERED:
-        yield Entry(name, None, cls(**arguments))
-        return
+def _at_temperatures(
+    cls: type[Estimator], latents: int, codes: int, taus: Sequence[float]
+) -> list[Entry]:
+    entries = []
     for tau in sorted(taus):
         try:
-            estimator = cls(**arguments, **{key: tau})
+            built = trials(cls, latents, codes, **{str(cls.about.temperature): tau})
         except ValueError:  # outside its range, such as ReinMax below 1
             continue
-        if isinstance(estimator, REBAR):
-            # It learns its temperature. Held, so that a row is about the tau that it names.
-            estimator.log_tau.requires_grad_(False)
-        yield Entry(name, tau, estimator)
-
-
-def _try_out(estimator: Estimator, latents: int, codes: int) -> None:
-    """Draw once: an estimator for binary variables only, or for few codes, says so."""
-    if isinstance(estimator, PathwiseEstimator):
-        estimator.sample(torch.zeros(1, latents, codes), Generator().manual_seed(0))
-    elif not isinstance(estimator, ExactEnumeration):  # that one would visit all its codes
-        estimator.expectation(
-            lambda code: code.flatten(2).square().sum(-1),
-            torch.zeros(1, latents, codes),
-            Generator().manual_seed(0),
-        )
+        for name, estimator in built.items():
+            # A temperature that it learns is held, so that a row is about the tau that it names.
+            if isinstance(learned := getattr(estimator, "log_tau", None), nn.Parameter):
+                learned.requires_grad_(False)
+            entries.append(Entry(name, tau, estimator))
+    return entries

@@ -8,22 +8,19 @@ the next has the end. The last of the n is therefore still a part of 1/n away fr
 a learning rate that falls to 0 wastes no step.
 """
 
-from dvae.schedules.base import Schedule
-from dvae.schedules.constant import Constant
-from dvae.schedules.cyclical import Cyclical
-from dvae.schedules.ramps import Cosine, Exponential, Linear
-from dvae.schedules.rescaled import Rescaled
-from dvae.schedules.sequential import Sequential
-from dvae.schedules.stepwise import Stepwise
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Constant",
-    "Cosine",
-    "Cyclical",
-    "Exponential",
-    "Linear",
-    "Rescaled",
-    "Schedule",
-    "Sequential",
-    "Stepwise",
-]
+from dvae.names import gather
+from dvae.schedules.base import Schedule as Schedule
+
+SCHEDULES: dict[str, type[Schedule]] = gather(__name__, Schedule)
+if TYPE_CHECKING:  # what a type checker knows; a new file works without a line here
+    from dvae.schedules.constant import *
+    from dvae.schedules.cyclical import *
+    from dvae.schedules.ramps import *
+    from dvae.schedules.rescaled import *
+    from dvae.schedules.sequential import *
+    from dvae.schedules.stepwise import *
+else:
+    globals().update(SCHEDULES)
+    __all__ = ["Schedule", *SCHEDULES]

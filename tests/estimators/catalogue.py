@@ -1,29 +1,11 @@
-"""All estimators, built with their defaults or for a given size."""
+"""All estimators there are, built for a given size; a new one is among them by itself."""
 
-from dvae.estimators import (
-    ARMS,
-    REBAR,
-    RELAX,
-    RLOO,
-    VIMCO,
-    ZGR,
-    DecoupledGumbelSoftmax,
-    DisARM,
-    Estimator,
-    ExactEnumeration,
-    GappedStraightThrough,
-    GumbelRao,
-    GumbelSoftmax,
-    MeanField,
-    MinimumVariance,
-    PathwiseEstimator,
-    Reinforce,
-    ReinMax,
-    ReinMaxRao,
-    StraightThrough,
-)
+from contextlib import suppress
 
-__all__ = ["everything", "name", "pathwise", "score"]
+from dvae.estimators import ESTIMATORS, Estimator, PathwiseEstimator
+from dvae.estimators.about import trials
+
+__all__ = ["everything", "name", "named", "pathwise", "score"]
 
 
 def name(value: object) -> str:
@@ -33,38 +15,24 @@ def name(value: object) -> str:
     return repr(value).splitlines()[0].removesuffix("(")
 
 
-def pathwise() -> list[PathwiseEstimator]:
-    return [
-        GumbelSoftmax(0.7),
-        GumbelSoftmax(0.7, hard=True),
-        DecoupledGumbelSoftmax(),
-        StraightThrough(),
-        GumbelRao(0.5, 3),
-        GappedStraightThrough(),
-        ReinMax(1.3),
-        ZGR(),
-        MinimumVariance(),
-        ReinMaxRao(0.5, 3),
-        MeanField(),
-    ]
-
-
-def score(latents: int = 3, codes: int = 4) -> list[Estimator]:
-    """List the estimators that need f; the binary ones only for two codes."""
-    binary = [DisARM(), ARMS(2), ARMS(5)] if codes == 2 else []
-    small = [ExactEnumeration()] if codes**latents <= 4096 else []
-    return [
-        Reinforce("none"),
-        Reinforce(),
-        RLOO(),
-        VIMCO(),
-        REBAR(),
-        RELAX(latents, codes),
-        RELAX(latents, codes, tau=None),
-        *binary,
-        *small,
-    ]
+def named(latents: int = 3, codes: int = 4) -> dict[str, Estimator]:
+    """Build every estimator that takes codes of this size, in all its variants."""
+    found: dict[str, Estimator] = {}
+    for cls in ESTIMATORS.values():
+        for tau in (1.3, 0.7):  # some take none below 1
+            with suppress(ValueError):
+                found |= trials(cls, latents, codes, tau=tau, samples=3)
+    return found
 
 
 def everything(latents: int = 3, codes: int = 4) -> list[Estimator]:
-    return [*pathwise(), *score(latents, codes)]
+    return list(named(latents, codes).values())
+
+
+def pathwise() -> list[PathwiseEstimator]:
+    return [e for e in everything() if isinstance(e, PathwiseEstimator)]
+
+
+def score(latents: int = 3, codes: int = 4) -> list[Estimator]:
+    """List the estimators that need f."""
+    return [e for e in everything(latents, codes) if not isinstance(e, PathwiseEstimator)]
