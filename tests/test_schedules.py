@@ -3,6 +3,7 @@ import math
 import pytest
 
 from dvae.schedules import (
+    SCHEDULES,
     Constant,
     Cosine,
     Cyclical,
@@ -22,6 +23,9 @@ ALL = [
     Sequential([Linear(0.0, 1.0, 10), Cosine(1.0, 0.1)]),
     Cyclical(0.0, 1.0, 4, 0.5),
 ]
+# A new one that goes from a start to an end, as most do.
+KNOWN = {Rescaled, *map(type, ALL)}
+ALL += [cls(start=1.0, end=0.2) for cls in SCHEDULES.values() if cls not in KNOWN]
 
 
 @pytest.mark.parametrize("schedule", ALL, ids=lambda s: type(s).__name__)
