@@ -1,5 +1,6 @@
 """Named scalars of a module that a schedule may move: buffers with a stated range."""
 
+import inspect
 import math
 from dataclasses import dataclass
 from numbers import Real
@@ -7,7 +8,15 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LEAST", "MOST", "Range", "ScalarRef", "annealable_scalars", "register_scalar"]
+__all__ = [
+    "LEAST",
+    "MOST",
+    "Range",
+    "ScalarRef",
+    "annealable_scalars",
+    "register_scalar",
+    "settings_of",
+]
 
 MOST = 2**31 - 1
 """What torch takes for a size, a count and a seed everywhere."""
@@ -107,3 +116,17 @@ def annealable_scalars(module: nn.Module) -> dict[str, ScalarRef]:
             path = f"{prefix}.{name}" if prefix else name
             found[path] = ScalarRef(path, child.get_buffer(name), allowed)
     return found
+
+
+def settings_of(module: nn.Module) -> str:
+    """Name the constructor's arguments that a module keeps, with what they are now.
+
+    Args:
+        module: The module.
+    """
+    names = inspect.signature(type(module)).parameters
+    values = {name: getattr(module, name) for name in names if hasattr(module, name)}
+    numbers = {k: v.item() if isinstance(v, Tensor) else v for k, v in values.items()}
+    return ", ".join(
+        f"{k}={v:g}" if isinstance(v, float) else f"{k}={v!r}" for k, v in numbers.items()
+    )

@@ -53,7 +53,3 @@ class ARMS(Estimator):
             score = (advantage * (bits.to(phi.dtype) - phi.sigmoid())).sum(0)
             gradient = pair_gradient(score * arms_debias(phi, self.samples))
         return attach_gradient(values.mean(0), logits, gradient)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"samples={self.samples}"

@@ -16,7 +16,7 @@ from dvae.functional import (
     iwae_bound,
     one_hot_like,
 )
-from dvae.scalars import Range
+from dvae.scalars import Range, settings_of
 
 __all__ = [
     "TEMPERATURE",
@@ -253,6 +253,10 @@ class Estimator(nn.Module, ABC):
     """
 
     about: ClassVar[About] = About()
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return settings_of(self)
 
     @abstractmethod
     def expectation(

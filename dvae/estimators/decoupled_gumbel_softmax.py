@@ -58,8 +58,3 @@ class DecoupledGumbelSoftmax(PathwiseEstimator):
         backward = softmax(theta.detach() / self.tau_backward + noise)
         weights = [self.tau_backward.reciprocal()]
         return Draw(straight_through(logits, code, [backward], weights), index)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        forward, backward = self.tau_forward.item(), self.tau_backward.item()
-        return f"tau_forward={forward:g}, tau_backward={backward:g}"

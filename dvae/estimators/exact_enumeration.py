@@ -51,10 +51,6 @@ class ExactEnumeration(Estimator):
             gradient = score_gradient(Codes(code, probs), q * (values - mean))
         return attach_gradient(mean.to(values.dtype), logits, gradient)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"max_states={self.max_states}"
-
     def _states(self, theta: Tensor) -> Tensor:
         """Number all codes in base K, one digit a variable: integers ``(K^L, B, ...)``."""
         positions, codes = theta.shape[1:-1], theta.shape[-1]

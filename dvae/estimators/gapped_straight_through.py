@@ -57,7 +57,3 @@ class GappedStraightThrough(PathwiseEstimator):
         shifted = lowered.scatter(-1, index.unsqueeze(-1), highest)
         backward = softmax(shifted / self.tau)
         return Draw(straight_through(logits, code, [backward], [self.tau.reciprocal()]), index)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"tau={self.tau.item():g}, gap={self.gap.item():g}"

@@ -78,7 +78,3 @@ class GumbelRao(PathwiseEstimator):
         relaxed = relaxations_given(theta, index, self.tau, self.samples, generator)
         code = one_hot_like(logits, index)
         return Draw(straight_through(logits, code, [relaxed], [self.tau.reciprocal()]), index)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"tau={self.tau.item():g}, samples={self.samples}"

@@ -70,7 +70,3 @@ class GumbelSoftmax(PathwiseEstimator):
         relaxed = softmax(scores.div_(self.tau))
         code = one_hot_like(logits, index)
         return Draw(straight_through(logits, code, [relaxed], [self.tau.reciprocal()]), index)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"tau={self.tau.item():g}, hard={self.hard}"

@@ -52,7 +52,3 @@ class MinimumVariance(PathwiseEstimator):
         code = one_hot_like(logits, index)
         probs = softmax(theta.detach())
         return Draw(minimum_variance(logits, code, index, probs, self.t), index)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"t={self.t.item():g}"

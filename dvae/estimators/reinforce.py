@@ -62,10 +62,6 @@ class Reinforce(Estimator):
             self._update(values.detach())
         return attach_gradient(values.squeeze(0), logits, gradient)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"baseline={self.baseline!r}, decay={self.decay:g}"
-
     def _update(self, values: Tensor) -> None:
         if values.numel() == 0:
             return

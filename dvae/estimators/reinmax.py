@@ -43,7 +43,3 @@ class ReinMax(PathwiseEstimator):
         midpoint = (softmax(detached / self.tau) + code).mul_(0.5)
         probs = [midpoint, softmax(detached)]
         return Draw(straight_through(logits, code, probs, [2.0, -0.5]), index)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"tau={self.tau.item():g}"

@@ -58,7 +58,3 @@ class ReinMaxRao(PathwiseEstimator):
         relaxed = relaxations_given(midpoint, index, self.tau, self.samples, generator)
         weights: list[Tensor | float] = [2 / self.tau, -0.5]
         return Draw(straight_through(logits, code, [relaxed, probs], weights), index)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"tau={self.tau.item():g}, samples={self.samples}"

@@ -36,7 +36,3 @@ class RLOO(Estimator):
     ) -> Tensor:
         """Evaluate f at S draws; see `Estimator.expectation`."""
         return leave_one_out(f, logits, self.samples, generator)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"samples={self.samples}"

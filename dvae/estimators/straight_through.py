@@ -46,7 +46,3 @@ class StraightThrough(PathwiseEstimator):
         code = one_hot_like(logits, index)
         backward = softmax(theta.detach() / self.tau)
         return Draw(straight_through(logits, code, [backward], [self.tau.reciprocal()]), index)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"tau={self.tau.item():g}"

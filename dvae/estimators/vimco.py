@@ -51,7 +51,3 @@ class VIMCO(Estimator):
             advantage = vimco_advantage(log_weights.to(codes.probs.dtype))
             gradient = score_gradient(codes, advantage)
         return attach_gradient(iwae_bound(log_weights), logits, gradient)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"samples={self.samples}"

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dvae.estimators.base import uniform_noise
+from dvae.scalars import settings_of
 from dvae.stepwise import Stepwise
 
 __all__ = ["LEVELS", "PIXELS", "Likelihood", "stored"]
@@ -35,6 +36,10 @@ class Likelihood(Stepwise, nn.Module, ABC):
 
     params_per_channel: int
     density: bool
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return settings_of(self)
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Log-likelihood of images, in float32 or wider whatever the network ran in.

@@ -56,10 +56,6 @@ class DiscretizedLogisticMixture(Likelihood):
         log_weight, location, _ = self._split(params)
         return (log_weight.exp().unsqueeze(-3) * location.clamp(0, 1)).sum(-4).clamp(0, 1)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"components={self.components}"
-
     def _split(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log-weights ``(..., M, H, W)``, locations and log-scales ``(..., M, C, H, W)``."""
         pattern = "... (p m c) h w -> p ... m c h w"

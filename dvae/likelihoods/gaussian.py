@@ -44,10 +44,6 @@ class Gaussian(Likelihood):
         """Return the mean as a stored pixel; see `Likelihood.mean`."""
         return stored(params)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"sigma={self.sigma:g}"
-
 
 class LearnedGaussian(Likelihood):
     r"""As `Gaussian`, with a standard deviation that the optimizer learns with the weights.
@@ -160,7 +156,3 @@ class OptimalGaussian(Likelihood):
         """Go back to the variance before these passes; see `Stepwise.skip_step`."""
         if self._seen is not None:
             self.variance, self._seen = self._seen[0], None
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"decay={self.decay:g}, floor={self.floor:g}"

@@ -56,7 +56,3 @@ class LogitLaplace(Likelihood):
         """Return the median as a stored pixel; see `Likelihood.mean`."""
         y = params.chunk(2, -3)[0].sigmoid()
         return stored((y - self.eps) / (1 - 2 * self.eps))
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"eps={self.eps:g}"
