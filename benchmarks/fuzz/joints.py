@@ -1,5 +1,6 @@
 """Many joints, each that fails made as simple as it fails still."""
 
+import gc
 import tempfile
 from pathlib import Path
 
@@ -58,6 +59,13 @@ def _attempt(number: int, joint: Joint) -> str:
             return Trial(joint, number, folder, folder / "images").judge()
         except TooLong as error:
             raise Broken("time", f"took more than {SLOW:.0f} s") from error
+        except Exception as error:
+            if isinstance(error, Broken):
+                raise
+            # What a run left could not even be looked at.
+            raise Broken("judging", repr(error)) from error
+        finally:
+            gc.collect()  # a trainer and its model are a reference cycle
 
 
 def _shrunk(number: int, joint: Joint, broken: Broken) -> tuple[Joint, Broken]:

@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from dvae.data import MNIST, Images, Split
 from dvae.models import DiscreteVAE
 from dvae.scalars import annealable_scalars
 
-__all__ = ["Diary", "Moment", "Session", "image_folder", "session"]
+__all__ = ["Diary", "Moment", "Session", "few_images", "image_folder", "session"]
 
 
 @dataclass(frozen=True)
@@ -153,13 +153,10 @@ def session(
         with contextlib.ExitStack() as stack:
             enter = stack.enter_context
             enter(mock.patch.dict(os.environ, WANDB_MODE="disabled"))
-            enter(mock.patch.object(MNIST, "load", _few))
+            enter(few_images(files))
             # A clock that ticks with each batch.
             clock = types.SimpleNamespace(monotonic=lambda: float(diary.batches))
             enter(mock.patch.object(timer, "time", clock))
-            if files:
-                none_free = types.SimpleNamespace(available=0)
-                enter(mock.patch("psutil.virtual_memory", lambda: none_free))
             if cheap:
                 enter(mock.patch.object(Figure, "draw"))
                 enter(mock.patch.object(Figure, "savefig", _touch))
@@ -172,6 +169,21 @@ def session(
         log.removeHandler(handler)
         found.output = text.getvalue()
     return found
+
+
+@contextlib.contextmanager
+def few_images(files: bool) -> Iterator[None]:
+    """Let MNIST be its first images only, and a folder too large for memory where that is wanted.
+
+    Args:
+        files: Whether it is.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(MNIST, "load", _few))
+        if files:
+            none_free = types.SimpleNamespace(available=0)
+            stack.enter_context(mock.patch("psutil.virtual_memory", lambda: none_free))
+        yield
 
 
 def image_folder(folder: Path) -> None:
