@@ -61,13 +61,13 @@ class RELAX(Estimator):
         # Smooth: the estimator needs the slope of the network, training the slope's slope.
         self.network = nn.Sequential(nn.Linear(num_latents * num_codes, hidden), nn.SiLU(), last)
 
-    def control(self, f: Objective, z: Tensor, dtype: torch.dtype) -> Tensor:
+    def control(self, f: Objective, z: Tensor, logits: Tensor) -> Tensor:
         """Evaluate the control variate.
 
         Args:
             f: Takes codes ``(1, B, ..., K)``, returns ``(1, B)``.
             z: Perturbed log-probabilities, finite, ``(B, ..., K)``.
-            dtype: That of the codes.
+            logits: Logits of the draw, ``(B, ..., K)``, whose dtype the codes have.
 
         Returns:
             ``(B,)`` in the unit of f.
@@ -77,7 +77,9 @@ class RELAX(Estimator):
         # Not under autocast: it is small, and what it gives is taken from f in nats.
         with torch.autocast(z.device.type, enabled=False):
             learned: Tensor = self.network(features).squeeze(1).to(z.dtype)
-        return learned if self.rebar is None else learned + self.rebar.control(f, z, dtype)
+        if self.rebar is None:
+            return learned
+        return learned + self.rebar.control(f, z, self.rebar.center(f, logits), logits.dtype)
 
     def expectation(
         self, f: Objective, logits: Tensor, generator: Generator | None = None
@@ -93,7 +95,7 @@ class RELAX(Estimator):
             )
         return controlled_expectation(
             f,
-            lambda z: self.control(f, z, logits.dtype),
+            lambda z: self.control(f, z, logits),
             list(self.parameters()),
             logits,
             generator,

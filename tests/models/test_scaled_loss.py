@@ -85,7 +85,7 @@ def test_a_clipped_norm_is_that_of_the_model_and_that_of_the_estimator(optimizer
             {k: g for k, g in found.items() if ("estimator" in k) == own}
             for found in (spy.seen, spy.taken)
         )
-        assert norm(seen) > 1
+        assert norm(seen) > 10 * 1e-2  # so that clipping is seen
         factor = 1e-2 / norm(seen)
         for name, gradient in taken.items():
             torch.testing.assert_close(gradient, factor * seen[name], msg=name)
