@@ -11,6 +11,7 @@ import torch
 from dvae.bottlenecks import CategoricalBottleneck, ProjectedCodebook, Upkeep
 from dvae.data import MNIST
 from dvae.estimators import ExactEnumeration, MeanField
+from dvae.likelihoods import Bernoulli
 from dvae.models import CategoricalVAE, CodebookVAE, Evaluation
 from dvae.models.base import DiscreteVAE
 from dvae.networks import MLP, ResNet
@@ -38,6 +39,7 @@ def models() -> dict[str, DiscreteVAE]:
         "codebook": CodebookVAE(
             ResNet((1, 28, 28), width=8, blocks=1),
             ProjectedCodebook(8, 4, estimator=MeanField(), upkeep=asleep),
+            likelihood=Bernoulli(),  # a density draws noise for its pixels
             **common,
         ),
     }
