@@ -170,3 +170,11 @@ def test_mixed_precision_changes_the_networks_and_nothing_else(name, monkeypatch
         scaler = GradScaler("cpu", init_scale=2.0**8)
         found = measured(MODELS[name], plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true", "64-true"])
+@pytest.mark.parametrize("task", ["fit", "validate", "test", "predict"])
+def test_weights_that_are_not_in_float32_are_refused_before_anything_is_computed(precision, task):
+    trainer = toy_trainer(None, max_steps=1, precision=precision)
+    with pytest.raises(ValueError, match=f"^trainer.precision must be one of .*; got {precision}$"):
+        getattr(trainer, task)(toy_model(), datamodule=toy_data())
