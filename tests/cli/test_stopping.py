@@ -80,6 +80,58 @@ def test_the_best_of_a_validation_within_a_step_is_no_place_to_go_on_from(tmp_pa
     assert (last and read_checkpoint(last)["global_step"]) == step
 
 
+def test_the_last_is_that_of_the_latest_step_whatever_looks_newest(tmp_path):
+    folder = tmp_path / "version_0" / "checkpoints"
+    best, last = checkpoint(folder / "best.ckpt", 10), checkpoint(folder / "last.ckpt", 20)
+    checkpoint(folder / "epoch9.ckpt", 15)
+    for path in (best, folder / "epoch9.ckpt"):
+        os.utime(path, (9000, 9000))
+    assert find_last(tmp_path) == last
+    checkpoint(best, 20)  # at the end of a run they may be of one step
+    os.utime(best, (9000, 9000))
+    assert find_last(tmp_path) == last
+    last.unlink()
+    checkpoint(best, 10)
+    assert find_last(tmp_path) == best
+    best.unlink()
+    assert find_last(tmp_path) == folder / "epoch9.ckpt"
+
+
+def test_what_another_run_is_writing_is_left_alone(tmp_path):
+    folder = tmp_path / "version_0" / "checkpoints"
+    last = checkpoint(folder / "last.ckpt", 5)
+    (folder / "best.ckpt.part").write_bytes(b"half of a killed one")
+    found = []
+
+    original = os.fsync
+
+    def while_it_is_written(handle):
+        found.append((find_last(tmp_path), sorted(p.name for p in folder.glob("*.part"))))
+        original(handle)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", while_it_is_written)
+        checkpoint(last, 6)
+    assert found[0] == (last, ["last.ckpt.part"])
+    assert read_checkpoint(last)["global_step"] == 6
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_file_that_was_cleared_before_it_was_locked_is_begun_again(tmp_path, monkeypatch):
+    import fcntl
+
+    lock, cleared = fcntl.flock, []
+
+    def late(file, how):
+        if not cleared:
+            cleared.append(Path(file.name).unlink())
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert read_checkpoint(checkpoint(tmp_path / "last.ckpt", 7))["global_step"] == 7
+    assert cleared
+
+
 def test_a_run_without_a_checkpoint_goes_back_to_where_it_began(tmp_path):
     last = checkpoint(tmp_path / "version_0" / "checkpoints" / "last.ckpt", 5)
     (tmp_path / "version_1").mkdir()  # it died before it wrote its config
@@ -89,6 +141,15 @@ def test_a_run_without_a_checkpoint_goes_back_to_where_it_began(tmp_path):
     (tmp_path / "version_2").mkdir()
     (tmp_path / "version_2" / "config.yaml").write_text("ckpt_path: null\n")
     assert find_last(tmp_path) is None
+
+
+def test_where_it_began_may_have_moved(tmp_path, caplog):
+    last = checkpoint(tmp_path / "version_0" / "checkpoints" / "last.ckpt", 5)
+    (tmp_path / "version_1").mkdir()
+    gone = "elsewhere/runs/a/version_0/checkpoints/last.ckpt"
+    (tmp_path / "version_1" / "config.yaml").write_text(f"ckpt_path: {gone}\n")
+    assert find_last(tmp_path) == last
+    assert f"{gone}, where it began, is not there: looking at the run before" in caplog.text
 
 
 def write_forever(path):

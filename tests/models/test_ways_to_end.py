@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
 from dvae.callbacks import (
@@ -120,14 +121,19 @@ class Watch(pl.Callback):
     """Notes what every batch was trained with, and every validation."""
 
     def __init__(self) -> None:
+        self.rate = 0.0
         self.steps: dict[int, tuple[Any, ...]] = {}
         self.validations: dict[int, float] = {}
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(self, trainer: pl.Trainer, model: Any, out: Any, batch: Any, i: int):
         batch = trainer.fit_loop.total_batch_idx
         tau = model.bottleneck.estimator.tau.item()
-        learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self.steps[batch] = (trainer.current_epoch, i, trainer.global_step, tau, learning_rate)
+        next_rate = trainer.optimizers[0].param_groups[0]["lr"]
+        counts = (trainer.current_epoch, i, trainer.global_step)
+        self.steps[batch] = (*counts, tau, self.rate, next_rate)
 
     def on_validation_end(self, trainer: pl.Trainer, model: Any) -> None:
         if not trainer.sanity_checking:
@@ -141,7 +147,7 @@ class Run:
     """What a run has done and left.
 
     Attributes:
-        steps: By batch: epoch, batch in it, steps so far, tau, learning rate of the next step.
+        steps: By batch: epoch, batch in it, steps so far, tau, learning rate, that of the next.
         validations: By batch: the ELBO.
         rows: Of `metrics.csv`.
         folder: Of its checkpoints.
@@ -156,7 +162,13 @@ class Run:
         return torch.load(self.folder / "last.ckpt", weights_only=True)
 
 
-def train(folder: Path, case: Case, stop: Stop | None = None, ckpt_path: Path | None = None) -> Run:
+def train(
+    folder: Path,
+    case: Case,
+    stop: Stop | None = None,
+    ckpt_path: Path | None = None,
+    *more: pl.Callback,
+) -> Run:
     pl.seed_everything(3, verbose=False)
     if ckpt_path:
         torch.manual_seed(12345)  # what came before must not matter
@@ -169,6 +181,7 @@ def train(folder: Path, case: Case, stop: Stop | None = None, ckpt_path: Path | 
         RandomState(),
         Curves(),
         watch,
+        *more,
         Checkpoints(case.saves),
         StopOnSignal(),
     ]
@@ -298,12 +311,83 @@ def draw(seed: int) -> Case:
     )
 
 
+PLAIN = Case(
+    epochs=2,
+    batches=4,
+    max_steps=-1,
+    accumulate=1,
+    interval=1.0,
+    every=1,
+    saves=None,
+    schedule=FOLLOWS_THE_RUN,
+    pictures=False,
+    stops=(),
+)
+
+CASES = {
+    "a step is saved and killed before its validation, the last of the run": replace(
+        PLAIN, interval=2, saves=1, max_steps=6, stops=(Stop("kill", 6, "on_validation_start"),)
+    ),
+    "a validation that comes first, and another after it": replace(
+        PLAIN,
+        interval=2,
+        saves=1,
+        stops=(Stop("signal", 2), Stop("kill", 4, "on_train_epoch_end")),
+    ),
+    "the best amid the batches of a step": replace(
+        PLAIN, batches=6, accumulate=3, interval=2, stops=(Stop("kill", 3),)
+    ),
+    "asked to stop amid the batches of a step": replace(
+        PLAIN, batches=6, accumulate=3, stops=(Stop("time", 4),)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_resumed_it_is_the_run_that_had_not_ended_where(tmp_path, name):
+    check(tmp_path, CASES[name])
+
+
 @pytest.mark.parametrize("seed", range(16))
 def test_resumed_it_is_the_run_that_had_not_ended(tmp_path, seed):
     check(tmp_path, draw(seed))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(16, 200))
+@pytest.mark.parametrize("seed", range(16, 60))
 def test_resumed_it_is_the_run_that_had_not_ended_at_length(tmp_path, seed):
     check(tmp_path, draw(seed))
+
+
+@pytest.mark.parametrize(
+    ("interval", "every", "max_steps"), [(1.0, 1, -1), (1.0, 1, 7), (2, 1, -1), (3, None, 7)]
+)
+def test_a_checkpoint_of_any_step_of_a_callback_of_the_users_is_one_to_go_on_from(
+    tmp_path, interval, every, max_steps
+):
+    case = replace(PLAIN, interval=interval, every=every, max_steps=max_steps)
+    each = ModelCheckpoint(tmp_path / "each", "{step}", save_top_k=-1, every_n_train_steps=1)
+    whole = train(tmp_path / "whole", case, None, None, each)
+    paths = [*(tmp_path / "each").glob("*.ckpt"), whole.folder / "best.ckpt"]
+    assert len(paths) == len(whole.steps) + 1
+    for number, path in enumerate(paths):
+        step = torch.load(path, weights_only=True)["global_step"]
+        resumed = train(tmp_path / str(number), case, None, path)
+        assert resumed.steps == {b: v for b, v in whole.steps.items() if b >= step}
+        # Of the user's each is written before the validation of its step.
+        left = step if path.name == "best.ckpt" or step == max_steps else step - 1
+        assert resumed.validations == {b: v for b, v in whole.validations.items() if b >= left}
+        assert all(row in whole.rows for row in resumed.rows)
+
+
+@pytest.mark.parametrize(("now", "then"), [(8, 16), (16, 8), (7, 12)])
+def test_temperature_and_learning_rate_follow_one_length_where_it_was_changed(tmp_path, now, then):
+    case = replace(PLAIN, epochs=4, max_steps=now)
+    first = train(tmp_path / "first", case, Stop("signal", 5))
+    last = first.folder / "last.ckpt"
+    resumed = train(tmp_path / "then", replace(case, max_steps=then), None, last)
+    temperature, rate = Linear(2.0, 0.5), Cosine(1.0, 0.1)
+    assert list(resumed.steps) == list(range(5, then))
+    for step, (_, _, _, tau, taken, _) in resumed.steps.items():
+        assert tau == pytest.approx(temperature(step, then))
+        assert taken == pytest.approx(2e-3 * rate(step, then))
