@@ -193,8 +193,8 @@ def _earlier(rows: Sequence[Mapping[str, str]]) -> str:
     if min(row["date"] for row in rows) >= CHANGED:
         return ""
     return (
-        f" Of before {CHANGED}: SSIM had windows beyond the image then, and a density was trained on "
-        "pixels without the noise that it is evaluated on."
+        f" Of before {CHANGED}: SSIM had windows beyond the image then, and a density was trained "
+        "on pixels without the noise that it is evaluated on."
     )
 
 
