@@ -14,6 +14,9 @@ OPEN = ("--anneal.tau=null", "--model.lr_schedule=null")
 
 
 def test_a_project_that_wandb_refuses_is_said_in_one_line(run, tmp_path, monkeypatch):
+    import wandb
+
+    wandb.finish()  # a run that another test left open would be taken, whatever the project
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_PROJECT", "team/project")
     refuses(run, tmp_path, "", "wandb refuses its settings: Invalid project name 'team/project'")
