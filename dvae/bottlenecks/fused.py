@@ -26,10 +26,15 @@ Kernel = Literal["auto", "plain", "blocked", "triton"]
 # (64, 64) and (256, 128); 0.8 to 1.1 times at 2^22. Medians of 5 pairs by
 # `python -m benchmarks.bottleneck --crossover`: torch 2.14, two threads of an AMD EPYC (AVX2),
 # 2026-11-25.
-# Memory is a reason besides: some six such matrices are not there.
 _CROSSOVER = 2**23
-# Elsewhere: 4 GiB each. On a GPU no times have been measured yet, and memory is the only reason.
-_CROSSOVER_ELSEWHERE = 2**30
+# On a GPU six such matrices are there at once (`peak_mib` of `benchmarks/results/gpu_layer.csv`),
+# and may take half of the memory that is free.
+_MATRICES = 6
+_SHARE = 0.5
+# C and D up to which Triton is the quicker where float32 is multiplied as tf32 (3.2 times plain's
+# speed at 64, 0.8 at 256; with half precision 8 and 3 times; with exact float32 a fifth to a half:
+# the same table, of an H100).
+_WIDEST_TF32 = 64
 # Images that a batch in evaluation on a CPU is taken to have, whatever it has.
 _IMAGES = 128
 # Not their subclasses, which draw in another way.
@@ -66,9 +71,15 @@ class KernelChoice:
             )
         self.kernel = kernel
         self._said: set[str] = set()
+        self._fits: dict[int, bool] = {}
 
     def __call__(
-        self, estimator: Estimator, grid: Tensor, codebook: Tensor, training: bool
+        self,
+        estimator: Estimator,
+        grid: Tensor,
+        codebook: Tensor,
+        training: bool,
+        half: bool = False,
     ) -> Backend | None:
         """Choose for features, by estimator, device and size.
 
@@ -80,12 +91,13 @@ class KernelChoice:
             grid: ``(B, H, W, in_features)``.
             codebook: ``(K, D)``.
             training: Whether this is a step of a training.
+            half: Whether products may be of half precision.
 
         Returns:
             The version, or ``None`` for the matrices of logits.
         """
         positions = math.prod(grid.shape[:-1])
-        chosen = self._choose(estimator, grid, codebook, training)
+        chosen = self._choose(estimator, grid, codebook, training, half)
         name = chosen or "plain"
         if training and name not in self._said:
             self._said.add(name)
@@ -96,21 +108,37 @@ class KernelChoice:
         return chosen
 
     def _choose(
-        self, estimator: Estimator, grid: Tensor, codebook: Tensor, training: bool
+        self, estimator: Estimator, grid: Tensor, codebook: Tensor, training: bool, half: bool
     ) -> Backend | None:
         if self.kernel == "plain" or type(estimator) not in _FUSED:
             return None
+        on_cpu = grid.device.type == "cpu"
+        if self.kernel == "triton" and on_cpu and not training:
+            return "blocked"  # what was trained on a GPU is looked at anywhere
         if self.kernel != "auto":
             return self.kernel
-        on_cpu = grid.device.type == "cpu"
         images = _IMAGES if on_cpu and not training else len(grid)
         numbers = images * math.prod(grid.shape[1:-1]) * len(codebook)
-        if numbers < (_CROSSOVER if on_cpu else _CROSSOVER_ELSEWHERE):
+        if on_cpu:
+            return None if numbers < _CROSSOVER else "blocked"
+        width, dim = grid.shape[-1], codebook.shape[1]
+        refused = triton_refusal(grid.device, width, dim, grid.dtype)
+        triton = not refused and type(estimator) is not ReinMax
+        tf32 = torch.get_float32_matmul_precision() != "highest"
+        if triton and (half or (tf32 and max(width, dim) <= _WIDEST_TF32)):
+            return "triton"
+        if self._fit(numbers, grid.device):
             return None
-        if on_cpu or type(estimator) is ReinMax:
-            return "blocked"
-        refused = triton_refusal(grid.device, grid.shape[-1], codebook.shape[1], grid.dtype)
-        return "blocked" if refused else "triton"
+        return "triton" if triton else "blocked"
+
+    def _fit(self, numbers: int, device: torch.device) -> bool:
+        """Say whether matrices of so many numbers leave room on a GPU; asked once for each size."""
+        if numbers not in self._fits:
+            free, _ = torch.cuda.mem_get_info(device)
+            # What the allocator keeps for later is free, too.
+            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            self._fits[numbers] = 4 * _MATRICES * numbers < _SHARE * free
+        return self._fits[numbers]
 
 
 def fused_seed(

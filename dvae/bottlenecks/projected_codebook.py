@@ -18,7 +18,7 @@ from dvae.kernels import Backend, Book, Relaxation, sweep
 
 __all__ = ["ProjectedCodebook"]
 
-HALF = (torch.bfloat16, torch.float16)
+_HALF = (torch.bfloat16, torch.float16)
 # How steeply the halves of a code are told apart, in parts of what tells other codes apart. Logits
 # are linear: with more, the halves would win far away from their cell what was never theirs.
 _GENTLE = 0.25
@@ -95,15 +95,16 @@ class ProjectedCodebook(CodebookBottleneck):
         """Evaluate f at one draw, by the chosen kernel; see `Bottleneck.expectation`."""
         grid = rows_of(features)
         rows = grid.flatten(0, -2)
-        backend = self._backend(grid)
+        # What is reported of a model comes from evaluation, where everything is float32.
+        half = self.training and features.dtype in _HALF
+        backend = self._backend(grid, half)
         if backend is None:
             return super().expectation(f, features, generator)
         if self.training:
             self._tend(grid)
         taken = rows
-        if self.training and backend == "triton" and features.dtype in HALF:
-            # Products of half precision summed in float32 are what tensor cores are for. What is
-            # reported of a model comes from evaluation, where everything is float32.
+        if half and backend == "triton":
+            # Products of half precision summed in float32 are what tensor cores are for.
             taken = rearrange(features, "b c h w -> (b h w) c")
         batch, height, width, _ = grid.shape
         book = self._book(taken.dtype)
@@ -137,8 +138,8 @@ class ProjectedCodebook(CodebookBottleneck):
         drawn = [sweep(rows, book, relaxation, seed, backend).index for seed in seeds]
         return torch.stack(drawn).view(samples, *grid.shape[:-1])
 
-    def _backend(self, grid: Tensor) -> Backend | None:
-        return self.kernel(self.estimator, grid, self.codebook, self.training)
+    def _backend(self, grid: Tensor, half: bool = False) -> Backend | None:
+        return self.kernel(self.estimator, grid, self.codebook, self.training, half)
 
     def _book(self, dtype: torch.dtype) -> Book:
         learned = self.prior_logits.requires_grad

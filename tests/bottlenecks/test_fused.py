@@ -233,3 +233,45 @@ def test_a_draw_without_matrices_is_exact():
     assert torch.equal(drawn, again)
     assert not torch.equal(drawn[0], drawn[1])
     assert_chi_square(drawn.flatten().bincount(minlength=5), probabilities)
+
+
+class OnAGpu:
+    """What a choice looks at of features on a GPU, of which there is none here."""
+
+    device, dtype = torch.device("cuda"), torch.float32
+
+    def __init__(self, *shape):
+        self.shape = shape
+
+    def __len__(self):
+        return self.shape[0]
+
+
+def test_on_a_gpu_the_quicker_is_taken_and_memory_decides_where_plain_is(monkeypatch):
+    def ask(estimator=None, width=64, half=False, free=2**36, refused=""):
+        monkeypatch.setattr(fused, "triton_refusal", lambda *given: refused)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**37))
+        estimator = GumbelSoftmax() if estimator is None else estimator
+        choice = fused.KernelChoice("auto", estimator)
+        return choice(estimator, OnAGpu(128, 8, 8, width), torch.empty(512, width), True, half)
+
+    for name in ("memory_reserved", "memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda device: 0)
+
+    assert ask(half=True) == "triton"
+    assert ask() is None  # exact float32: matrices of logits are quicker, while there is room
+    assert ask(free=2**20) == "triton"
+    assert ask(free=2**20, refused="it is too wide") == "blocked"
+    assert ask(half=True, estimator=ReinMax()) is None
+    assert ask(free=2**20, estimator=ReinMax()) == "blocked"
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert ask() == "triton"
+    assert ask(width=256) is None
+
+
+def test_what_asks_for_triton_is_looked_at_on_a_cpu():
+    bottleneck = ProjectedCodebook(16, 4, 8, GumbelSoftmax(), kernel="triton").eval()
+    features = torch.randn(2, 8, 3, 3)
+    assert bottleneck.draw(features, 2).shape == (2, 2, 3, 3)
+    with pytest.raises(ValueError, match="triton.*needs a CUDA device"):
+        bottleneck.train().expectation(lambda code: code.flatten(2).sum(-1), features)
