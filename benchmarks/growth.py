@@ -57,14 +57,14 @@ def points(processes: int) -> list[tuple[str, int]]:
     return [(name, value) for name, column in values.items() for value in column]
 
 
-def train(setting: dict[str, int], images: int) -> float:
-    """Train with a setting on so many images; return microseconds an image."""
+def train(setting: dict[str, int], images: int, device: str) -> float:
+    """Train with a setting on so many images on a device; return microseconds an image."""
     count = setting["processes"]
     steps = WARM_UP + max(images // setting["batch_size"], 15)
     clock = Clock()
     trainer = pl.Trainer(
         max_steps=steps,
-        accelerator="cpu",
+        accelerator=device,
         devices=count,
         strategy="ddp" if count > 1 else "auto",
         logger=False,
@@ -81,11 +81,12 @@ def train(setting: dict[str, int], images: int) -> float:
     return 1e6 * clock.seconds / ((steps - WARM_UP) * setting["batch_size"])
 
 
-def train_apart(setting: dict[str, int], images: int) -> float:
+def train_apart(setting: dict[str, int], images: int, device: str) -> float:
     """Do so in the setting's number of processes, under torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(setting["processes"]), "-m", "benchmarks.growth", "--one"]
     command += [*(str(setting[name]) for name in DEFAULT), "--images", str(images)]
+    command += ["--device", device]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="at most")
     parser.add_argument("--images", type=int, default=IMAGES, help="trained on for each figure")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--one", nargs=len(DEFAULT), type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -136,15 +138,17 @@ def main() -> None:
     torch.set_num_threads(1)
     prepare_cpu()
     if args.one:
-        found = train(dict(zip(DEFAULT, args.one, strict=True)), args.images)
+        found = train(dict(zip(DEFAULT, args.one, strict=True)), args.images, args.device)
         if not int(os.environ.get("RANK", "0")):
             print(f"microseconds {found}", flush=True)
         return
+    if args.device == "cuda":
+        args.processes = min(args.processes, torch.cuda.device_count())
     times: dict[tuple[str, int], list[float]] = {point: [] for point in points(args.processes)}
     for _ in range(args.rounds):
         for name, value in tqdm(times, desc="one round"):
             run = train_apart if name == "processes" else train
-            times[name, value].append(run({**DEFAULT, name: value}, args.images))
+            times[name, value].append(run({**DEFAULT, name: value}, args.images, args.device))
     rows: list[dict[str, object]] = []
     for (name, value), column in times.items():
         median, low, high = (round(x, 1) for x in spread(column))
@@ -153,7 +157,7 @@ def main() -> None:
         row |= {"microseconds_per_image": median, "p20": low, "p80": high, "rounds": args.rounds}
         row["images"] = args.images
         rows.append(row)
-    print(write_csv("growth", rows, where=machine("cpu", ["pytorch-lightning"])))
+    print(write_csv("growth", rows, where=machine(args.device, ["pytorch-lightning"])))
     draw(read_csv("growth"), RESULTS / "growth.png")
 
 

@@ -45,13 +45,13 @@ class Part:
 
 PARTS = (
     Part("versions", 20),
-    Part("kernels", 90),
+    Part("kernels", 120),
     Part("steps", 60),
-    Part("training", 60),
-    Part("compiled", 60),
-    Part("resume", 40),
+    Part("training", 100),
+    Part("compiled", 120),
+    Part("resume", 90),
     Part("layer", 120),
-    Part("jobs", 60),
+    Part("jobs", 70),
     Part("tables", 240, needs_cuda=True),
     Part("nan", 40),
     # Only when asked for: the candidates for the table of tiles in `dvae.kernels.triton_sweep`.

@@ -46,6 +46,7 @@ def main() -> None:
                     }
                 )
                 print(rows[-1], flush=True)
+                table("compiled", rows, args, show=False)
     table("compiled", rows, args)
     far = [row for row in rows if abs(float(str(row["over_plain"])) - 1) > 0.03]
     sys.exit(f"far from the plain loss: {far}" if far else 0)

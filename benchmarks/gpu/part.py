@@ -35,13 +35,14 @@ def arguments(doc: str, **defaults: Any) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def table(name: str, rows: Sequence[Row], args: argparse.Namespace) -> None:
-    """Print rows and write them as ``gpu_NAME.csv``; those of the other device are kept.
+def table(name: str, rows: Sequence[Row], args: argparse.Namespace, show: bool = True) -> None:
+    """Write rows as ``gpu_NAME.csv``, and print them; those of other devices are kept.
 
     Args:
-        name: Of the part.
+        name: Name of the part.
         rows: At least one, all with the same keys.
-        args: Of `arguments`.
+        args: Arguments, by `arguments`.
+        show: Whether to print them. A part that may be cut writes after each row, and shows last.
     """
     where = machine(args.device, ["triton", "pytorch-lightning", "vector-quantize-pytorch"])
     others: list[Row] = []
@@ -49,13 +50,13 @@ def table(name: str, rows: Sequence[Row], args: argparse.Namespace) -> None:
     if path.is_file():
         with path.open(newline="") as file:
             others = [row for row in csv.DictReader(file) if row["device"] != where["device"]]
-    names = list(rows[0])
-    widths = [
-        max(len(str(row[key])) for row in ({name: name for name in names}, *rows)) for key in names
-    ]
-    for row in ({name: name for name in names}, *rows):
-        print("  ".join(f"{row[key]!s:{w}}" for key, w in zip(names, widths, strict=True)))
     write_csv(f"gpu_{name}", [*({**row, **where} for row in rows), *others], args.out, where)
+    if not show:
+        return
+    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(f"{x:{w}}" for x, w in zip(line, widths, strict=True)))
 
 
 def now(device: str) -> float:

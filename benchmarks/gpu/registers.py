@@ -27,7 +27,7 @@ from dvae.kernels.triton_sweep import Tile, tile_of
 __all__ = ["Usage", "compiled", "usage"]
 
 KINDS = {"bf16": (torch.bfloat16, "tf32"), "tf32": (torch.float32, "tf32")}
-KINDS |= {"tf32x3": (torch.float32, "tf32x3"), "ieee": (torch.float32, "ieee")}
+KINDS |= {"ieee": (torch.float32, "ieee")}
 KERNELS = ("forward", "codes_backward", "rows_backward")
 Usage = dict[str, object]
 
@@ -130,7 +130,9 @@ def main() -> None:
     """Compile all, print and write what they need; fail where one of the table's spills."""
     from benchmarks.gpu.tiles import tasks
 
-    args = arguments(__doc__ or "", capability=90, candidates=0)
+    args = arguments(
+        __doc__ or "", capability=90, candidates=0, kinds="bf16,tf32,ieee", widths="64,256"
+    )
     rows: list[Usage] = []
     todo = (
         [(kernel, width, kind, tile) for kernel, width, kind, tile in tasks()]
@@ -138,8 +140,8 @@ def main() -> None:
         else [
             (kernel, width, kind, tile_of(kernel, "half" if kind == "bf16" else kind, width))
             for kernel in KERNELS
-            for kind in KINDS
-            for width in (64, 256)
+            for kind in args.kinds.split(",")
+            for width in map(int, args.widths.split(","))
         ]
     )
     for kernel, width, kind, tile in todo:

@@ -184,6 +184,7 @@ def main() -> None:
             said = f"{where}: {' '.join(str(error).split())[:160]}"
             rows.append({"model": what, "ended": "FAILED", "said": said})
         print(rows[-1], flush=True)
+        table("steps", rows, args, show=False)
     table("steps", rows, args)
     if args.device == "cuda":
         for place, times in waits_of_a_fit().most_common():

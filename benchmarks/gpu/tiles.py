@@ -33,10 +33,6 @@ SHAPES = {
     ("codes_backward", "tf32", 64): ((32, 64), (32, 32), (64, 16)),
     ("forward", "tf32", 256): ((32, 32), (64, 32), (64, 16)),
     ("codes_backward", "tf32", 256): ((16, 32), (32, 16), (16, 16)),
-    ("forward", "tf32x3", 64): ((64, 32), (32, 32)),
-    ("codes_backward", "tf32x3", 64): ((32, 32), (16, 32), (32, 16)),
-    ("forward", "tf32x3", 256): ((32, 16), (16, 32)),
-    ("codes_backward", "tf32x3", 256): ((16, 16), (16, 32)),
     ("forward", "ieee", 64): ((32, 32), (64, 16), (16, 32)),
     ("codes_backward", "ieee", 64): ((16, 32), (32, 16), (16, 16)),
 }
@@ -44,7 +40,7 @@ WARPS = (4, 8)
 STAGES = {64: (2, 3), 256: (1, 2)}
 DTYPES = {"bf16": torch.bfloat16}
 # Rows of the timing: enough to fill the card.
-SHARE = {"bf16": 1, "tf32": 4, "tf32x3": 8, "ieee": 16}
+SHARE = {"bf16": 1, "tf32": 4, "ieee": 16}
 
 
 Task = tuple[str, int, str, Tile]
@@ -135,7 +131,7 @@ def in_turn(todo: Sequence[Task], out: "Queue[Row | None]") -> None:
 
 def main() -> None:
     """Time all, and print the best of each."""
-    args = arguments(__doc__ or "", kinds="bf16,tf32,tf32x3,ieee", seconds=100.0)
+    args = arguments(__doc__ or "", kinds="bf16,tf32,ieee", seconds=100.0)
     until = time.perf_counter() + args.seconds
     context = multiprocessing.get_context("fork")
     rows: list[Row] = []
