@@ -125,13 +125,12 @@ class TestEachLawCanFail:
         assert broken("resume=no") == "files"
 
     def test_best(self, monkeypatch):
-        before = Checkpoints.__init__
+        judge = Checkpoints._judge
 
-        def worst(self, *args):
-            before(self, *args)
-            self.mode, self.kth_value = "min", torch.tensor(torch.inf)
+        def keep_the_first(self, trainer):
+            return self.best_model_score is None and judge(self, trainer)
 
-        monkeypatch.setattr(Checkpoints, "__init__", worst)
+        monkeypatch.setattr(Checkpoints, "_judge", keep_the_first)
         assert broken("resume=no") == "best"
 
     def test_weights(self, monkeypatch):
