@@ -133,6 +133,8 @@ class KernelChoice:
 
     def _fit(self, numbers: int, device: torch.device) -> bool:
         """Say whether matrices of so many numbers leave room on a GPU; asked once for each size."""
+        if device.type != "cuda":
+            return True  # another accelerator is not asked
         if numbers not in self._fits:
             free, _ = torch.cuda.mem_get_info(device)
             # What the allocator keeps for later is free, too.
