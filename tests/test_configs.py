@@ -3,6 +3,7 @@
 import csv
 import gzip
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from torchvision import datasets
 
 from dvae.cli import main
+from dvae.data import FashionMNIST
 from dvae.models import CategoricalVAE
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -110,7 +112,7 @@ def test_config_is_small_and_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     # The stand-in images have another checksum than the real ones.
-    monkeypatch.setattr("dvae.data.fashion_mnist._MD5", None)
+    monkeypatch.setattr(FashionMNIST, "files", replace(FashionMNIST.files, md5=None))
     for name in ("train", "test"):
         monkeypatch.setattr(datasets.CIFAR10, f"{name}_list", [[name, None]])
     meta = {"filename": "meta", "key": "label_names", "md5": None}
@@ -155,7 +157,7 @@ def test_the_life_of_a_run(tmp_path, monkeypatch, capsys):
     last = torch.load(second / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 6
 
-    monkeypatch.setattr("dvae.data.fashion_mnist._MD5", None)
+    monkeypatch.setattr(FashionMNIST, "files", replace(FashionMNIST.files, md5=None))
     fashion = CONFIGS / "finetune_fashion.yaml"
     capsys.readouterr()
     assert main([*arguments_for(fashion, tmp_path), "--init_from", best]) == 0

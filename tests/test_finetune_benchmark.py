@@ -1,16 +1,18 @@
 """The fine-tuning benchmark runs small, and chooses learning rates by the mean over the seeds."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 
 from benchmarks import finetune, measure
+from dvae.data import FashionMNIST
 from tests.test_configs import fake_fashion
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr("dvae.data.fashion_mnist._MD5", None)
+    monkeypatch.setattr(FashionMNIST, "files", replace(FashionMNIST.files, md5=None))
     for module in (finetune, measure):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     fake_fashion(tmp_path / "fashion")

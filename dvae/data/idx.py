@@ -1,16 +1,24 @@
-"""The IDX file format of MNIST and its descendants."""
+"""The IDX file format, and the folder of four such files in which MNIST and its heirs come."""
 
 import gzip
 import hashlib
 import math
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-__all__ = ["read_idx"]
+from dvae.data.images import Images, Split
+
+__all__ = ["has_idx", "idx_folders", "load_idx", "read_idx"]
+
+_FILES: Mapping[Split, tuple[str, str]] = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
 
 # A magic number is two zero bytes, the type of the elements and the number of dimensions.
 _UNSIGNED_BYTE = 0x08
@@ -56,6 +64,56 @@ def read_idx(path: Path | str, md5: str | None = None) -> Tensor:
         return torch.empty(shape, dtype=torch.uint8)
     # bytearray: torch warns about a buffer that it must not write to.
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).view(shape)
+
+
+def idx_folders(root: Path, name: str) -> tuple[Path, Path]:
+    """List where the four files may lie under a folder.
+
+    Args:
+        root: The folder that somebody named.
+        name: Name of the data set in torchvision.
+
+    Returns:
+        The folder itself, and the one that torchvision puts them in.
+    """
+    return root, root / name / "raw"
+
+
+def has_idx(folder: Path) -> bool:
+    """Whether a folder has all four files, gzipped or plain."""
+    return all(_path(folder, name).is_file() for pair in _FILES.values() for name in pair)
+
+
+def load_idx(folder: Path, split: Split, md5: Mapping[str, str] | None = None) -> Images:
+    """Read the images and labels of one split.
+
+    Args:
+        folder: Where the four files are.
+        split: Which two of them to read.
+        md5: MD5 of the unzipped content by file name without `.gz`; not checked if None.
+
+    Returns:
+        Images of shape (N, 1, H, W) and labels of shape (N,).
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is damaged, or is not what its name says.
+    """
+    image_file, label_file = _FILES[split]
+    images = read_idx(_path(folder, image_file), md5[image_file] if md5 else None)
+    labels = read_idx(_path(folder, label_file), md5[label_file] if md5 else None)
+    if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels):
+        raise ValueError(
+            f"{folder}: {image_file} and {label_file} do not belong together (shapes "
+            f"{tuple(images.shape)} and {tuple(labels.shape)}): replace both by fresh copies."
+        )
+    return Images(images=images.unsqueeze(1), labels=labels.long())
+
+
+def _path(folder: Path, name: str) -> Path:
+    # Where there is neither, the gzipped name is the one to complain about.
+    plain = folder / name
+    return plain if plain.is_file() else folder / f"{name}.gz"
 
 
 def _content(path: Path) -> bytes:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from dvae.data.base import ImageDataModule
+from dvae.data.idx import has_idx, idx_folders, load_idx
 from dvae.data.images import Images, Split
-from dvae.data.mnist_layout import find_layout, layout_folders, load_layout
 
 __all__ = ["BUNDLED", "MNIST"]
 
@@ -46,7 +46,5 @@ class MNIST(ImageDataModule):
             FileNotFoundError: If `data_dir` lacks a file.
             ValueError: If a file is damaged.
         """
-        if self.data_dir is None:
-            return load_layout(BUNDLED, split, _MD5)
-        root = Path(self.data_dir).expanduser()
-        return load_layout(find_layout(layout_folders(root, "MNIST")) or root, split, _MD5)
+        root = BUNDLED if self.data_dir is None else Path(self.data_dir).expanduser()
+        return load_idx(next(filter(has_idx, idx_folders(root, "MNIST")), root), split, _MD5)

@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-import dvae.data as data_sets
-from dvae.data import MNIST, ImageDataModule, ImageFolder, Images, Pixels
+from dvae.data import DATA_SETS, MNIST, ImageDataModule, ImageFolder, Images, Pixels
 from dvae.data.batch import as_pixels
 from dvae.data.folder_layout import find_images
 from dvae.data.images import class_name
@@ -153,23 +152,17 @@ def _data_of(path: Path) -> ImageDataModule:
         raise ValueError(f"{path} names no data set: it has no data.class_path")
     # Only the data sets of dvae, by name: a config is a file of somebody.
     given = str(node["class_path"])
-    known = {name: getattr(data_sets, name) for name in data_sets.__all__}
-    name = given.rpartition(".")[2]
-    cls = known.get(name)
-    known = {
-        n: c for n, c in known.items() if isinstance(c, type) and issubclass(c, ImageDataModule)
-    }
-    known.pop(ImageDataModule.__name__)
-    if name not in known or given not in (name, f"dvae.data.{name}", f"{cls.__module__}.{name}"):
+    package, _, name = given.rpartition(".")
+    if name not in DATA_SETS or package not in ("", "dvae.data", DATA_SETS[name].__module__):
         raise ValueError(
-            f"{path} names the data set {given}, which is none of dvae's ({', '.join(known)}): "
+            f"{path} names the data set {given}, which is none of dvae's ({', '.join(DATA_SETS)}): "
             "name a folder of images with --data"
         )
     try:
         settings = dict(node.get("init_args") or {})
         if isinstance(settings.get("pixels"), Mapping):
             settings["pixels"] = Pixels(**settings["pixels"])
-        module: ImageDataModule = known[name](**settings)
+        module: ImageDataModule = DATA_SETS[name](**settings)
     except TypeError as error:
         raise ValueError(f"the data settings of {path} do not fit: {error}") from error
     return module

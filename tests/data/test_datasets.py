@@ -1,9 +1,11 @@
 """The published data sets: what they are, where they are looked for, and how a download fails."""
 
+import bz2
 import gzip
 import pickle
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -14,8 +16,8 @@ from torch import Tensor
 from torchvision import datasets
 
 from dvae.data import CIFAR10, CIFAR100, KMNIST, MNIST, SVHN, FashionMNIST, ImageDataModule
-from dvae.data import fashion_mnist as fashion_mnist_module
 from dvae.data import mnist as mnist_module
+from dvae.data.published import PublishedImages, TorchvisionFiles
 
 NAMES = (
     "train-images-idx3-ubyte",
@@ -29,7 +31,8 @@ NAMES = (
 def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test an empty cache, no Debian package and no network."""
     monkeypatch.setenv("DVAE_DATA", str(tmp_path / "cache"))
-    monkeypatch.setattr(fashion_mnist_module, "_DEBIAN", (tmp_path / "debian",))
+    no_package = replace(FashionMNIST.files, installed=[tmp_path / "debian"])
+    monkeypatch.setattr(FashionMNIST, "files", no_package)
     for name in ("FashionMNIST", "KMNIST", "CIFAR10", "SVHN"):
         monkeypatch.setattr(getattr(datasets, name), "download", no_network)
 
@@ -112,7 +115,7 @@ def test_every_place_is_looked_into(
     place: str,
     suffix: str,
 ) -> None:
-    monkeypatch.setattr(fashion_mnist_module, "_MD5", None)
+    monkeypatch.setattr(FashionMNIST, "files", replace(FashionMNIST.files, md5=None))
     write_layout(tmp_path / place, suffix)
     data = dataset(batch_size=10, val_size=10, data_dir=str(tmp_path / "given"))
     data.prepare_data()
@@ -260,3 +263,35 @@ def test_without_a_network_there_is_advice(
     with pytest.raises(FileNotFoundError, match=advice):
         dataset(data_dir=str(tmp_path)).prepare_data()
     assert not list(tmp_path.rglob("*.mat"))
+
+
+class USPS(PublishedImages):
+    """A row of one's own: a set in grey, of another shape, with files of another kind."""
+
+    name = "USPS"
+    image_shape = (1, 16, 16)
+    num_classes = 10
+    files = TorchvisionFiles(datasets.USPS, "put usps.bz2 and usps.t.bz2 into {folder}.")
+
+
+def test_another_set_of_torchvision_is_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(url: str, root: str, filename: str, md5: str) -> None:
+        Path(root).mkdir(exist_ok=True)
+        rows = [[digit + 1, *(f"{i}:{digit / 10}" for i in range(256))] for digit in range(10)]
+        text = "\n".join(" ".join(map(str, row)) for row in rows)
+        Path(root, filename).write_bytes(bz2.compress(text.encode()))
+
+    monkeypatch.setattr("torchvision.datasets.usps.download_url", download)
+    data = USPS(val_size=2, binarization="threshold", data_dir=str(tmp_path))
+    data.prepare_data()
+    assert {path.name for path in (tmp_path / "usps").iterdir()} == {"usps.bz2", "usps.t.bz2"}
+    data.setup()
+    assert data.count("train") == 8 and data.count("test") == 10
+    test = data.load("test")
+    assert test.images.shape == (10, 1, 16, 16) and test.labels.tolist() == list(range(10))
+    assert data.class_names is None
+    (tmp_path / "usps" / "usps.t.bz2").unlink()
+    with pytest.raises(ValueError, match=r"usps is incomplete or damaged: delete it"):
+        data.load("test")
