@@ -7,16 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
 from benchmarks.measure import RESULTS, conditions, read_csv
-from dvae.lab.style import FONT, looks, new_figure
+from dvae.plotting import in_style, new_figure, point_looks, save_figure
 
 __all__ = ["draw"]
 
 AXES = (("ms", "milliseconds a step"), ("peak_mib", "peak memory, MiB"))
 
 
+@in_style
 def draw(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """Draw time and memory over the number of codes: axes for each device, dtype and batch.
 
@@ -28,36 +27,34 @@ def draw(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     counts = Counter(_group(row) for row in rows if row["way"] == "fused")
     rows = [row for row in rows if counts[_group(row)] > 1]
     groups = list(dict.fromkeys(_group(row) for row in rows))
-    look = looks(str(row["way"]) for row in rows)
-    with matplotlib.rc_context(FONT):
-        title = "A code book, forward and backward, over its size"
-        figure = new_figure(9.0, 3.4 * len(groups), title)
-        grid = figure.subplots(len(groups), 2, squeeze=False)
-        for group, line in zip(groups, grid, strict=True):
-            for (column, label), axes in zip(AXES, line, strict=True):
-                for name, style in look.items():
-                    points = [
-                        (int(str(r["codes"])), float(str(r[column])))
-                        for r in rows
-                        if (r["way"], _group(r)) == (name, group)
-                    ]
-                    points.sort()
-                    axes.plot(
-                        *zip(*points, strict=True) if points else ((), ()),
-                        color=style.colour,
-                        marker=style.marker,
-                        label=name,
-                    )
-                axes.set_xscale("log", base=2)
-                axes.set_yscale("log")
-                axes.set_xlabel("codes K")
-                axes.set_ylabel(label)
-                axes.set_title("{2} rows, {1}; C {3}, D {4}".format(*group))
-            first = next(row for row in rows if _group(row) == group)
-            line[0].text(0, 1.12, conditions(first), transform=line[0].transAxes, fontsize=7)
-        grid[0][0].legend(frameon=False)
-        figure.tight_layout()
-        figure.savefig(path)
+    look = point_looks(str(row["way"]) for row in rows)
+    title = "A code book, forward and backward, over its size"
+    figure = new_figure(9.0, 3.4 * len(groups), title)
+    grid = figure.subplots(len(groups), 2, squeeze=False)
+    for group, line in zip(groups, grid, strict=True):
+        for (column, label), axes in zip(AXES, line, strict=True):
+            for name, style in look.items():
+                points = [
+                    (int(str(r["codes"])), float(str(r[column])))
+                    for r in rows
+                    if (r["way"], _group(r)) == (name, group)
+                ]
+                points.sort()
+                axes.plot(
+                    *zip(*points, strict=True) if points else ((), ()),
+                    color=style.colour,
+                    marker=style.marker,
+                    label=name,
+                )
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log")
+            axes.set_xlabel("codes K")
+            axes.set_ylabel(label)
+            axes.set_title("{2} rows, {1}; C {3}, D {4}".format(*group))
+        first = next(row for row in rows if _group(row) == group)
+        line[0].text(0, 1.12, conditions(first), transform=line[0].transAxes, fontsize=7)
+    grid[0][0].legend()
+    save_figure(figure, path)
 
 
 def _group(row: Mapping[str, object]) -> tuple[str, ...]:

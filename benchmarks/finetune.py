@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from matplotlib.figure import Figure
 
 from benchmarks.measure import RESULTS, write_csv
 from dvae.bottlenecks import CategoricalBottleneck
@@ -28,6 +27,7 @@ from dvae.estimators import GumbelSoftmax
 from dvae.models import CategoricalVAE
 from dvae.models.overhead import prepare_cpu
 from dvae.models.weights import load_weights
+from dvae.plotting import COLOURS, in_style, new_figure, save_figure
 from dvae.schedules import Cosine, Linear, Sequential
 
 STEPS = (250, 500, 1000)
@@ -122,6 +122,7 @@ def best(rows: Sequence[Row]) -> dict[tuple[str, int], tuple[float, list[float]]
     }
 
 
+@in_style
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Draw the two curves, with a mark for each seed.
 
@@ -129,10 +130,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         rows: Of `measure`.
         path: The picture.
     """
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    figure = new_figure(6.0, 3.6)
     axes = figure.subplots()
     found = best(rows)
-    for way, colour in zip(WAYS, ("#0072B2", "#D55E00"), strict=True):
+    for way, colour in zip(WAYS, COLOURS, strict=False):
         steps = [count for name, count in found if name == way]
         seeds = [found[way, count][1] for count in steps]
         axes.plot(steps, [statistics.fmean(values) for values in seeds], color=colour, label=way)
@@ -141,9 +142,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(steps, [str(count) for count in steps])
     axes.set(xlabel="steps on Fashion-MNIST", ylabel="val/elbo (nats)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=100)
+    axes.legend()
+    save_figure(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -15,7 +15,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import matplotlib
 import pytorch_lightning as pl
 import torch
 from tqdm import tqdm
@@ -25,9 +24,9 @@ from benchmarks.training import WARM_UP, Clock
 from dvae.bottlenecks import CategoricalBottleneck
 from dvae.data import MNIST
 from dvae.estimators import GumbelSoftmax
-from dvae.lab.style import FONT, new_figure
 from dvae.models import CategoricalVAE
 from dvae.models.overhead import prepare_cpu
+from dvae.plotting import in_style, new_figure, save_figure
 
 __all__ = ["main"]
 
@@ -95,6 +94,7 @@ def train_apart(setting: dict[str, int], images: int, device: str) -> float:
     return float(found[0].split()[1])
 
 
+@in_style
 def draw(rows: list[dict[str, str]], path: Path) -> None:
     """Draw a curve for each of the four, with its 20th and 80th percentile.
 
@@ -102,26 +102,24 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         rows: Of the CSV.
         path: Where the picture goes.
     """
-    with matplotlib.rc_context(FONT):
-        title = f"How the cost of an image grows: {conditions(rows[0])}"
-        figure = new_figure(9.0, 6.4, title)
-        for axes, (name, label) in zip(figure.subplots(2, 2).flat, LABELS.items(), strict=True):
-            kept = [row for row in rows if row["varied"] == name]
-            columns = [
-                [float(row[key]) for row in kept]
-                for key in ("value", "microseconds_per_image", "p20", "p80")
-            ]
-            value, median, low, high = columns
-            axes.plot(value, median, marker="o")
-            axes.fill_between(value, low, high, alpha=0.2)
-            axes.set_xscale("log")
-            axes.set_xticks(value, [f"{x:g}" for x in value])
-            axes.minorticks_off()
-            axes.set_ylim(0, 1.1 * max(high))
-            axes.set_xlabel(label)
-            axes.set_ylabel("microseconds an image")
-        figure.tight_layout()
-        figure.savefig(path)
+    title = f"How the cost of an image grows: {conditions(rows[0])}"
+    figure = new_figure(9.0, 6.4, title)
+    for axes, (name, label) in zip(figure.subplots(2, 2).flat, LABELS.items(), strict=True):
+        kept = [row for row in rows if row["varied"] == name]
+        columns = [
+            [float(row[key]) for row in kept]
+            for key in ("value", "microseconds_per_image", "p20", "p80")
+        ]
+        value, median, low, high = columns
+        axes.plot(value, median, marker="o")
+        axes.fill_between(value, low, high, alpha=0.2, lw=0)
+        axes.set_xscale("log")
+        axes.set_xticks(value, [f"{x:g}" for x in value])
+        axes.minorticks_off()
+        axes.set_ylim(0, 1.1 * max(high))
+        axes.set_xlabel(label)
+        axes.set_ylabel("microseconds an image")
+    save_figure(figure, path)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import dvae
 ROOT = Path(dvae.__file__).parent
 # A layer may import itself and every layer before it.
 LAYERS = (
-    {"commands", "devices", "extras", "functional", "names", "scalars", "stepwise"},
+    {"commands", "devices", "extras", "functional", "names", "plotting", "scalars", "stepwise"},
     {"kernels", "schedules", "likelihoods", "metrics", "estimators"},
     {"bottlenecks", "networks"},
     {"models", "data"},

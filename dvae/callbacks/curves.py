@@ -4,27 +4,19 @@ import logging
 from collections import defaultdict
 from typing import Any
 
-import matplotlib
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from dvae.callbacks.pictures import run_folder
+from dvae.compare.curves import ANNEALED, PANELS, draw_curves
+from dvae.plotting import save_figure
 from dvae.scalars import annealable_scalars
 
-__all__ = ["PANELS", "Curves"]
+__all__ = ["Curves"]
 
 log = logging.getLogger("dvae")
 
-# Title, unit and metrics of each panel; the scalars come from the model itself.
-PANELS = (
-    ("annealing: τ, β and learning rate", "τ, β", ("anneal/tau", "anneal/beta")),
-    ("ELBO", "nats per example", ("train/elbo", "val/elbo_relaxed", "val/elbo")),
-    ("relaxation gap", "nats per example", ("val/relaxation_gap",)),
-    ("KL", "nats per example", ("train/kl", "val/kl")),
-    ("reconstruction", "nats per example", ("train/reconstruction", "val/reconstruction")),
-    ("perplexity and dead codes", "codes", ("val/perplexity", "val/dead_codes")),
-)
-_DRAWN = {"anneal/lr"}.union(*(names for _, _, names in PANELS))
+_DRAWN = {name for *_, names, _ in PANELS for name in names} | {name for _, name in ANNEALED}
 
 
 class Curves(Callback):
@@ -82,7 +74,7 @@ class Curves(Callback):
         folder = run_folder(trainer) / "media"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            draw_curves(self._points, folder / "curves.png")
+            save_figure(draw_curves([self._points], [""]), folder / "curves.png")
         except OSError as error:
             log.warning("cannot draw the curves (%s)", error)
 
@@ -92,56 +84,3 @@ class Curves(Callback):
         for name, value in trainer.callback_metrics.items():
             if name.startswith(prefix) and name in _DRAWN:
                 self._points[name].append((trainer.global_step, value.item()))
-
-
-def draw_curves(points: dict[str, list[tuple[int, float]]], path: Any) -> None:
-    """Draw the panels as PNG.
-
-    Args:
-        points: Steps and values by metric.
-        path: Where to write.
-    """
-    # The object interface, so that neither a display nor a global state is touched.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False}):
-        figure = Figure(figsize=(12, 6), layout="constrained")
-        FigureCanvasAgg(figure)
-        for axes, (title, unit, names) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
-            lines = [_line(axes, points, name) for name in names if points.get(name)]
-            axes.set(title=title, xlabel="step", ylabel=unit)
-            if "anneal/tau" in names and points.get("anneal/lr"):
-                lines.append(_learning_rate(axes.twinx(), points))
-            if lines:
-                axes.legend(handles=lines, frameon=False)
-                if title in ("ELBO", "reconstruction"):
-                    _cut_the_start(axes, points, names)
-        figure.savefig(path, dpi=120)
-
-
-def _line(axes: Any, points: dict[str, list[tuple[int, float]]], name: str, **look: Any) -> Any:
-    xs, ys = zip(*points[name], strict=True)
-    marker = "." if len(xs) < 30 else None
-    return axes.plot(xs, ys, label=name, linewidth=1.3, marker=marker, **look)[0]
-
-
-def _learning_rate(axes: Any, points: dict[str, list[tuple[int, float]]]) -> Any:
-    """Draw the learning rate on a scale of its own: it is a hundredth of the temperature."""
-    line = _line(axes, points, "anneal/lr", color="C2", linestyle="--")
-    axes.spines["right"].set_visible(True)
-    axes.set_ylabel("learning rate")
-    axes.set_ylim(bottom=0)
-    return line
-
-
-def _cut_the_start(
-    axes: Any, points: dict[str, list[tuple[int, float]]], names: tuple[str, ...]
-) -> None:
-    # The first steps are hundreds of nats off and would flatten the rest into a line.
-    values = sorted(v for name in names for _, v in points.get(name, []))
-    if len(values) < 20:
-        return
-    low, high = values[len(values) // 20], values[-len(values) // 20]
-    margin = 0.15 * (high - low) + 1e-6
-    axes.set_ylim(max(values[0], low - margin), min(values[-1], high + margin))

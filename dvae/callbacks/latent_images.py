@@ -5,8 +5,8 @@ from PIL import Image
 from torch import Tensor
 
 from dvae.bottlenecks.grid import GridBottleneck
-from dvae.callbacks.pictures import labelled_grid
 from dvae.models.base import DiscreteVAE
+from dvae.plotting import labelled_grid
 
 __all__ = ["code_sheet", "traversal"]
 

@@ -6,21 +6,18 @@ from typing import Any, TypeAlias
 import matplotlib
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from dvae.callbacks.latent_codes import Posterior
-from dvae.lab.style import FONT, new_figure, place_labels
+from dvae.plotting import COLOURS, MARKED, in_style, new_figure, place_labels, to_image
 
 __all__ = ["plot_codebook", "plot_counts", "plot_entropy", "plot_use", "principal_plane"]
 
 _Array: TypeAlias = np.ndarray[Any, Any]
 
-_DEAD = "#D55E00"
-_ALIVE = "#0072B2"
 # Nats that a latent has to tell about the image to be called alive.
 _INFORMATION = 0.01
 # Positions or latents up to which each has a tick of its own.
@@ -31,6 +28,7 @@ _NUMBERED = 24
 _BOOKS = 4
 
 
+@in_style
 def plot_counts(counts: Tensor, images: int) -> Image.Image:
     """Draw how often each category of each latent is used, as a heat map.
 
@@ -40,18 +38,18 @@ def plot_counts(counts: Tensor, images: int) -> Image.Image:
     """
     latents, codes = counts.shape
     share = np.where(counts.numpy() > 0, counts.numpy() / images, np.nan)
-    with matplotlib.rc_context(FONT):
-        # Room for the names of the axes and the bar, whatever the number of cells.
-        size = (min(12, 3 + 0.35 * codes), min(10, 1.8 + 0.24 * latents))
-        figure = _figure(max(5.5, size[0]), size[1], _title("category", counts, images))
-        axes = figure.add_subplot()
-        drawn = axes.imshow(share, aspect="auto", cmap=_map(), vmin=0, interpolation="nearest")
-        _ticks(axes, codes, latents)
-        axes.set(xlabel="category", ylabel="latent")
-        figure.colorbar(drawn, label="fraction of images (dead: orange)")
-        return _picture(figure)
+    # Room for the names of the axes and the bar, whatever the number of cells.
+    size = (min(12, 3 + 0.35 * codes), min(10, 1.8 + 0.24 * latents))
+    figure = new_figure(max(5.5, size[0]), size[1], _title("category", counts, images))
+    axes = figure.add_subplot()
+    drawn = axes.imshow(share, aspect="auto", cmap=_map(), vmin=0, interpolation="nearest")
+    _ticks(axes, codes, latents)
+    axes.set(xlabel="category", ylabel="latent")
+    figure.colorbar(drawn, label="fraction of images (dead: orange)")
+    return to_image(figure)
 
 
+@in_style
 def plot_use(counts: Tensor, images: int) -> Image.Image:
     """Draw how often each code of a code book is used: a map of all codes, and the sorted curve.
 
@@ -62,44 +60,44 @@ def plot_use(counts: Tensor, images: int) -> Image.Image:
     codes = counts.shape[1]
     shares = _shares(counts[:_BOOKS])
     width = math.ceil(math.sqrt(codes))
-    with matplotlib.rc_context(FONT):
-        panels = len(shares) + 1
-        figure = _figure(3.6 * panels, 3.8, _title("code", counts, images))
-        figure.set_layout_engine("constrained", wspace=0.08)
-        *maps, curve = figure.subplots(1, panels)
-        norm, label = _log_norm(shares), "fraction of positions"
-        for book, (axes, share) in enumerate(zip(maps, shares, strict=True)):
-            # What is no code is above all fractions, hence white; dead ones are orange.
-            cells = np.full((math.ceil(codes / width), width), 2.0)
-            cells.flat[:codes] = share
-            cells = np.ma.masked_equal(cells, 0)
-            drawn = axes.imshow(cells, cmap=_map(), norm=norm, interpolation="nearest")
-            name = f"code book {book}: " if len(counts) > 1 else ""
-            axes.set_title(f"{name}{(share == 0).sum()} dead (orange)", fontsize=9)
-            axes.set(xlabel=f"code, {width} in a row", ylabel="row")
-            _integer_ticks(axes, *reversed(cells.shape))
-            ordered = np.sort(share[share > 0])[::-1]
-            places = range(1, len(ordered) + 1)
-            curve.plot(places, ordered, label=f"code book {book}", marker=".")
-        figure.colorbar(drawn, ax=maps, label=label, shrink=0.75).minorticks_off()
-        curve.axhline(1 / codes, color="gray", linewidth=0.8, linestyle="--")
-        curve.annotate(
-            "uniform",
-            (1.0, 1 / codes),
-            xycoords=("axes fraction", "data"),
-            va="bottom",
-            ha="right",
-            color="gray",
-            fontsize=8,
-        )
-        curve.set(xlabel="code, by use", ylabel="fraction of positions", yscale="log")
-        curve.set_xlim(0, codes + 1)
-        curve.set_title("sorted; dead codes are left out", fontsize=9)
-        if len(shares) > 1:
-            curve.legend(frameon=False)
-        return _picture(figure)
+    panels = len(shares) + 1
+    figure = new_figure(3.6 * panels, 3.8, _title("code", counts, images))
+    figure.set_layout_engine("constrained", wspace=0.08)
+    *maps, curve = figure.subplots(1, panels)
+    norm, label = _log_norm(shares), "fraction of positions"
+    for book, (axes, share) in enumerate(zip(maps, shares, strict=True)):
+        # What is no code is above all fractions, hence white; dead ones are orange.
+        cells = np.full((math.ceil(codes / width), width), 2.0)
+        cells.flat[:codes] = share
+        cells = np.ma.masked_equal(cells, 0)
+        drawn = axes.imshow(cells, cmap=_map(), norm=norm, interpolation="nearest")
+        name = f"code book {book}: " if len(counts) > 1 else ""
+        axes.set_title(f"{name}{(share == 0).sum()} dead (orange)")
+        axes.set(xlabel=f"code, {width} in a row", ylabel="row")
+        _integer_ticks(axes, *reversed(cells.shape))
+        ordered = np.sort(share[share > 0])[::-1]
+        places = range(1, len(ordered) + 1)
+        curve.plot(places, ordered, label=f"code book {book}", marker=".")
+    figure.colorbar(drawn, ax=maps, label=label, shrink=0.75).minorticks_off()
+    curve.axhline(1 / codes, color="gray", linewidth=0.8, linestyle="--")
+    curve.annotate(
+        "uniform",
+        (1.0, 1 / codes),
+        xycoords=("axes fraction", "data"),
+        va="bottom",
+        ha="right",
+        color="gray",
+        fontsize=8,
+    )
+    curve.set(xlabel="code, by use", ylabel="fraction of positions", yscale="log")
+    curve.set_xlim(0, codes + 1)
+    curve.set_title("sorted; dead codes are left out")
+    if len(shares) > 1:
+        curve.legend()
+    return to_image(figure)
 
 
+@in_style
 def plot_entropy(posterior: Posterior, codes: int) -> Image.Image:
     """Draw how uncertain each latent is and what it tells, in nats.
 
@@ -113,26 +111,27 @@ def plot_entropy(posterior: Posterior, codes: int) -> Image.Image:
         f"mean posterior entropy {entropy.mean():.3f} nats; {alive} of {entropy.size} "
         f"{'latents' if entropy.ndim == 1 else 'positions'} tell more than {_INFORMATION} nats"
     )
-    with matplotlib.rc_context(FONT):
-        if entropy.ndim == 1:
-            return _picture(_bars(entropy, information, codes, title))
-        figure = _figure(8.6, 4.2, title)
-        panels = (("entropy of q(z|x)", entropy), ("information about the image", information))
-        for axes, (name, values) in zip(figure.subplots(1, 2), panels, strict=True):
-            drawn = axes.imshow(values, cmap="viridis", vmin=0, interpolation="nearest")
-            axes.set_title(name, fontsize=9)
-            axes.set(xlabel="column", ylabel="row")
-            _integer_ticks(axes, *reversed(values.shape))
-            figure.colorbar(drawn, label=f"nats per position (at most {math.log(codes):.2f})")
-        return _picture(figure)
+    if entropy.ndim == 1:
+        return to_image(_bars(entropy, information, codes, title))
+    figure = new_figure(8.6, 4.2, title)
+    panels = (("entropy of q(z|x)", entropy), ("information about the image", information))
+    for axes, (name, values) in zip(figure.subplots(1, 2), panels, strict=True):
+        drawn = axes.imshow(values, cmap="viridis", vmin=0, interpolation="nearest")
+        axes.set_title(name)
+        axes.set(xlabel="column", ylabel="row")
+        _integer_ticks(axes, *reversed(values.shape))
+        figure.colorbar(drawn, label=f"nats per position (at most {math.log(codes):.2f})")
+    return to_image(figure)
 
 
 def _bars(entropy: _Array, information: _Array, codes: int, title: str) -> Figure:
-    figure = _figure(max(6.5, min(14, 2 + 0.3 * len(entropy))), 3.8, title)
+    figure = new_figure(max(6.5, min(14, 2 + 0.3 * len(entropy))), 3.8, title)
     axes = figure.add_subplot()
     place = np.arange(len(entropy))
     axes.bar(place, entropy, color="#BBBBBB", label="entropy of q(z|x)")
-    axes.bar(place, information, bottom=entropy, color=_ALIVE, label="information about the image")
+    axes.bar(
+        place, information, bottom=entropy, color=COLOURS[0], label="information about the image"
+    )
     axes.axhline(math.log(codes), color="black", linewidth=0.8, linestyle="--")
     axes.annotate(
         f"log {codes}", (1.0, math.log(codes)), xytext=(3, 0), textcoords="offset points",
@@ -142,9 +141,7 @@ def _bars(entropy: _Array, information: _Array, codes: int, title: str) -> Figur
     axes.set_xlim(-0.7, len(entropy) - 0.3)
     if len(entropy) <= _TICKS:
         axes.set_xticks(place)
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False
-    )
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
 
 
@@ -167,6 +164,7 @@ def principal_plane(vectors: Tensor) -> tuple[Tensor, Tensor]:
     return axes * extreme.sign().where(extreme != 0, torch.ones(())), share
 
 
+@in_style
 def plot_codebook(vectors: Tensor, counts: Tensor) -> Image.Image:
     """Draw the vectors on the plane of their first principal axes, sized and coloured by use.
 
@@ -178,38 +176,36 @@ def plot_codebook(vectors: Tensor, counts: Tensor) -> Image.Image:
     plane, variance = principal_plane(books.flatten(0, 1))
     points = plane.view(len(books), -1, 2).numpy()
     share = _shares(counts[:_BOOKS])
-    with matplotlib.rc_context(FONT):
-        title = "code book on its first two principal axes; the most used codes are numbered"
-        figure = _figure(1.6 + 5 * len(books), 4.8, title)
-        panels = list(figure.subplots(1, len(books), squeeze=False)[0])
-        colours = {"norm": _log_norm(share), "cmap": "viridis"}
-        for book, (axes, use, (x, y)) in enumerate(
-            zip(panels, share, points.swapaxes(1, 2), strict=True)
-        ):
-            # The small ones on top of the large ones, and the dead on top of all.
-            order = np.argsort(-use, kind="stable")
-            order, dead = order[use[order] > 0], use == 0
-            size = 12 + 160 * np.sqrt(use[order] / share.max())
-            look = {"alpha": 0.85, "linewidths": 0}
-            drawn = axes.scatter(x[order], y[order], s=size, c=use[order], **colours, **look)
-            axes.scatter(x[dead], y[dead], s=16, marker="x", linewidths=0.8, color=_DEAD)
-            axes.margins(0.12)  # so that the words at the edge do not cross it
-            axes.spines["right"].set_visible(False)
-            name = f"code book {book}: " if len(books) > 1 else ""
-            axes.set_title(f"{name}{dead.sum()} dead (orange crosses)", fontsize=9)
-            axes.set_xlabel(f"first axis ({variance[0]:.0%} of the variance)")
-            axes.set_ylabel(f"second axis ({variance[1]:.0%} of the variance)")
-        bar = figure.colorbar(drawn, ax=panels, label="fraction of positions", pad=0.02)
-        bar.minorticks_off()
-        # Words are placed by what is where on the paper, so the layout has to be final.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        for axes, use, at in zip(panels, share, points, strict=True):
-            order = np.argsort(-use, kind="stable")
-            words = [str(k) if n < _NUMBERED and use[k] > 0 else "" for n, k in enumerate(order)]
-            labels = zip(*at[order].T.tolist(), words, strict=True)
-            place_labels(axes, [(x, y, word, "black") for x, y, word in labels])
-        return _picture(figure)
+    title = "code book on its first two principal axes; the most used codes are numbered"
+    figure = new_figure(1.6 + 5 * len(books), 4.8, title)
+    panels = list(figure.subplots(1, len(books), squeeze=False)[0])
+    colours = {"norm": _log_norm(share), "cmap": "viridis"}
+    for book, (axes, use, (x, y)) in enumerate(
+        zip(panels, share, points.swapaxes(1, 2), strict=True)
+    ):
+        # The small ones on top of the large ones, and the dead on top of all.
+        order = np.argsort(-use, kind="stable")
+        order, dead = order[use[order] > 0], use == 0
+        size = 12 + 160 * np.sqrt(use[order] / share.max())
+        look = {"alpha": 0.85, "linewidths": 0}
+        drawn = axes.scatter(x[order], y[order], s=size, c=use[order], **colours, **look)
+        axes.scatter(x[dead], y[dead], s=16, marker="x", linewidths=0.8, color=MARKED)
+        axes.margins(0.12)  # so that the words at the edge do not cross it
+        name = f"code book {book}: " if len(books) > 1 else ""
+        axes.set_title(f"{name}{dead.sum()} dead (orange crosses)")
+        axes.set_xlabel(f"first axis ({variance[0]:.0%} of the variance)")
+        axes.set_ylabel(f"second axis ({variance[1]:.0%} of the variance)")
+    bar = figure.colorbar(drawn, ax=panels, label="fraction of positions", pad=0.02)
+    bar.minorticks_off()
+    # Words are placed by what is where on the paper, so the layout has to be final.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes, use, at in zip(panels, share, points, strict=True):
+        order = np.argsort(-use, kind="stable")
+        words = [str(k) if n < _NUMBERED and use[k] > 0 else "" for n, k in enumerate(order)]
+        labels = zip(*at[order].T.tolist(), words, strict=True)
+        place_labels(axes, [(x, y, word, "black") for x, y, word in labels])
+    return to_image(figure)
 
 
 def _shares(counts: Tensor) -> _Array:
@@ -228,14 +224,8 @@ def _title(what: str, counts: Tensor, images: int) -> str:
     return f"{what} use over {images} validation images: {dead} of {counts.numel()} dead"
 
 
-def _figure(width: float, height: float, title: str) -> Figure:
-    figure = new_figure(width, height, title)
-    figure.set_layout_engine("constrained")
-    return figure
-
-
 def _map() -> Any:
-    return matplotlib.colormaps["viridis"].with_extremes(bad=_DEAD, over="white")
+    return matplotlib.colormaps["viridis"].with_extremes(bad=MARKED, over="white")
 
 
 def _ticks(axes: Any, columns: int, rows: int) -> None:
@@ -248,9 +238,3 @@ def _ticks(axes: Any, columns: int, rows: int) -> None:
 def _integer_ticks(axes: Any, columns: int, rows: int) -> None:
     for axis, count in ((axes.xaxis, columns), (axes.yaxis, rows)):
         axis.set_ticks(range(0, count, max(1, math.ceil(count / 8))))
-
-
-def _picture(figure: Figure) -> Image.Image:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dvae.callbacks.pictures import labelled_grid, run_folder, to_picture
+from dvae.callbacks.pictures import run_folder
 from dvae.models.base import DiscreteVAE
+from dvae.plotting import labelled_grid, to_images
 
 __all__ = ["latent_table", "show_table", "table_picture"]
 
@@ -50,7 +51,7 @@ def latent_table(
             log_q = model.bottleneck.log_posterior(features, index[None])[0]
             columns = {"log_q_mode": log_q, **columns}
     values = {name: column.tolist() for name, column in columns.items()}
-    pictures = zip(to_picture(image), to_picture(model.decode(index)), strict=True)
+    pictures = zip(to_images(image), to_images(model.decode(index)), strict=True)
     rows = []
     for n, (original, decoded) in enumerate(pictures):
         code = index[n].flatten().tolist()

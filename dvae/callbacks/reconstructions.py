@@ -7,8 +7,9 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from dvae.callbacks.examples import training_examples, validation_examples
-from dvae.callbacks.pictures import are_due, labelled_rows, show_picture
+from dvae.callbacks.pictures import are_due, show_picture
 from dvae.models.base import DiscreteVAE
+from dvae.plotting import labelled_rows
 from dvae.scalars import MOST
 
 __all__ = ["Reconstructions"]

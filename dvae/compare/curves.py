@@ -1,48 +1,37 @@
-"""The curves of all runs over each other, one colour and dash a run."""
+"""The curves of one run, or of several over each other."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dvae.compare.table import Comparison
+from dvae.plotting import Look, in_style, line_looks, new_figure
 
-__all__ = ["COLOURS", "DRAWING", "Look", "draw", "looks"]
+__all__ = ["ANNEALED", "PANELS", "Curve", "draw_curves"]
 
-# Okabe and Ito's palette without its black and its yellow: told apart by colour-blind readers, and
-# seen on white and on black paper.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (6, 2, 1.2, 2)))
-_ALL_RUNS = "#000000"
-_MARKERS = (None, "o", "s", "^", "D", "v")
+Curve = Sequence[tuple[int, float]]
+"""Steps and values."""
 
-# A name is text, never a formula, and text stays text in the page.
-DRAWING: Any = {
-    "font.size": 9.0,
-    "axes.titlesize": 10.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.parse_math": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "dvae",
-}
-
-# Title, unit, metric, and which end of it is the bad one, where the first epochs are far off.
-_PANELS = (
-    ("ELBO (val, hard)", "nats per example", "val/elbo", "low"),
-    ("relaxation gap (val)", "nats per example", "val/relaxation_gap", ""),
-    ("KL (val)", "nats per example", "val/kl", ""),
-    ("reconstruction (val)", "nats per example", "val/reconstruction", "high"),
-    ("perplexity (val)", "codes", "val/perplexity", ""),
+# Title, unit, metrics, and which end is the bad one, where the first epochs are far off. Several
+# runs have a line each, of the first metric, which is what the brackets of the title say.
+PANELS = (
+    ("ELBO (val, hard)", "nats per example", ("val/elbo", "train/elbo", "val/elbo_relaxed"), "low"),
+    ("relaxation gap (val)", "nats per example", ("val/relaxation_gap",), ""),
+    ("KL (val)", "nats per example", ("val/kl", "train/kl"), ""),
+    (
+        "reconstruction (val)",
+        "nats per example",
+        ("val/reconstruction", "train/reconstruction"),
+        "high",
+    ),
+    ("perplexity (val)", "codes", ("val/perplexity", "val/dead_codes"), ""),
 )
-_ANNEALED = (("τ", "anneal/tau"), ("β", "anneal/beta"), ("learning rate", "anneal/lr"))
+ANNEALED = (("τ", "anneal/tau"), ("β", "anneal/beta"), ("learning rate", "anneal/lr"))
 
+_ALL_RUNS = "#000000"
 _FEW_POINTS = 30
 # In inches.
 _WIDTH = 12.0
@@ -51,83 +40,58 @@ _LEGEND_LINE = 0.2
 # Of a line of the legend.
 _CHARACTERS = 150
 
-Curve = Sequence[tuple[int, float]]
 
-
-@dataclass(frozen=True)
-class Look:
-    """Colour, dash and marker of a run."""
-
-    colour: str
-    dash: Any
-    marker: str | None
-
-
-def looks(count: int) -> list[Look]:
-    """Return a look for each run: other dashes where the colours run out, then markers.
+@in_style
+def draw_curves(runs: Sequence[Mapping[str, Curve]], labels: Sequence[str]) -> Figure:
+    """Draw six panels: what was annealed, and five figures of the training.
 
     Args:
-        count: Of runs.
+        runs: Curves of each run by metric. Of a single run training and validation are drawn, of
+            several the validation.
+        labels: Name of each run, for the legend of several.
     """
-    kinds = itertools.cycle(itertools.product(_MARKERS, _DASHES, COLOURS))
-    return [Look(c, dash, marker) for marker, dash, c in itertools.islice(kinds, count)]
-
-
-def draw(comparison: Comparison) -> Figure:
-    """Draw six panels: what was annealed, and five figures of the validation.
-
-    Args:
-        comparison: Of the runs.
-
-    Returns:
-        The figure; call it, and save it, within ``matplotlib.rc_context(DRAWING)``.
-    """
-    columns = _legend_columns(comparison.labels)
-    below = _LEGEND_LINE * math.ceil(len(comparison.labels) / columns) + 0.1
-    figure = Figure(figsize=(_WIDTH, _HEIGHT + below), layout="constrained")
-    FigureCanvasAgg(figure)
-    halves: Any = figure.subfigures(2, 1, height_ratios=[_HEIGHT, below])
-    panels, legend = halves
+    alone, looks = len(runs) == 1, line_looks(len(runs))
+    columns = _legend_columns(labels)
+    below = 0.0 if alone else _LEGEND_LINE * math.ceil(len(labels) / columns) + 0.1
+    figure = new_figure(_WIDTH, _HEIGHT + below)
+    panels: Any = figure
+    if not alone:
+        panels, legend = figure.subfigures(2, 1, height_ratios=[_HEIGHT, below])  # type: ignore[misc]
+        _legend(legend, looks, labels, columns)
     parts = panels.subfigures(2, 3)
-    style = looks(len(comparison.runs))
-    curves = [run.curves for run in comparison.runs]
-    _annealing(parts.flat[0], curves, style)
-    for part, (title, unit, name, bad_end) in zip(list(parts.flat)[1:], _PANELS, strict=True):
+    _annealing(parts.flat[0], runs, looks)
+    for part, (title, unit, names, bad_end) in zip(list(parts.flat)[1:], PANELS, strict=True):
         axes = part.subplots()
-        own = [run.get(name, ()) for run in curves]
-        axes.set(title=title, xlabel="step", ylabel=unit)
-        _lines(axes, own, style)
-        _cut_the_start(axes, own, bad_end)
-    # A label that begins with an underscore would be left out: it is given as a text afterwards.
-    handles = [_handle(look) for look in style]
-    texts = legend.legend(
-        handles,
-        [f"run {number}" for number in range(len(handles))],
-        loc="center",
-        ncols=columns,
-        frameon=False,
-        handlelength=3.5,
-    ).get_texts()
-    for text, label in zip(texts, comparison.labels, strict=True):
-        text.set_text(label)
+        axes.set(title=title.split(" (")[0] if alone else title, xlabel="step", ylabel=unit)
+        if alone:
+            # The validation comes last, on top of what has a point at each step.
+            own = {name: runs[0][name] for name in reversed(names) if runs[0].get(name)}
+            style = dict(zip(names, line_looks(len(names)), strict=True))
+            _lines(axes, list(own.values()), [style[name] for name in own])
+            if own:
+                axes.legend(axes.lines, list(own))
+        else:
+            own = {str(n): run.get(names[0], ()) for n, run in enumerate(runs)}
+            _lines(axes, list(own.values()), looks)
+        _cut_the_start(axes, list(own.values()), bad_end)
     return figure
 
 
-def _annealing(part: Any, curves: Sequence[Mapping[str, Curve]], style: Sequence[Look]) -> None:
+def _annealing(part: Any, runs: Sequence[Mapping[str, Curve]], looks: Sequence[Look]) -> None:
     """Draw τ, β and the learning rate above each other, on one axis of steps."""
-    known = [(title, name) for title, name in _ANNEALED if any(run.get(name) for run in curves)]
+    known = [(title, name) for title, name in ANNEALED if any(run.get(name) for run in runs)]
     rows = part.subplots(max(1, len(known)), 1, sharex=True, squeeze=False)[:, 0]
     rows[0].set_title("annealing: τ, β and learning rate")
     rows[-1].set_xlabel("step")
     if not known:
         _nothing(rows[0])
     for axes, (title, name) in zip(rows, known, strict=False):
-        own = [run.get(name, ()) for run in curves]
+        own = [run.get(name, ()) for run in runs]
         if len({tuple(curve) for curve in own}) == 1 and len(own) > 1:
-            _lines(axes, own[:1], [Look(_ALL_RUNS, "-", None)])
+            _lines(axes, own[:1], [Look(_ALL_RUNS)])
             _remark(axes, "the same in all runs")
         else:
-            _lines(axes, own, style)
+            _lines(axes, own, looks)
             if not all(own):
                 _remark(axes, "not logged where there is no line")
         axes.set_ylabel(title)
@@ -136,8 +100,8 @@ def _annealing(part: Any, curves: Sequence[Mapping[str, Curve]], style: Sequence
     part.align_ylabels(rows)
 
 
-def _lines(axes: Axes, curves: Sequence[Curve], style: Sequence[Look]) -> None:
-    for number, (curve, look) in enumerate(zip(curves, style, strict=True)):
+def _lines(axes: Axes, curves: Sequence[Curve], looks: Sequence[Look]) -> None:
+    for number, (curve, look) in enumerate(zip(curves, looks, strict=True)):
         if not curve:
             continue
         xs, ys = zip(*curve, strict=True)
@@ -186,10 +150,19 @@ def _remark(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="right", fontsize=7.5, y=0.98, pad=0)
 
 
-def _handle(look: Look) -> Line2D:
-    return Line2D(
-        [], [], color=look.colour, linestyle=look.dash, marker=look.marker, markersize=4, lw=2
-    )
+def _legend(part: Any, looks: Sequence[Look], labels: Sequence[str], columns: int) -> None:
+    handles = [
+        Line2D(
+            [], [], color=look.colour, linestyle=look.dash, marker=look.marker, markersize=4, lw=2
+        )
+        for look in looks
+    ]
+    # A label that begins with an underscore would be left out: it is given as a text afterwards.
+    numbers = [f"run {number}" for number in range(len(handles))]
+    legend = part.legend(handles, numbers, loc="center", ncols=columns, handlelength=3.5)
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_parse_math(False)  # a name is text, never a formula
+        text.set_text(label)
 
 
 def _legend_columns(labels: Sequence[str]) -> int:

@@ -3,16 +3,13 @@
 import os
 from pathlib import Path
 
-import matplotlib
-
 from dvae.commands import write_all
-from dvae.compare.curves import DRAWING, draw
+from dvae.compare.curves import draw_curves
 from dvae.compare.page import page
 from dvae.compare.table import Comparison
+from dvae.plotting import save_figure
 
 __all__ = ["check_folder", "write_comparison"]
-
-_DPI = 130
 
 
 def check_folder(folder: Path) -> None:
@@ -46,12 +43,11 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         OSError: They cannot be written.
     """
-    with matplotlib.rc_context(DRAWING):
-        curves = draw(comparison)
-        html = page(comparison, curves)
+    curves = draw_curves([run.curves for run in comparison.runs], comparison.labels)
+    html = page(comparison, curves)
 
-        def write(work: Path) -> None:
-            (work / "comparison.html").write_text(html, encoding="utf-8")
-            curves.savefig(work / "curves.png", dpi=_DPI, facecolor="white")
+    def write(work: Path) -> None:
+        (work / "comparison.html").write_text(html, encoding="utf-8")
+        save_figure(curves, work / "curves.png")
 
-        return write_all(folder, write)
+    return write_all(folder, write)

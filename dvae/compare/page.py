@@ -8,9 +8,9 @@ from string import Template
 
 from matplotlib.figure import Figure
 
-from dvae.compare.curves import COLOURS, looks
 from dvae.compare.results import Result
 from dvae.compare.table import Comparison, figure_text
+from dvae.plotting import COLOURS, Look, in_style, line_looks
 
 __all__ = ["page"]
 
@@ -82,7 +82,7 @@ def page(comparison: Comparison, curves: Figure) -> str:
 
     Args:
         comparison: Of the runs.
-        curves: As `draw` made them, within the same drawing settings.
+        curves: Figure of `draw_curves`.
 
     Returns:
         HTML that loads nothing; all that came from the runs is escaped.
@@ -108,17 +108,20 @@ def page(comparison: Comparison, curves: Figure) -> str:
 
 
 def _heads(comparison: Comparison) -> Iterable[str]:
-    for label, look in zip(comparison.labels, looks(len(comparison.runs)), strict=True):
-        dash = "" if look.dash == "-" else ' stroke-dasharray="{}"'.format(" ".join(_dash(look)))
-        yield (
-            '<th scope="col"><svg class="swatch" viewBox="0 0 48 8" aria-hidden="true">'
-            f'<line x1="0" y1="4" x2="48" y2="4" stroke-width="4"{dash} '
-            f'style="stroke: {_variable(look.colour)}"/></svg>{escape(label)}</th>'
-        )
+    looks = line_looks(len(comparison.runs))
+    for label, look in zip(comparison.labels, looks, strict=True):
+        # The curves of a run that is alone have the colours of their metrics.
+        yield f'<th scope="col">{_swatch(look) if len(looks) > 1 else ""}{escape(label)}</th>'
 
 
-def _dash(look: object) -> list[str]:
-    return [f"{2 * length:g}" for length in look.dash[1]]  # type: ignore[attr-defined]
+def _swatch(look: Look) -> str:
+    lengths = "" if look.dash == "-" else " ".join(f"{2 * length:g}" for length in look.dash[1])
+    dash = f' stroke-dasharray="{lengths}"' if lengths else ""
+    return (
+        '<svg class="swatch" viewBox="0 0 48 8" aria-hidden="true">'
+        f'<line x1="0" y1="4" x2="48" y2="4" stroke-width="4"{dash} '
+        f'style="stroke: {_variable(look.colour)}"/></svg>'
+    )
 
 
 def _row(head: str, cells: Iterable[tuple[str, str]]) -> str:
@@ -152,6 +155,7 @@ def _variables(colours: Iterable[str]) -> str:
     return " ".join(f"--run-{number}: {colour};" for number, colour in enumerate(colours))
 
 
+@in_style
 def _svg(figure: Figure) -> str:
     """Return the figure as SVG whose colours are the page's."""
     file = io.StringIO()

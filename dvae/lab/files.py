@@ -7,6 +7,7 @@ from dvae.commands import write_all
 from dvae.lab.plots import figures
 from dvae.lab.run import Report
 from dvae.lab.tables import csv_text, markdown_text
+from dvae.plotting import save_figure
 
 __all__ = ["check_folder", "write_report"]
 
@@ -47,6 +48,6 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         (work / "results.csv").write_text(csv_text(report), encoding="utf-8")
         (work / "results.md").write_text(markdown_text(report), encoding="utf-8")
         for name, figure in figures(report).items():
-            figure.savefig(work / f"{name}.png")
+            save_figure(figure, work / f"{name}.png")
 
     return write_all(folder, write)

@@ -5,13 +5,12 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
 from dvae.lab.run import Report, Row
-from dvae.lab.style import FONT, Look, looks, new_figure, place_labels, side_labels
+from dvae.plotting import Look, in_style, new_figure, place_labels, point_looks, side_labels
 
 __all__ = ["figures"]
 
@@ -22,6 +21,7 @@ _VARIANCE = "relative variance  E||g - Eg||² / ||∇||²"
 _CLOSEST = 1e-4
 
 
+@in_style
 def figures(report: Report) -> dict[str, Figure]:
     """Draw all plots.
 
@@ -31,20 +31,19 @@ def figures(report: Report) -> dict[str, Figure]:
     Returns:
         The figures by name; save them with ``figure.savefig(path)``.
     """
-    with matplotlib.rc_context(FONT):
-        return {
-            "bias_variance": _bias_variance(report),
-            "bias": _bias(report),
-            "variance": _variance(report),
-            "cosine": _cosine(report),
-        }
+    return {
+        "bias_variance": _bias_variance(report),
+        "bias": _bias(report),
+        "variance": _variance(report),
+        "cosine": _cosine(report),
+    }
 
 
 def _bias_variance(report: Report) -> Figure:
     look = _looks(report)
-    figure = new_figure(11.0, 7.0, f"Bias against variance: {report.title}")
+    figure = new_figure(11.0, 7.0, f"Bias against variance: {report.title}", None)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 4.5])
-    figure.subplots_adjust(left=0.07, right=0.8, bottom=0.13, top=0.9, wspace=0.42)
+    figure.subplots_adjust(left=0.07, right=0.8, bottom=0.13, top=0.9, wspace=0.5)
     seen = [row for row in report.rows if not row.stats.noiseless]
     biased = [row for row in seen if not row.stats.unbiased]
     names = {row.name for row in biased}
@@ -69,7 +68,7 @@ def _bias_variance(report: Report) -> Figure:
         style = look[name]
         ys = [_variance_of(row) for row in rows]
         left.plot([0.5] * len(ys), ys, color=style.colour, marker=style.marker, ls="", markersize=5)
-    left.set(xlim=(0, 1), xticks=[], title="no bias found")
+    left.set(xlim=(0, 0.6), xticks=[], title="no bias found")
     _logarithmic(left, "y")
     left.set_ylabel(_VARIANCE)
     right.set(title="biased; the numbers are the temperature")
@@ -77,7 +76,7 @@ def _bias_variance(report: Report) -> Figure:
         right.set_xlabel(_BIAS)
         _logarithmic(right, "x")
         right.tick_params(labelleft=True)
-        right.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5)
+        right.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5)
     outside = _cut(left, seen)
     calm = _by_name(row for row in seen if row.name not in names and row not in outside)
     lowest = {name: min(rows, key=_variance_of) for name, rows in calm.items()}
@@ -137,9 +136,9 @@ def _variance(report: Report) -> Figure:
 
 def _cosine(report: Report) -> Figure:
     look = _looks(report)
-    figure = new_figure(13.0, 6.2, f"Cosine with the exact gradient: {report.title}")
+    figure = new_figure(13.0, 6.2, f"Cosine with the exact gradient: {report.title}", None)
     left, right = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.055, right=0.85, bottom=0.14, top=0.89, wspace=0.55)
+    figure.subplots_adjust(left=0.06, right=0.85, bottom=0.14, top=0.89, wspace=0.55)
     for axes in (left, right):
         _tau_axis(axes, report)
         axes.set_ylabel("cosine")
@@ -166,7 +165,7 @@ def _cosine(report: Report) -> Figure:
 
 
 def _over_tau(report: Report, title: str, ylabel: str) -> tuple[Figure, Axes]:
-    figure = new_figure(9.5, 6.0, f"{title} over the temperature: {report.title}")
+    figure = new_figure(9.5, 6.0, f"{title} over the temperature: {report.title}", None)
     axes = figure.subplots()
     figure.subplots_adjust(left=0.085, right=0.76, bottom=0.16, top=0.92)
     axes.set_ylabel(ylabel)
@@ -248,7 +247,7 @@ def _logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
 def _looks(report: Report) -> dict[str, Look]:
     """Give the colours that are not used twice to the biased curves."""
     biased = {row.name for row in report.rows if not row.stats.unbiased}
-    return looks(
+    return point_looks(
         row.name
         for row in sorted(report.rows, key=lambda row: (row.tau is None, row.name not in biased))
     )

@@ -14,8 +14,8 @@ from dvae.callbacks import (
     RandomState,
     Reconstructions,
 )
-from dvae.callbacks.pictures import labelled_rows
 from dvae.estimators import GumbelSoftmax
+from dvae.plotting import labelled_rows
 from dvae.schedules import Linear
 from tests.toy import toy_data, toy_model, toy_trainer
 

@@ -11,10 +11,11 @@ from PIL import Image
 
 from dvae.compare import compare, read_run
 from dvae.compare.__main__ import main
-from dvae.compare.curves import DRAWING, draw, looks
+from dvae.compare.curves import draw_curves
 from dvae.compare.files import write_comparison
 from dvae.compare.results import results
 from dvae.compare.runs import find_runs
+from dvae.plotting import line_looks
 from tests.compare.conftest import settings
 
 FILES = {"comparison.html", "curves.png"}
@@ -87,8 +88,7 @@ def test_what_was_written_is_in_the_page(make_run, tmp_path, capsys):
 
 def drawn(comparison):
     """Return the lines of each panel by its title or, of the annealing, its quantity."""
-    with matplotlib.rc_context(DRAWING):
-        figure = draw(comparison)
+    figure = draw_curves([run.curves for run in comparison.runs], comparison.labels)
     found = {}
     for axes in figure.findobj(matplotlib.axes.Axes):
         name = axes.get_title() or axes.get_ylabel()
@@ -107,6 +107,16 @@ def test_the_curves_are_those_of_the_files(make_run):
     ]
     assert panels["τ"][1] == ([99, 199], [1.0, 0.9])
     assert panels["relaxation gap (val)"] == []
+
+
+def test_a_run_that_is_alone_has_its_training_beside_its_validation(make_run):
+    run = read_run(make_run("a"))
+    curves = run.curves | {"train/elbo": [(1, -140.0), (50, -120.0)]}
+    figure = draw_curves([curves], ["a"])
+    (axes,) = (x for x in figure.findobj(matplotlib.axes.Axes) if x.get_title() == "ELBO")
+    drawn = zip(axes.get_legend().get_texts(), axes.lines, strict=True)
+    found = {text.get_text(): list(line.get_xydata()[:, 1]) for text, line in drawn}
+    assert found == {name: [v for _, v in curves[name]] for name in ("train/elbo", "val/elbo")}
 
 
 def test_curves_that_all_share_are_drawn_once(make_run):
@@ -213,9 +223,9 @@ def test_a_figure_that_is_better_is_marked_and_only_then():
 
 
 def test_the_looks_of_many_runs_differ():
-    kinds = {(look.colour, str(look.dash), look.marker) for look in looks(100)}
+    kinds = {(look.colour, str(look.dash), look.marker) for look in line_looks(100)}
     assert len(kinds) == 100
-    assert len({(look.colour, str(look.dash)) for look in looks(12)}) == 12
+    assert len({(look.colour, str(look.dash)) for look in line_looks(12)}) == 12
 
 
 def cut(folder, end):
