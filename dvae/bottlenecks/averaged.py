@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from vector_quantize_pytorch.vector_quantize_pytorch import Codebook
 
 from dvae.bottlenecks.processes import (
     from_all_processes,
@@ -50,7 +51,7 @@ class AveragedQuantizer(Quantizer):
     code that is started from data or revived begins as at construction, with :math:`N_k = 1`.
 
     Args:
-        quantizer: The module.
+        quantizer: The module, whose averages do not move by themselves (``ema_update=False``).
         num_codes: K of each code book, at least 2.
         code_dim: D, at least 1.
         depth: How many code books, at least 1.
@@ -75,13 +76,12 @@ class AveragedQuantizer(Quantizer):
         self.idle = nn.ModuleList(Idle(num_codes, limit) for _ in range(depth))
         self._seen: tuple[Tensor, Tensor] | None = None
         for book in self._books():
-            # The library would take a step with every pass, and ask the device in each whether its
-            # own start, which is off, is still to come.
-            book.ema_update = False
+            # The library would ask the device in each pass whether its own start, which is off, is
+            # still to come.
             book.init_embed_ = _start_nothing
 
     def _books(self) -> list[Any]:
-        return [layer._codebook for layer in getattr(self.quantizer, "layers", [self.quantizer])]
+        return [module for module in self.quantizer.modules() if isinstance(module, Codebook)]
 
     def _idle(self) -> list[Idle]:
         return [idle for idle in self.idle if isinstance(idle, Idle)]

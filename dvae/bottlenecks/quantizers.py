@@ -57,6 +57,7 @@ class VQ(AveragedQuantizer):
             commitment_weight=commitment,
             rotation_trick=self._rotation,
             sync_codebook=False,
+            ema_update=False,
         )
         super().__init__(quantizer, num_codes, code_dim, 1, upkeep)
         self.has_loss = commitment > 0
@@ -247,6 +248,7 @@ class ResidualVQ(AveragedQuantizer):
             commitment_weight=commitment,
             rotation_trick=False,
             sync_codebook=False,
+            ema_update=False,
         )
         super().__init__(quantizer, num_codes, code_dim, depth, upkeep)
         self.has_loss = commitment > 0

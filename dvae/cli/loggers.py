@@ -29,6 +29,9 @@ __all__ = [
 
 log = logging.getLogger("dvae")
 
+# The second is wandb's former word, which Lightning sets.
+_OFFLINE = ("offline", "dryrun")
+
 
 def _faults() -> tuple[type[Exception], ...]:
     """Return what wandb raises: nothing where it has not been imported."""
@@ -77,12 +80,12 @@ class ForgivingWandbLogger(WandbLogger):
         try:
             return super().experiment
         except _faults() as error:
-            if self._offline:
+            if os.environ.get("WANDB_MODE") in _OFFLINE:
                 raise ValueError(f"wandb refuses its settings: {error}") from error
             log.warning("wandb cannot be used (%s); this run is logged offline", error)
             # What was begun still holds the run's id, and how to reach a server.
             sys.modules["wandb"].teardown()
-            self._offline = True
+            os.environ["WANDB_MODE"] = "dryrun"
             return super().experiment
 
 
@@ -111,8 +114,6 @@ def default_loggers(root: str, experiment: str, run_id: str | None = None) -> li
         offline=_offline(),
         id=run_id or new_run_id(),
     )
-    # Lightning passes on an argument that wandb no longer has a use for, and warns of.
-    getattr(wandb, "_wandb_init", {}).pop("anonymous", None)
     return [csv, wandb]
 
 
@@ -165,7 +166,7 @@ def _offline() -> bool:
     # An explicit WANDB_MODE is the user's word; without one, wandb would stop and ask for a key.
     mode = os.environ.get("WANDB_MODE")
     if mode:
-        return mode in ("offline", "dryrun")
+        return mode in _OFFLINE
     return not (os.environ.get("WANDB_API_KEY") or _netrc_has_key())
 
 

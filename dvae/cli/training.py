@@ -79,17 +79,36 @@ class DVAECLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None) -> None:
         with ExitStack() as self._at_exit:
-            super().__init__(
-                model_class=DiscreteVAE,
-                datamodule_class=ImageDataModule,
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                seed_everything_default=0,
-                auto_configure_optimizers=False,
-                save_config_callback=SaveConfig,
-                trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
-                args=args,
-            )
+            try:
+                super().__init__(
+                    model_class=DiscreteVAE,
+                    datamodule_class=ImageDataModule,
+                    subclass_mode_model=True,
+                    subclass_mode_data=True,
+                    seed_everything_default=0,
+                    auto_configure_optimizers=False,
+                    save_config_callback=SaveConfig,
+                    trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
+                    args=args,
+                )
+            except Stopped as stop:
+                self._say_how_to_go_on(stop)
+                raise
+            except SystemExit as error:
+                # Lightning's answer to Ctrl-C.
+                if isinstance(error.__context__, KeyboardInterrupt):
+                    raise KeyboardInterrupt from error
+                raise
+
+    @property
+    def _given(self) -> Namespace:
+        """The settings of the command that runs, as plain values."""
+        return self.config[self.config.subcommand]  # type: ignore[no-any-return]
+
+    @property
+    def _built(self) -> Namespace:
+        """The same with the objects that were built of them."""
+        return self.config_init[self.config.subcommand]  # type: ignore[no-any-return]
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -111,9 +130,18 @@ class DVAECLI(LightningCLI):
         """Add our keys."""
         add_arguments(parser)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and put the checkpoint's path aside until `before_instantiate_classes`.
+
+        Lightning would let the checkpoint's hyperparameters override the user's own flags.
+        """
+        super().parse_arguments(parser, args)
+        self._checkpoint, self._given.ckpt_path = self._given.ckpt_path, None
+
     def before_instantiate_classes(self) -> None:
         """Settle what the run is called and where it goes on, so that its config says so."""
-        config = self.config[self.subcommand]
+        config = self._given
+        config.ckpt_path = self._checkpoint
         for key in ("trainer", "reconstructions", "latents", "tokens", "finetune"):
             if not isinstance(config[key], Namespace):
                 raise ValueError(
@@ -145,13 +173,13 @@ class DVAECLI(LightningCLI):
         if self.subcommand != "fit":
             # Nothing is trained, so there is no run to leave behind.
             self.save_config_callback = None
-            if self._get(self.config_init, "trainer.logger") is None:
+            if self._built.trainer.logger is None:
                 kwargs["logger"] = False
-            if self.subcommand == "predict" and self._get(self.config, "trainer.devices") == "auto":
+            if self.subcommand == "predict" and self._given.trainer.devices == "auto":
                 kwargs["devices"] = 1  # shards are written in order
             return super().instantiate_trainer(**kwargs)
-        trainer = self._get(self.config_init, "trainer")
-        path = self._get(self.config_init, "ckpt_path")
+        trainer = self._built.trainer
+        path = self._built.ckpt_path
         run_id = (RunId.of_checkpoint(read_checkpoint(path)) if path else None) or new_run_id()
         place = str(trainer.default_root_dir), self._experiment()
         kwargs["logger"] = run_loggers(trainer.logger, *place, run_id)
@@ -171,16 +199,16 @@ class DVAECLI(LightningCLI):
 
     def _callbacks(self, given: list[Callback], run_id: str) -> list[Callback]:
         """Make those that every fit has beside the user's."""
-        trainer = self._get(self.config_init, "trainer")
+        trainer = self._built.trainer
         self._stopwatch = Stopwatch()
         own: list[Callback] = [*self._anneals(), RandomState(), Curves(), self._stopwatch]
         if self._finetune().freeze:
             own.append(Freeze(self._finetune().freeze))
-        own += [RunId(run_id), NonFinite(self._get(self.config_init, "nonfinite"))]
+        own += [RunId(run_id), NonFinite(self._built.nonfinite)]
         bars = any(isinstance(callback, AnyProgressBar) for callback in given)
         if trainer.enable_progress_bar is not False and not bars:
             own.append(ProgressBar())
-        every_n_steps = self._get(self.config_init, "checkpoints.every_n_steps")
+        every_n_steps = self._built.checkpoints.every_n_steps
         if trainer.enable_checkpointing is not False:
             return [*own, Checkpoints(every_n_steps), StopOnSignal()]
         if every_n_steps is not None:
@@ -192,7 +220,7 @@ class DVAECLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse what cannot work before a file of the run is written."""
-        check_device(self._get(self.config_init, "trainer"), self.trainer)
+        check_device(self._built.trainer, self.trainer)
         checkpoint = self._check_inputs("fit")
         self._step_before = checkpoint and checkpoint.get("global_step")
         self.model.check_trainer(self.trainer)
@@ -208,7 +236,7 @@ class DVAECLI(LightningCLI):
         check_schedules(self.model, self.trainer, batches)
         check_objective(self.model)
         if checkpoint is not None:
-            path = self._get(self.config, "ckpt_path")
+            path = self._given.ckpt_path
             check_resumable(path, checkpoint, optimizer, self.model.lr_schedule is not None)
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             check_room(run_folder(self.trainer))
@@ -233,18 +261,18 @@ class DVAECLI(LightningCLI):
 
     def before_predict(self) -> None:
         """Refuse what cannot work."""
-        if not self._get(self.config, "ckpt_path"):
+        if not self._given.ckpt_path:
             raise ValueError("predict needs --ckpt_path: codes of untrained weights mean nothing")
-        writer = self._get(self.config_init, "tokens")
-        writer.checkpoint = self._get(self.config, "ckpt_path")
+        writer = self._built.tokens
+        writer.checkpoint = self._given.ckpt_path
         self.datamodule.predict_split = writer.split
         self._check_inputs("predict")
         # Lightning would keep all codes in memory besides.
-        self.config_init["predict"]["return_predictions"] = False
+        self._built.return_predictions = False
 
     def after_predict(self) -> None:
         """Say where the codes are."""
-        print(table(self._get(self.config_init, "tokens").summary()))
+        print(table(self._built.tokens.summary()))
 
     def after_fit(self) -> None:
         """Test the best checkpoint and say where everything is."""
@@ -252,7 +280,7 @@ class DVAECLI(LightningCLI):
             return
         path = self._best()
         if self.trainer.global_step == self._step_before:
-            resumed = self._get(self.config, "ckpt_path")
+            resumed = self._given.ckpt_path
             log.warning(nothing_left(self.trainer, resumed))
             path = path or resumed
         if path is not None:
@@ -271,14 +299,14 @@ class DVAECLI(LightningCLI):
         return ours[0].best_model_path or None if ours else None
 
     def _finetune(self) -> Finetune:
-        settings: Finetune = self._get(self.config_init, "finetune")
+        settings: Finetune = self._built.finetune
         return settings
 
     def _take_over(self) -> None:
-        init_from, settings = self._get(self.config, "init_from"), self._finetune()
-        check_source(settings, init_from, self._get(self.config, "ckpt_path"))
+        init_from, settings = self._given.init_from, self._finetune()
+        check_source(settings, init_from, self._given.ckpt_path)
         if init_from:
-            allow_mismatch = self._get(self.config, "allow_mismatch")
+            allow_mismatch = self._given.allow_mismatch
             taken = take_over(self.model, settings, init_from, allow_mismatch)
             print(taken)
             if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -287,29 +315,21 @@ class DVAECLI(LightningCLI):
                 self.trainer.callbacks.append(listing)  # type: ignore[attr-defined]
         self.model.lr_scale = settings.lr_scale
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        try:
-            super()._run_subcommand(subcommand)
-        except Stopped as stop:
-            fine_tuned = bool(self._get(self.config, "init_from"))
-            command = resume_command(run_folder(self.trainer), stop.checkpoint, fine_tuned)
-            if self.trainer.is_global_zero:
-                how = "resume" if stop.checkpoint else "nothing was saved; begin again"
-                print(f"\nstopped by {stop}; {how} with\n  {command}", file=sys.stderr, flush=True)
-            # A launcher ends all processes with the first one that leaves.
-            self.trainer.strategy.barrier()
-            raise
-        except SystemExit as error:
-            # Lightning's answer to Ctrl-C.
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from error
-            raise
+    def _say_how_to_go_on(self, stop: Stopped) -> None:
+        command = resume_command(
+            run_folder(self.trainer), stop.checkpoint, bool(self._given.init_from)
+        )
+        if self.trainer.is_global_zero:
+            how = "resume" if stop.checkpoint else "nothing was saved; begin again"
+            print(f"\nstopped by {stop}; {how} with\n  {command}", file=sys.stderr, flush=True)
+        # A launcher ends all processes with the first one that leaves.
+        self.trainer.strategy.barrier()
 
     def _anneals(self) -> list[Anneal]:
         scalars = {path.rsplit(".", 1)[-1] for path in annealable_scalars(self.model)}
         anneals = []
         for name in ANNEALED:
-            schedule = self._get(self.config_init, f"anneal.{name}")
+            schedule = self._built.get(f"anneal.{name}")
             carry: Temperature = "restart"
             if name == "tau":
                 carry = self._finetune().temperature
@@ -321,23 +341,19 @@ class DVAECLI(LightningCLI):
                 log.warning("anneal.%s is not used: this model has no %s.", name, name)
         return anneals
 
-    def _parse_ckpt_path(self) -> None:
-        # Lightning would let the checkpoint's hyperparameters override the user's own flags.
-        return
-
     def _experiment(self) -> str:
-        name = self._get(self.config, "experiment")
+        name = self._given.experiment
         if name:
             return str(name)
-        configs = self._get(self.config, "config") or []
+        configs = self._given.get("config") or []
         if configs:
             return Path(str(configs[0])).stem
         # No model is built yet.
-        return str(self._get(self.config, "model").class_path).rpartition(".")[2]
+        return str(self._given.model.class_path).rpartition(".")[2]
 
     def _check_inputs(self, stage: str) -> dict[str, Any] | None:
         """Compare model, data and checkpoint; return the content of the last, if there is one."""
-        path = self._get(self.config, "ckpt_path")
+        path = self._given.ckpt_path
         checkpoint = read_checkpoint(path) if path else None
         if checkpoint is not None:
             report = check_weights(self.model, checkpoint["state_dict"])
