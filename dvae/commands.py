@@ -1,16 +1,14 @@
-"""What the commands beside train.py share: one-line errors, and files that appear together."""
+"""What the commands beside train.py share: one-line errors."""
 
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from dvae.extras import MissingExtra
 
-__all__ = ["Parser", "run_command", "write_all"]
+__all__ = ["Parser", "run_command"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,27 +49,3 @@ def run_command(
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
-
-
-def write_all(folder: Path, write: Callable[[Path], None]) -> list[Path]:
-    """Write files into a folder; each appears complete or not at all.
-
-    Args:
-        folder: Made if it is not there.
-        write: Writes them into the folder that it is given.
-
-    Returns:
-        The files, by name.
-
-    Raises:
-        OSError: They cannot be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    # Beside their place, and so on the same disk: the move at the end cannot stop half-way.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as beside:
-        write(Path(beside))
-        written = []
-        for path in sorted(Path(beside).iterdir()):
-            path.replace(folder / path.name)
-            written.append(folder / path.name)
-    return written

@@ -13,12 +13,12 @@ LAYERS = (
     {"commands", "devices", "extras", "functional", "names", "plotting", "scalars", "stepwise"},
     {"kernels", "schedules", "likelihoods", "metrics", "estimators"},
     {"bottlenecks", "networks"},
-    {"models", "data"},
+    {"models", "data", "runs"},
     {"callbacks", "lab", "compare", "sharing"},
     {"explore"},
     {"cli"},
 )
-LIGHTNING = {"models", "callbacks", "data", "cli", "lab", "sharing"}
+LIGHTNING = {"models", "runs", "callbacks", "data", "cli", "lab", "sharing"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from dvae.callbacks.checkpoint_io import write_whole
 from dvae.models.weights import read_checkpoint
+from dvae.runs.files import write_whole
 
 __all__ = ["BEST", "MONITOR", "Best", "bring", "find_best"]
 

@@ -1,7 +1,5 @@
-"""The texts in the folder of a run, whole or absent, and room for it to begin."""
+"""The texts in the folder of a run, whole or absent."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +11,10 @@ from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import LightningEnum
 
-from dvae.callbacks.checkpoint_io import write_whole
 from dvae.callbacks.pictures import run_folder
+from dvae.runs.files import write_whole
 
-__all__ = ["SaveConfig", "SaveText", "check_room", "make_plain"]
-
-# Bytes: the config, the log of the first steps and what wandb begins with.
-_ROOM = 2**20
-
-
-def check_room(folder: Path) -> None:
-    """Refuse a folder that cannot take the first files of a run; nothing is left there.
-
-    Args:
-        folder: Of the run; it need not exist.
-
-    Raises:
-        OSError: The disk is full, or the folder cannot be written to.
-    """
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    try:
-        # Without a name, so that whatever happens nothing of it stays.
-        with tempfile.TemporaryFile(dir=there) as file:
-            file.write(bytes(_ROOM))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OSError(
-            f"cannot write to {folder}: {error.strerror or error}; make room, or choose another "
-            "folder with trainer.default_root_dir"
-        ) from error
+__all__ = ["SaveConfig", "SaveText", "make_plain"]
 
 
 def make_plain(settings: Any) -> Any:

@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 import yaml
 from torch.optim import Optimizer
 
-from dvae.callbacks.checkpoint_io import clear_parts
 from dvae.callbacks.place import ADDING_UP
 from dvae.models.weights import read_checkpoint
+from dvae.runs.files import clear_parts
 
 __all__ = ["check_resumable", "find_last", "nothing_left", "resume_command"]
 

@@ -40,7 +40,7 @@ from dvae.callbacks import (
 from dvae.callbacks.pictures import run_folder
 from dvae.cli.arguments import ANNEALED, add_arguments
 from dvae.cli.checks import check_batches, check_objective, check_optimizer, check_schedules
-from dvae.cli.config_file import SaveConfig, SaveText, check_room, make_plain
+from dvae.cli.config_file import SaveConfig, SaveText, make_plain
 from dvae.cli.errors import one_line, out_of_reach
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
 from dvae.cli.loggers import new_run_id, next_folder, run_loggers
@@ -59,6 +59,7 @@ from dvae.models.finetune import Finetune, Temperature
 from dvae.models.overhead import prepare_cpu
 from dvae.models.parts import check_rates
 from dvae.models.weights import check_weights, read_checkpoint
+from dvae.runs.files import check_room
 from dvae.scalars import annealable_scalars
 
 __all__ = ["DVAECLI", "main"]

@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from dvae.commands import Parser, run_command
-from dvae.compare.files import check_folder, write_comparison
+from dvae.compare.files import write_comparison
 from dvae.compare.runs import find_runs, read_run
 from dvae.compare.table import compare, terminal_table
+from dvae.runs.files import check_folder
 
 # Where the table goes to a file, a line is not broken.
 _WIDE = 240

@@ -1,33 +1,14 @@
 """A comparison's files, all of them or none."""
 
-import os
 from pathlib import Path
 
-from dvae.commands import write_all
 from dvae.compare.curves import draw_curves
 from dvae.compare.page import page
 from dvae.compare.table import Comparison
 from dvae.plotting import save_figure
+from dvae.runs.files import whole_files
 
-__all__ = ["check_folder", "write_comparison"]
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that could not be written, before anything is drawn.
-
-    Args:
-        folder: It need not exist.
-
-    Raises:
-        OSError: It is a file, or lies where nothing may be written.
-    """
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise NotADirectoryError(f"--out {folder}: {existing} is a file; name a folder")
-    if not os.access(existing, os.W_OK):
-        raise PermissionError(f"--out {folder}: nothing may be written to {existing}")
+__all__ = ["write_comparison"]
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
@@ -45,9 +26,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """
     curves = draw_curves([run.curves for run in comparison.runs], comparison.labels)
     html = page(comparison, curves)
-
-    def write(work: Path) -> None:
-        (work / "comparison.html").write_text(html, encoding="utf-8")
-        save_figure(curves, work / "curves.png")
-
-    return write_all(folder, write)
+    with whole_files(folder) as beside:
+        (beside / "comparison.html").write_text(html, encoding="utf-8")
+        save_figure(curves, beside / "curves.png")
+    return [folder / "comparison.html", folder / "curves.png"]

@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ import torch
 from dvae.data.base import ImageDataModule
 from dvae.data.idx import has_idx, idx_folders, load_idx
 from dvae.data.images import Images, Split
+from dvae.runs.files import whole_files
 
 __all__ = ["ColourImages", "IdxFiles", "PublishedImages", "TorchvisionFiles"]
 
@@ -211,9 +211,8 @@ def _root(data_dir: str | None) -> Path:
 def _download(fetch: Callable[[Path], None], root: Path, folder: str, advice: str) -> None:
     """Download a data set into `root / folder`, as a whole or not at all.
 
-    The files are fetched into a temporary folder beside their place and renamed into it one by one
-    when all of them are there, so that a file under its final name is complete, and two processes
-    that download at the same time do no harm.
+    A file under its final name is complete, and two processes that download at the same time do no
+    harm.
 
     Args:
         fetch: Downloads it into the folder that it is given.
@@ -226,14 +225,8 @@ def _download(fetch: Callable[[Path], None], root: Path, folder: str, advice: st
     """
     existed = root.exists()
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as staging:
-            fetch(Path(staging))
-            source = Path(staging)
-            for file in sorted(path for path in (source / folder).rglob("*") if path.is_file()):
-                target = root / file.relative_to(source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(target)
+        with whole_files(root, only=folder) as staging:
+            fetch(staging)
     except (OSError, RuntimeError, HTTPException, EOFError, zlib.error) as error:
         if not existed:
             with suppress(OSError):

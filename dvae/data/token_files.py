@@ -1,7 +1,6 @@
 """The files in which the codes of a data set lie: Parquet shards that describe themselves."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dvae.extras import require
+from dvae.runs.files import whole_file
 
 __all__ = ["Shard", "TokenSet", "find_shards", "read_set", "read_shard", "write_shard"]
 
@@ -109,12 +109,8 @@ def write_shard(path: Path, about: TokenSet, shard: Shard) -> None:
     ]
     table = pa.table(dict(zip(_COLUMNS, columns, strict=True)))
     table = table.replace_schema_metadata({_KEY: json.dumps(asdict(about))})
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
+    with whole_file(path) as beside:
         pq.write_table(table, beside, compression="zstd", write_page_checksum=True)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read_set(path: Path) -> TokenSet:

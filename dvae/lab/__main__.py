@@ -11,7 +11,7 @@ from rich.progress import track
 
 from dvae.commands import Parser, run_command
 from dvae.estimators.base import TEMPERATURE
-from dvae.lab.files import check_folder, write_report
+from dvae.lab.files import write_report
 from dvae.lab.functions import FunctionName, LogitsName
 from dvae.lab.problem import (
     Problem,
@@ -22,6 +22,7 @@ from dvae.lab.problem import (
     vae_problem,
 )
 from dvae.lab.run import TAUS, run
+from dvae.runs.files import check_folder
 
 # Either takes one to two minutes on one core.
 _DRAWS = 100_000

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dvae.extras import require
 from dvae.models import DiscreteVAE
-from dvae.sharing.folder import check_new, new_folder
+from dvae.runs.files import check_new, whole_folder
 
 __all__ = ["Exported", "export_onnx"]
 
@@ -72,7 +72,7 @@ def export_onnx(model: DiscreteVAE, folder: str | Path) -> list[Exported]:
     def codes(count: int) -> Tensor:
         return torch.randint(model.num_codes, (count, *model.index_shape), generator=noise)
 
-    with new_folder(folder) as beside:
+    with whole_folder(folder) as beside:
         _export(encoder, images(2), beside / "encoder.onnx", "image", ["index", "logits"])
         _export(decoder, codes(2), beside / "decoder.onnx", "index", ["image"])
         differences = {

@@ -7,9 +7,9 @@ from typing import Any
 
 from dvae.extras import require
 from dvae.models import DiscreteVAE
+from dvae.runs.files import check_new, whole_folder
 from dvae.sharing.card import model_card
 from dvae.sharing.config import check_config, config_of
-from dvae.sharing.folder import check_new, new_folder
 
 __all__ = ["from_pretrained", "push_to_hub", "save_pretrained"]
 
@@ -41,7 +41,7 @@ def save_pretrained(
     folder = Path(folder)
     check_new(folder)
     shared, settings = _shared(model, folder.name, figures or {}, data, config)
-    with new_folder(folder) as beside:
+    with whole_folder(folder) as beside:
         shared.save_pretrained(beside, config=settings)
     return sorted(folder.iterdir())
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from dvae.cli import main
-from dvae.cli.config_file import SaveConfig, check_room
+from dvae.cli.config_file import SaveConfig
+from dvae.runs.files import check_room
 from tests.toy import toy_model, toy_trainer
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "mnist_categorical.yaml")

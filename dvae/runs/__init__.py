@@ -1,0 +1,3 @@
+"""The folder of a run and all that is in it."""
+
+__all__ = ["files"]
