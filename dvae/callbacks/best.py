@@ -10,12 +10,12 @@ from torch import Tensor
 
 from dvae.models.weights import read_checkpoint
 from dvae.runs.files import write_whole
+from dvae.runs.layout import BEST
 
-__all__ = ["BEST", "MONITOR", "Best", "bring", "find_best"]
+__all__ = ["MONITOR", "Best", "bring", "find_best"]
 
 log = logging.getLogger("dvae")
 
-BEST = "best.ckpt"
 MONITOR = "val/elbo"
 
 

@@ -8,8 +8,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from dvae.callbacks.best import BEST, MONITOR, Best, bring, find_best
+from dvae.callbacks.best import MONITOR, Best, bring, find_best
 from dvae.callbacks.place import is_adding_up
+from dvae.runs.layout import BEST, LAST
 
 __all__ = ["Checkpoints", "ends_a_step"]
 
@@ -153,7 +154,7 @@ class Checkpoints(ModelCheckpoint):
                 "the next batch could not be read; step %d is saved in %s, and --ckpt_path last "
                 "goes on from there",
                 trainer.global_step,
-                self._path("last.ckpt"),
+                self._path(LAST),
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -186,7 +187,7 @@ class Checkpoints(ModelCheckpoint):
             The path; it is that of an older step where this one could not be written, and ``None``
             where there is no older one.
         """
-        path, batches = self._path("last.ckpt"), trainer.fit_loop.total_batch_idx
+        path, batches = self._path(LAST), trainer.fit_loop.total_batch_idx
         if again or self._batches_in_last != batches:
             self.last_model_path = str(path)
             if self._write(trainer, path):

@@ -7,9 +7,9 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from dvae.callbacks.pictures import run_folder
 from dvae.compare.curves import ANNEALED, PANELS, draw_curves
 from dvae.plotting import save_figure
+from dvae.runs.layout import run_folder
 from dvae.scalars import annealable_scalars
 
 __all__ = ["Curves"]
@@ -71,10 +71,10 @@ class Curves(Callback):
         """Draw the picture."""
         if not trainer.is_global_zero or not self._points:
             return
-        folder = run_folder(trainer) / "media"
+        path = run_folder(trainer).curves
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_figure(draw_curves([self._points], [""]), folder / "curves.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_figure(draw_curves([self._points], [""]), path)
         except OSError as error:
             log.warning("cannot draw the curves (%s)", error)
 

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dvae.callbacks.pictures import run_folder
 from dvae.models.base import DiscreteVAE
 from dvae.plotting import labelled_grid, to_images
+from dvae.runs.layout import run_folder
 
 __all__ = ["latent_table", "show_table", "table_picture"]
 
@@ -96,7 +96,7 @@ def show_table(trainer: pl.Trainer, name: str, rows: list[dict[str, Any]]) -> No
     """
     if not trainer.is_global_zero:
         return
-    path: Path = run_folder(trainer) / "media" / name / f"step_{trainer.global_step:07d}.csv"
+    path: Path = run_folder(trainer).media / name / f"step_{trainer.global_step:07d}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = [
         {"row": n, **{k: v for k, v in row.items() if not isinstance(v, Image.Image)}}

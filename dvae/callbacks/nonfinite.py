@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dvae.callbacks.first_broken import FirstBroken, Moment
-from dvae.callbacks.pictures import run_folder
 from dvae.devices import is_waited_for
 from dvae.models.base import DiscreteVAE
 from dvae.models.gradients import loss_scaler
 from dvae.models.logging import is_logged
+from dvae.runs.layout import run_folder
 
 __all__ = ["NonFinite", "NonFiniteError"]
 
@@ -195,7 +195,7 @@ class NonFinite(Callback):
         else:  # the weights have taken steps since
             where = f"{_broken_then(at)} (seen at step {trainer.global_step})"
         rank = f"_rank_{trainer.global_rank}" if trainer.world_size > 1 else ""
-        path = run_folder(trainer) / f"nonfinite_step_{at.step}{rank}.pt"
+        path = run_folder(trainer).path / f"nonfinite_step_{at.step}{rank}.pt"
         saved = _save_batch(at.batch, path)
         return f"step {at.step} ({values}): {what} is not finite; broke first: {where}; {saved}"
 

@@ -1,26 +1,15 @@
 """Where pictures go: a PNG in the run's folder and, where a logger takes images, to it too."""
 
 import logging
-from pathlib import Path
 
 import pytorch_lightning as pl
 from PIL import Image
 
-__all__ = ["are_due", "run_folder", "show_picture"]
+from dvae.runs.layout import run_folder
+
+__all__ = ["are_due", "show_picture"]
 
 log = logging.getLogger("dvae")
-
-
-def run_folder(trainer: pl.Trainer) -> Path:
-    """Return the folder of the run, as the first process knows it.
-
-    Args:
-        trainer: Of the run.
-    """
-    # Not trainer.log_dir, which is a broadcast: one process alone would wait in it for the others.
-    logger = trainer.logger
-    folder = getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None)
-    return Path(folder or trainer.default_root_dir)
 
 
 def are_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:
@@ -49,7 +38,7 @@ def show_picture(trainer: pl.Trainer, name: str, picture: Image.Image) -> None:
     """
     if not trainer.is_global_zero:
         return
-    path = run_folder(trainer) / "media" / name / f"step_{trainer.global_step:07d}.png"
+    path = run_folder(trainer).media / name / f"step_{trainer.global_step:07d}.png"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)

@@ -18,6 +18,7 @@ from dvae.data.token_files import Shard, TokenSet, find_shards, read_set, write_
 from dvae.estimators.base import check_count
 from dvae.extras import require
 from dvae.models import DiscreteVAE
+from dvae.runs.layout import RunFolder
 
 __all__ = ["TokenWriter"]
 
@@ -201,8 +202,7 @@ class TokenWriter(BasePredictionWriter):
         if not self.checkpoint:
             return Path(trainer.default_root_dir) / "tokens" / self.split
         path = Path(self.checkpoint)
-        run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-        return run / "tokens" / f"{path.stem}-{self.split}"
+        return RunFolder.of_checkpoint(path).tokens(path.stem, self.split)
 
 
 def _content(rows: Rows) -> Tensor:

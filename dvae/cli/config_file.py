@@ -11,8 +11,8 @@ from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import LightningEnum
 
-from dvae.callbacks.pictures import run_folder
 from dvae.runs.files import write_whole
+from dvae.runs.layout import run_folder
 
 __all__ = ["SaveConfig", "SaveText", "make_plain"]
 
@@ -62,7 +62,7 @@ class SaveConfig(SaveConfigCallback):
         Raises:
             OSError: It could not be written, or another run's is there.
         """
-        path = run_folder(trainer) / self.config_filename
+        path = run_folder(trainer).config
         if path.is_file():
             raise FileExistsError(
                 f"{path} is that of another run: choose another folder with "
@@ -91,7 +91,7 @@ class SaveText(Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file."""
         if trainer.is_global_zero:
-            _write(run_folder(trainer) / self.name, self.text)
+            _write(run_folder(trainer).path / self.name, self.text)
 
 
 def _write(path: Path, text: str) -> None:

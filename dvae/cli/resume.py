@@ -1,19 +1,19 @@
 """Where to go on: the newest good checkpoint of an experiment, and the command that does it."""
 
 import logging
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import yaml
 from torch.optim import Optimizer
 
 from dvae.callbacks.place import ADDING_UP
 from dvae.models.weights import read_checkpoint
+from dvae.runs.config import read_config
 from dvae.runs.files import clear_parts
+from dvae.runs.layout import RunFolder
 
 __all__ = ["check_resumable", "find_last", "nothing_left", "resume_command"]
 
@@ -21,8 +21,6 @@ log = logging.getLogger("dvae")
 
 # What fine-tuning and schedules add to the settings of an optimizer's group.
 _OURS = {"params", "name", "lr_scale", "initial_lr"}
-
-_VERSION = re.compile(r"version_(\d+)")
 
 
 def find_last(experiment: Path) -> Path | None:
@@ -38,21 +36,14 @@ def find_last(experiment: Path) -> Path | None:
     Returns:
         The checkpoint, or ``None`` where there is nothing to go on from.
     """
-    if not experiment.is_dir():
-        return None
-    versions = [
-        (int(found.group(1)), path)
-        for path in experiment.iterdir()
-        if (found := _VERSION.fullmatch(path.name))
-    ]
-    for _, folder in sorted(versions, reverse=True):
-        clear_parts(folder / "checkpoints")
-        good = _last_good(folder / "checkpoints")
+    for run in RunFolder.versions(experiment):
+        clear_parts(run.checkpoints)
+        good = _last_good(run)
         if good is not None:
             return good
-        began, origin = _origin(folder / "config.yaml")
+        began, origin = _origin(run)
         if began:
-            log.warning("%s has no good checkpoint: going back to where it began", folder)
+            log.warning("%s has no good checkpoint: going back to where it began", run.path)
             if origin is None or _step(origin) is not None:
                 return origin
             log.warning("%s, where it began, is not there: looking at the run before", origin)
@@ -77,7 +68,7 @@ def nothing_left(trainer: pl.Trainer, path: str) -> str:
     )
 
 
-def resume_command(run: Path, checkpoint: str | None, fine_tuned: bool) -> str:
+def resume_command(run: RunFolder, checkpoint: str | None, fine_tuned: bool) -> str:
     """Write the command that resumes a run.
 
     Args:
@@ -85,7 +76,7 @@ def resume_command(run: Path, checkpoint: str | None, fine_tuned: bool) -> str:
         checkpoint: Where it stands; ``None`` if it has written none.
         fine_tuned: Whether its config names weights to start from, which would start it afresh.
     """
-    words = ["python", "train.py", "fit", "--config", str(run / "config.yaml")]
+    words = ["python", "train.py", "fit", "--config", str(run.config)]
     if checkpoint is not None:
         words += ["--ckpt_path", checkpoint]
         words += ["--init_from", "null"] if fine_tuned else []
@@ -163,10 +154,10 @@ def _schedule_problem(content: Mapping[str, Any], scheduled: bool) -> str | None
     return f"{with_one} has a model.lr_schedule and {without} has none"
 
 
-def _last_good(folder: Path) -> Path | None:
-    ours = [folder / "last.ckpt", folder / "best.ckpt"]
+def _last_good(run: RunFolder) -> Path | None:
+    ours = run.ours
     # Of callbacks of the user's own there may be hundreds: they are read where these two are bad.
-    others = sorted(set(folder.glob("*.ckpt")) - set(ours))
+    others = sorted(set(run.checkpoints.glob("*.ckpt")) - set(ours))
     for paths in (ours, others):
         steps = {path: step for path in paths if (step := _step(path, exact=True)) is not None}
         if steps:
@@ -188,13 +179,10 @@ def _step(path: Path, exact: bool = False) -> int | None:
     return int(content.get("global_step", 0))
 
 
-def _origin(config: Path) -> tuple[bool, Path | None]:
+def _origin(run: RunFolder) -> tuple[bool, Path | None]:
     # A folder whose run died before it wrote its config is as good as none.
     try:
-        content = yaml.safe_load(config.read_text())
-    except (OSError, yaml.YAMLError):
+        path = read_config(run.config).get("ckpt_path")
+    except (OSError, ValueError):
         return False, None
-    if not isinstance(content, dict):
-        return False, None
-    path = content.get("ckpt_path")
     return True, Path(path) if path else None

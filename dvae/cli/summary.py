@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytorch_lightning as pl
 
-from dvae.callbacks.pictures import run_folder
 from dvae.cli.loggers import sync_command
 from dvae.data import ImageDataModule
 from dvae.models import DiscreteVAE
+from dvae.runs.layout import run_folder
 
 __all__ = ["summary", "table"]
 
@@ -40,12 +40,12 @@ def summary(
     lines["training"] = f"{seconds:.0f} seconds"
     lines["data"] = data.protocol
     lines["checkpoint"] = checkpoint or "none"
-    if (run / "media").is_dir():
-        lines["pictures"] = f"{run / 'media'} (open the PNGs in any viewer)"
-        lines["curves"] = str(run / "media" / "curves.png")
-    if (run / "metrics.csv").is_file():
-        lines["metrics"] = str(run / "metrics.csv")
-    sync = sync_command(run)
+    if run.media.is_dir():
+        lines["pictures"] = f"{run.media} (open the PNGs in any viewer)"
+        lines["curves"] = str(run.curves)
+    if run.metrics.is_file():
+        lines["metrics"] = str(run.metrics)
+    sync = sync_command(run.path)
     if sync:
         lines["wandb"] = f"offline; upload it with: {sync}"
     return table(lines)

@@ -37,7 +37,6 @@ from dvae.callbacks import (
     StopUnsaved,
     Stopwatch,
 )
-from dvae.callbacks.pictures import run_folder
 from dvae.cli.arguments import ANNEALED, add_arguments
 from dvae.cli.checks import check_batches, check_objective, check_optimizer, check_schedules
 from dvae.cli.config_file import SaveConfig, SaveText, make_plain
@@ -60,6 +59,7 @@ from dvae.models.overhead import prepare_cpu
 from dvae.models.parts import check_rates
 from dvae.models.weights import check_weights, read_checkpoint
 from dvae.runs.files import check_room
+from dvae.runs.layout import run_folder
 from dvae.scalars import annealable_scalars
 
 __all__ = ["DVAECLI", "main"]
@@ -240,7 +240,7 @@ class DVAECLI(LightningCLI):
             path = self._given.ckpt_path
             check_resumable(path, checkpoint, optimizer, self.model.lr_schedule is not None)
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            check_room(run_folder(self.trainer))
+            check_room(run_folder(self.trainer).path)
 
     def check_anneals(self) -> None:
         """Refuse a schedule that leaves the range of its scalar."""

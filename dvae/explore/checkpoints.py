@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dvae.models import DiscreteVAE
 from dvae.models.weights import check_weights
+from dvae.runs.layout import RunFolder
 from dvae.scalars import annealable_scalars
 from dvae.sharing import load_checkpoint
 
@@ -79,7 +80,7 @@ def load_snapshots(paths: Sequence[Path]) -> tuple[list[Snapshot], list[str]]:
 def _checkpoints(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.glob("*.ckpt")) or sorted(path.glob("checkpoints/*.ckpt"))
+    files = sorted(path.glob("*.ckpt")) or sorted(RunFolder(path).checkpoints.glob("*.ckpt"))
     if not files:
         raise FileNotFoundError(f"the folder {path} has no checkpoints (*.ckpt)")
     return files

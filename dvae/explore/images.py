@@ -4,9 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import yaml
 from torch import Tensor
 
 from dvae.data import DATA_SETS, MNIST, ImageDataModule, ImageFolder, Images, Pixels
@@ -14,12 +12,12 @@ from dvae.data.batch import as_pixels
 from dvae.data.folder_layout import find_images
 from dvae.data.images import class_name
 from dvae.data.reading import ImageReader, common_bits
+from dvae.runs.config import read_config
+from dvae.runs.layout import CONFIG, RunFolder
 
 __all__ = ["Gallery", "load_gallery", "read_image"]
 
 Shape = tuple[int, int, int]
-
-_CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,9 @@ def load_gallery(shape: Shape, checkpoint: Path, data: Path | None = None) -> Ga
     """
     if data is not None and not data.is_dir():
         raise FileNotFoundError(f"there is no folder {data}: --data is that of a run or of images")
-    run = checkpoint.resolve().parent.parent if data is None else data
-    if (run / _CONFIG).is_file():
-        module = _data_of(run / _CONFIG)
+    run = RunFolder.of_checkpoint(checkpoint.resolve()) if data is None else RunFolder(data)
+    if run.config.is_file():
+        module = _data_of(run.config)
     elif data is None:
         module = MNIST()
     else:
@@ -133,7 +131,7 @@ def _folder(folder: Path, shape: Shape) -> Gallery:
     paths = found.paths["test"] if found.own & {"val", "test"} else found.files
     if not paths:
         left_out = f"; it has {found.left_out}" if found.left_out else ""
-        raise FileNotFoundError(f"{root} has no {_CONFIG} of a run and no images{left_out}")
+        raise FileNotFoundError(f"{root} has no {CONFIG} of a run and no images{left_out}")
     reader = ImageReader(shape, bits=common_bits(paths))
 
     def read(number: int) -> tuple[Tensor, str]:
@@ -143,11 +141,7 @@ def _folder(folder: Path, shape: Shape) -> Gallery:
 
 
 def _data_of(path: Path) -> ImageDataModule:
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no plain YAML: {error}") from error
-    node: Any = config.get("data") if isinstance(config, Mapping) else None
+    node = read_config(path).get("data")
     if not isinstance(node, Mapping) or "class_path" not in node:
         raise ValueError(f"{path} names no data set: it has no data.class_path")
     # Only the data sets of dvae, by name: a config is a file of somebody.

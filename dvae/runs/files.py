@@ -14,6 +14,7 @@ __all__ = [
     "check_new",
     "check_room",
     "clear_parts",
+    "read_text",
     "whole_file",
     "whole_files",
     "whole_folder",
@@ -115,6 +116,23 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         beside.replace(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def read_text(path: Path) -> str:
+    """Read a text of a run.
+
+    Args:
+        path: File that the run has left.
+
+    Raises:
+        ValueError: The file is missing, or no text in UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} has no {path.name}, which a run leaves there") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text in UTF-8") from None
 
 
 def clear_parts(folder: Path) -> None:

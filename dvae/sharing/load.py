@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from dvae.models import DiscreteVAE
+from dvae.runs.layout import BEST, CHECKPOINTS, LAST
 from dvae.sharing.pretrained import from_pretrained
 from dvae.sharing.source import load_checkpoint
 
 __all__ = ["load"]
-
-# The best of a run before its last.
-_OF_A_RUN = ("best.ckpt", "last.ckpt")
 
 
 def load(path: str | Path, **where: Any) -> DiscreteVAE:
@@ -36,10 +34,10 @@ def load(path: str | Path, **where: Any) -> DiscreteVAE:
     """
     folder = Path(path)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        files = [folder / place / name for name in _OF_A_RUN for place in (".", "checkpoints")]
-        there = [file for file in files if file.is_file()]
+        places = [folder, folder / CHECKPOINTS]
+        there = [p / name for name in (BEST, LAST) for p in places if (p / name).is_file()]
         if not there:
-            raise FileNotFoundError(f"{path} has no model: no {' or '.join(_OF_A_RUN)} in it")
+            raise FileNotFoundError(f"{path} has no model: no {BEST} or {LAST} in it")
         return load_checkpoint(there[0]).model.eval()
     if folder.is_dir() or not folder.suffix:
         return from_pretrained(path, **where).eval()

@@ -1,6 +1,6 @@
 """A trained model with what its run measured, from a checkpoint or a shared folder."""
 
-import csv
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +8,14 @@ from typing import Any
 
 from dvae.models import DiscreteVAE
 from dvae.models.weights import check_weights, read_checkpoint
+from dvae.runs.curves import read_rows
+from dvae.runs.layout import BEST, RunFolder
 from dvae.sharing.config import build_model
 
 __all__ = ["Source", "load_checkpoint"]
 
-_BEST = "best.ckpt"
+
+log = logging.getLogger("dvae")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,8 @@ def load_checkpoint(path: str | Path) -> Source:
     """Load a checkpoint of the command line; no code in it is executed, no foreign class built.
 
     Figures are taken from the run's ``metrics.csv`` where they belong to these weights: validation
-    at the checkpoint's step, and the test, which a run makes of its best checkpoint.
+    at the checkpoint's step, and the test, which a run makes of its best checkpoint. A file that
+    cannot be read is said in a line.
 
     Args:
         path: The checkpoint.
@@ -72,21 +76,20 @@ def _step(content: Mapping[str, Any]) -> int:
 
 
 def _figures(path: Path, content: Mapping[str, Any]) -> dict[str, float]:
-    log = path.parent.parent / "metrics.csv"
+    file = RunFolder.of_checkpoint(path).metrics
     figures: dict[str, float] = {}
-    if path.parent.name == "checkpoints" and log.is_file():
-        with log.open(newline="") as file:
-            for row in csv.DictReader(file):
-                # Lightning counts a step from 0 in the log, and the steps taken in a checkpoint.
-                if row.get("val/elbo") and int(row["step"]) == content["global_step"] - 1:
-                    figures |= _numbers(row, "val/")
-                if row.get("test/elbo") and path.name == _BEST:
-                    figures |= _numbers(row, "test/")
+    try:
+        rows = read_rows(file) if file.is_file() else []
+    except ValueError as error:
+        log.warning("no figures of the run: %s", error)
+        return {}
+    for step, row in rows:
+        # Lightning counts a step from 0 in the log, and the steps taken in a checkpoint.
+        if "val/elbo" in row and step == content["global_step"] - 1:
+            figures |= {name: value for name, value in row.items() if name.startswith("val/")}
+        if "test/elbo" in row and path.name == BEST:
+            figures |= {name: value for name, value in row.items() if name.startswith("test/")}
     return figures
-
-
-def _numbers(row: Mapping[str, str], prefix: str) -> dict[str, float]:
-    return {name: float(v) for name, v in row.items() if name.startswith(prefix) and v}
 
 
 def _data(content: Mapping[str, Any]) -> str:

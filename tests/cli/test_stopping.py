@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from dvae.callbacks import Checkpoints, RandomState, SafeCheckpointIO
 from dvae.cli.resume import find_last, resume_command
 from dvae.models.weights import read_checkpoint
+from dvae.runs.layout import RunFolder
 from tests.toy import toy_data, toy_model, toy_trainer
 
 ROOT = Path(__file__).parents[2]
@@ -191,6 +192,6 @@ def test_the_interval_of_checkpoints_is_a_number_of_steps():
 
 
 def test_the_command_names_what_has_to_be_undone():
-    command = resume_command(Path("a b"), "last.ckpt", True)
+    command = resume_command(RunFolder(Path("a b")), "last.ckpt", True)
     assert command.startswith("python train.py fit --config 'a b/config.yaml' --ckpt_path last")
     assert command.endswith("--init_from null")
