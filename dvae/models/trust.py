@@ -6,9 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["refuse_foreign_classes"]
+__all__ = ["BUILDER", "CLASS_PATH", "INSTANTIATOR", "refuse_foreign_classes"]
 
-_BUILDER = "pytorch_lightning.cli.instantiate_module"
+# What Lightning's command line (read in 2.6) puts beside a model's settings in a checkpoint: the
+# class, and what builds it again.
+CLASS_PATH = "_class_path"
+INSTANTIATOR = "_instantiator"
+BUILDER = "pytorch_lightning.cli.instantiate_module"
+
 _OWN = ("dvae", "torch.optim")
 # Lightning still builds models from the keys of its old versions.
 _KEYS = ("hyper_parameters", "hparams", "module_arguments")
@@ -35,10 +40,10 @@ def refuse_foreign_classes(content: Mapping[str, Any], trusted: Sequence[str] = 
         settings = content.get(key) or {}
         if not isinstance(settings, Mapping):
             raise ValueError(f"the checkpoint's {key} have no names: refused")
-        builder = settings.get("_instantiator", _BUILDER)
-        if builder != _BUILDER:
+        builder = settings.get(INSTANTIATOR, BUILDER)
+        if builder != BUILDER:
             raise ValueError(f"the checkpoint asks to be built by {builder!r}: refused")
-        _walk({name: value for name, value in settings.items() if name != "_instantiator"}, trusted)
+        _walk({name: value for name, value in settings.items() if name != INSTANTIATOR}, trusted)
 
 
 def _walk(node: Any, trusted: Sequence[str]) -> None:

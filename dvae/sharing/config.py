@@ -7,6 +7,7 @@ from dataclasses import is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from dvae.models import DiscreteVAE
+from dvae.models.trust import BUILDER, CLASS_PATH, INSTANTIATOR
 from dvae.models.weights import check_weights
 from dvae.names import full_path
 
@@ -33,7 +34,7 @@ def config_of(model: DiscreteVAE) -> dict[str, Any]:
     """
     own = type(model)
     values: dict[str, Any] = dict(model.hparams)
-    path = values.pop("_class_path", None) or f"{own.__module__}.{own.__qualname__}"
+    path = values.pop(CLASS_PATH, None) or f"{own.__module__}.{own.__qualname__}"
     path = full_path(str(path))
     _class_of(path)
     names = [name for name in inspect.signature(own).parameters if name not in _NOT_SHARED]
@@ -67,10 +68,10 @@ def build_model(config: Any) -> DiscreteVAE:
     # As the command line does, so that the model can be saved and shared again.
     model.hparams.update(
         {
-            "_class_path": config["class_path"],
+            CLASS_PATH: config["class_path"],
             **dict.fromkeys(inspect.signature(type(model)).parameters),
             **config.get("init_args", {}),
-            "_instantiator": "pytorch_lightning.cli.instantiate_module",
+            INSTANTIATOR: BUILDER,
         }
     )
     return model

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dvae.models import DiscreteVAE
+from dvae.models.trust import CLASS_PATH, INSTANTIATOR
 from dvae.models.weights import check_weights, read_checkpoint
 from dvae.runs.curves import read_rows
 from dvae.runs.layout import BEST, RunFolder
@@ -55,13 +56,13 @@ def load_checkpoint(path: str | Path) -> Source:
     path = Path(path)
     content = read_checkpoint(path)
     values = dict(content.get("hyper_parameters") or {})
-    class_path = values.pop("_class_path", None)
+    class_path = values.pop(CLASS_PATH, None)
     if class_path is None:
         raise ValueError(
             f"{path} does not say how its model is built: it was made in Python; load it there and "
             "use dvae.sharing.save_pretrained"
         )
-    shared = {n: v for n, v in values.items() if n not in ("_instantiator", "optimizer")}
+    shared = {n: v for n, v in values.items() if n not in (INSTANTIATOR, "optimizer")}
     model = build_model({"class_path": class_path, "init_args": shared})
     report = check_weights(model, content["state_dict"])
     if not report.matches:
@@ -94,6 +95,6 @@ def _figures(path: Path, content: Mapping[str, Any]) -> dict[str, float]:
 
 def _data(content: Mapping[str, Any]) -> str:
     values = content.get("datamodule_hyper_parameters") or {}
-    name = str(values.get("_class_path", "")).rpartition(".")[2]
+    name = str(values.get(CLASS_PATH, "")).rpartition(".")[2]
     binarization = values.get("binarization")
     return f"{name}, binarization {binarization}" if name and binarization else name
