@@ -3,7 +3,7 @@ r"""ARMS: DisARM's antithetic coupling for any number of binary draws."""
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import About, Estimator, Objective, check_count, exponential_noise
+from dvae.estimators.base import About, Estimator, Integrand, check_count, exponential_noise
 from dvae.estimators.binary import log_odds, pair_codes, pair_gradient
 from dvae.estimators.score_function import evaluate
 from dvae.functional import arms_bits, arms_debias, attach_gradient, leave_one_out_advantage
@@ -40,7 +40,7 @@ class ARMS(Estimator):
         self.samples = samples
 
     def expectation(
-        self, f: Objective, logits: Tensor, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Evaluate f at n coupled draws; see `Estimator.expectation`."""
         phi = log_odds(type(self).__name__, logits)

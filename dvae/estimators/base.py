@@ -23,7 +23,7 @@ __all__ = [
     "About",
     "Draw",
     "Estimator",
-    "Objective",
+    "Integrand",
     "PathwiseEstimator",
     "check_count",
     "check_draw",
@@ -40,7 +40,8 @@ TEMPERATURE = Range(0.0, low_allowed=False)
 # Numbers that a CPU's level-2 cache holds three times.
 _CACHED = 2**16
 
-Objective = Callable[[Tensor], Tensor]
+Integrand = Callable[[Tensor], Tensor]
+"""The f of an expectation: codes ``(S, B, ..., K)`` to values ``(S, B)``."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,7 @@ class Estimator(nn.Module, ABC):
 
     @abstractmethod
     def expectation(
-        self, f: Objective, logits: Tensor, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Estimate the expectation of f under independent categoricals.
 
@@ -277,7 +278,7 @@ class Estimator(nn.Module, ABC):
         """
 
     def bound(
-        self, f: Objective, logits: Tensor, samples: int, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, samples: int, generator: Generator | None = None
     ) -> Tensor:
         r"""Estimate the m-sample bound :math:`\log \frac1m \sum_s \exp f(z_s)`.
 
@@ -344,13 +345,13 @@ class PathwiseEstimator(Estimator):
         return draw if last is logits else Draw(draw.code.movedim(-1, dim), draw.index)
 
     def expectation(
-        self, f: Objective, logits: Tensor, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Evaluate f at one draw; see `Estimator.expectation`."""
         return f(self.sample(logits, generator).code.unsqueeze(0)).squeeze(0)
 
     def bound(
-        self, f: Objective, logits: Tensor, samples: int, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, samples: int, generator: Generator | None = None
     ) -> Tensor:
         """Evaluate f at all draws in one call; see `Estimator.bound`."""
         check_count("samples", samples, 1)

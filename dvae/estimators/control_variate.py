@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from dvae.estimators.base import Objective, check_draw, check_logits, gumbel_noise_like
+from dvae.estimators.base import Integrand, check_draw, check_logits, gumbel_noise_like
 from dvae.estimators.score_function import evaluate
 from dvae.functional import attach_gradient, attach_own_gradients, one_hot_like
 
@@ -17,7 +17,7 @@ _LOWEST = -1e4
 
 
 def controlled_expectation(
-    f: Objective,
+    f: Integrand,
     control: Callable[[Tensor], Tensor],
     own: Sequence[nn.Parameter],
     logits: Tensor,

@@ -3,7 +3,7 @@ r"""DisARM: an antithetic pair of binary draws instead of a baseline."""
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import About, Estimator, Objective, gumbel_noise_like
+from dvae.estimators.base import About, Estimator, Integrand, gumbel_noise_like
 from dvae.estimators.binary import log_odds, pair_codes, pair_gradient
 from dvae.estimators.score_function import evaluate
 from dvae.functional import attach_gradient, disarm_gradient
@@ -25,7 +25,7 @@ class DisARM(Estimator):
     about = About(2020, "2006.10680", "unbiased; K = 2")
 
     def expectation(
-        self, f: Objective, logits: Tensor, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Evaluate f at the pair of draws; see `Estimator.expectation`."""
         phi = log_odds(type(self).__name__, logits)

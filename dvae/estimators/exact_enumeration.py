@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import About, Estimator, Objective, check_count, check_draw, check_logits
+from dvae.estimators.base import About, Estimator, Integrand, check_count, check_draw, check_logits
 from dvae.estimators.score_function import Codes, evaluate, score_gradient
 from dvae.functional import attach_gradient, one_hot_like
 
@@ -33,7 +33,7 @@ class ExactEnumeration(Estimator):
         self.max_states = max_states
 
     def expectation(
-        self, f: Objective, logits: Tensor, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Evaluate f at every code; see `Estimator.expectation`. Nothing is drawn."""
         theta = check_logits(logits).detach()

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-from dvae.estimators.base import TEMPERATURE, About, Estimator, Objective, check_logits
+from dvae.estimators.base import TEMPERATURE, About, Estimator, Integrand, check_logits
 from dvae.estimators.control_variate import controlled_expectation
 from dvae.estimators.score_function import evaluate
 from dvae.scalars import LEAST
@@ -53,12 +53,12 @@ class REBAR(Estimator):
         return self.log_tau.exp().clamp_min(LEAST)
 
     @torch.no_grad()
-    def center(self, f: Objective, logits: Tensor) -> Tensor:
+    def center(self, f: Integrand, logits: Tensor) -> Tensor:
         """Evaluate m, ``(B,)``, from logits ``(B, ..., K)``; f as in `control`."""
         probs = check_logits(logits).softmax(-1).to(logits.dtype)
         return evaluate(f, probs.unsqueeze(0)).squeeze(0)
 
-    def control(self, f: Objective, z: Tensor, center: Tensor, dtype: torch.dtype) -> Tensor:
+    def control(self, f: Integrand, z: Tensor, center: Tensor, dtype: torch.dtype) -> Tensor:
         """Evaluate the control variate.
 
         Args:
@@ -76,7 +76,7 @@ class REBAR(Estimator):
         return center + self.eta * (value - center)
 
     def expectation(
-        self, f: Objective, logits: Tensor, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Evaluate f at a draw and at its relaxation; see `Estimator.expectation`."""
         return controlled_expectation(

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import About, Estimator, Objective
+from dvae.estimators.base import About, Estimator, Integrand
 from dvae.estimators.score_function import draw_codes, evaluate, score_gradient
 from dvae.functional import attach_gradient
 from dvae.scalars import Range
@@ -48,7 +48,7 @@ class Reinforce(Estimator):
         self.register_buffer("running_weight", torch.zeros(()))
 
     def expectation(
-        self, f: Objective, logits: Tensor, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Evaluate f at one draw; see `Estimator.expectation`."""
         codes = draw_codes(logits, 1, generator)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-from dvae.estimators.base import About, Estimator, Objective, check_count, check_logits
+from dvae.estimators.base import About, Estimator, Integrand, check_count, check_logits
 from dvae.estimators.control_variate import controlled_expectation
 from dvae.estimators.rebar import REBAR
 
@@ -61,7 +61,7 @@ class RELAX(Estimator):
         # Smooth: the estimator needs the slope of the network, training the slope's slope.
         self.network = nn.Sequential(nn.Linear(num_latents * num_codes, hidden), nn.SiLU(), last)
 
-    def control(self, f: Objective, z: Tensor, logits: Tensor) -> Tensor:
+    def control(self, f: Integrand, z: Tensor, logits: Tensor) -> Tensor:
         """Evaluate the control variate.
 
         Args:
@@ -82,7 +82,7 @@ class RELAX(Estimator):
         return learned + self.rebar.control(f, z, self.rebar.center(f, logits), logits.dtype)
 
     def expectation(
-        self, f: Objective, logits: Tensor, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Evaluate f at a draw and, with REBAR's term, its relaxation; see `Estimator`."""
         check_logits(logits)

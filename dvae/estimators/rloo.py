@@ -2,7 +2,7 @@ r"""REINFORCE with the other draws of the same example as baseline."""
 
 from torch import Generator, Tensor
 
-from dvae.estimators.base import About, Estimator, Objective, check_count
+from dvae.estimators.base import About, Estimator, Integrand, check_count
 from dvae.estimators.score_function import leave_one_out
 
 __all__ = ["RLOO"]
@@ -32,7 +32,7 @@ class RLOO(Estimator):
         self.samples = samples
 
     def expectation(
-        self, f: Objective, logits: Tensor, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Evaluate f at S draws; see `Estimator.expectation`."""
         return leave_one_out(f, logits, self.samples, generator)

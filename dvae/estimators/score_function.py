@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Objective, check_logits, draw_index
+from dvae.estimators.base import Integrand, check_logits, draw_index
 from dvae.functional import attach_gradient, leave_one_out_advantage, one_hot_like, softmax
 
 __all__ = ["Codes", "draw_codes", "evaluate", "leave_one_out", "score_gradient"]
@@ -39,7 +39,7 @@ def draw_codes(logits: Tensor, samples: int, generator: Generator | None = None)
     return Codes(one_hot_like(like, index), softmax(theta.detach()))
 
 
-def evaluate(f: Objective, codes: Tensor) -> Tensor:
+def evaluate(f: Integrand, codes: Tensor) -> Tensor:
     """Evaluate f and check what it returns.
 
     Args:
@@ -74,7 +74,7 @@ def score_gradient(codes: Codes, advantage: Tensor) -> Tensor:
 
 
 def leave_one_out(
-    f: Objective, logits: Tensor, samples: int, generator: Generator | None = None
+    f: Integrand, logits: Tensor, samples: int, generator: Generator | None = None
 ) -> Tensor:
     """Estimate E[f] with the mean of the other draws as control variate.
 

@@ -3,7 +3,7 @@ r"""VIMCO: an unbiased gradient of the m-sample bound by leaving one draw out.""
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import About, Estimator, Objective, check_count
+from dvae.estimators.base import About, Estimator, Integrand, check_count
 from dvae.estimators.score_function import draw_codes, evaluate, leave_one_out, score_gradient
 from dvae.functional import attach_gradient, iwae_bound, vimco_advantage
 
@@ -35,13 +35,13 @@ class VIMCO(Estimator):
         self.samples = samples
 
     def expectation(
-        self, f: Objective, logits: Tensor, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Evaluate f at S draws; see `Estimator.expectation`."""
         return leave_one_out(f, logits, self.samples, generator)
 
     def bound(
-        self, f: Objective, logits: Tensor, samples: int, generator: Generator | None = None
+        self, f: Integrand, logits: Tensor, samples: int, generator: Generator | None = None
     ) -> Tensor:
         """Evaluate f at all draws in one call, at least 2 of them; see `Estimator.bound`."""
         check_count("samples of VIMCO's bound", samples, 2)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dvae.estimators import ExactEnumeration
-from dvae.estimators.base import Objective
+from dvae.estimators.base import Integrand
 
 __all__ = ["CHUNK", "MAX_STATES", "exact_gradient"]
 
@@ -15,7 +15,7 @@ CHUNK = 8192
 """Codes that f is evaluated at in one call, about: it bounds the memory."""
 
 
-def exact_gradient(f: Objective, logits: Tensor, max_states: int = MAX_STATES) -> Tensor:
+def exact_gradient(f: Integrand, logits: Tensor, max_states: int = MAX_STATES) -> Tensor:
     r"""Return :math:`\nabla_\theta E_{q_\theta}[f(z)]` of each example.
 
     Args:

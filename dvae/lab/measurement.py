@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from dvae.estimators import Estimator, PathwiseEstimator
-from dvae.estimators.base import Objective
+from dvae.estimators.base import Integrand
 from dvae.lab.exact import CHUNK, exact_gradient
 from dvae.lab.repeat import repeat
 from dvae.lab.statistics import GradientStats, Sums, summarise
@@ -23,7 +23,7 @@ _ADAPT_RATE = 0.01
 
 def measure(
     estimator: Estimator,
-    f: Objective,
+    f: Integrand,
     logits: Tensor,
     draws: int,
     generator: Generator | None = None,
@@ -69,7 +69,7 @@ def measure(
 
 def adapt(
     estimator: Estimator,
-    f: Objective,
+    f: Integrand,
     logits: Tensor,
     steps: int,
     generator: Generator | None = None,
@@ -103,7 +103,7 @@ def adapt(
 
 def _block(
     estimator: Estimator,
-    f: Objective,
+    f: Integrand,
     logits: Tensor,
     draws: int,
     generator: Generator | None,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dvae.bottlenecks import CategoricalBottleneck
 from dvae.data import MNIST
-from dvae.estimators.base import Objective
+from dvae.estimators.base import Integrand
 from dvae.lab.exact import MAX_STATES
 from dvae.lab.functions import FunctionName, LogitsName, make_function, make_logits
 from dvae.models import CategoricalVAE
@@ -36,7 +36,7 @@ class Problem:
     """
 
     title: str
-    f: Objective
+    f: Integrand
     logits: Tensor
 
 

@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
-from dvae.estimators.base import Objective
+from dvae.estimators.base import Integrand
 
 __all__ = ["repeat"]
 
 
-def repeat(f: Objective, logits: Tensor, copies: int) -> tuple[Objective, Tensor]:
+def repeat(f: Integrand, logits: Tensor, copies: int) -> tuple[Integrand, Tensor]:
     """Repeat a batch along its own axis.
 
     Args:
