@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.measure import RESULTS, conditions, read_csv
-from dvae.plotting import in_style, new_figure, point_looks, save_figure
+from dvae.plotting import in_style, new_figure, point_styles, save_figure
 
 __all__ = ["draw"]
 
@@ -27,13 +27,13 @@ def draw(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     counts = Counter(_group(row) for row in rows if row["way"] == "fused")
     rows = [row for row in rows if counts[_group(row)] > 1]
     groups = list(dict.fromkeys(_group(row) for row in rows))
-    look = point_looks(str(row["way"]) for row in rows)
+    styles = point_styles(str(row["way"]) for row in rows)
     title = "A code book, forward and backward, over its size"
     figure = new_figure(9.0, 3.4 * len(groups), title)
     grid = figure.subplots(len(groups), 2, squeeze=False)
     for group, line in zip(groups, grid, strict=True):
         for (column, label), axes in zip(AXES, line, strict=True):
-            for name, style in look.items():
+            for name, style in styles.items():
                 points = [
                     (int(str(r["codes"])), float(str(r[column])))
                     for r in rows

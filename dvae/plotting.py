@@ -22,14 +22,14 @@ from torchvision.utils import make_grid
 __all__ = [
     "COLOURS",
     "MARKED",
-    "Look",
+    "Style",
     "in_style",
     "labelled_grid",
     "labelled_rows",
-    "line_looks",
+    "line_styles",
     "new_figure",
     "place_labels",
-    "point_looks",
+    "point_styles",
     "save_figure",
     "side_labels",
     "to_image",
@@ -65,7 +65,7 @@ in_style = matplotlib.rc_context(
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """Colour, dash and marker of a curve or of a cloud of points."""
 
     colour: str
@@ -73,23 +73,23 @@ class Look:
     marker: str | None = None
 
 
-def line_looks(count: int) -> list[Look]:
-    """Return a look for each curve: other dashes where the colours run out, then markers.
+def line_styles(count: int) -> list[Style]:
+    """Return a style for each curve: other dashes where the colours run out, then markers.
 
     Args:
         count: Number of curves.
     """
     kinds = cycle(product(_LINE_MARKERS, _DASHES, COLOURS))
-    return [Look(colour, dash, marker) for marker, dash, colour in islice(kinds, count)]
+    return [Style(colour, dash, marker) for marker, dash, colour in islice(kinds, count)]
 
 
-def point_looks(names: Iterable[str]) -> dict[str, Look]:
-    """Return a look for each name, with a marker that tells points of one colour apart.
+def point_styles(names: Iterable[str]) -> dict[str, Style]:
+    """Return a style for each name, with a marker that tells points of one colour apart.
 
     Args:
         names: Names in a fixed order.
     """
-    kinds = map(Look, cycle(_POINT_COLOURS), cycle("-"), cycle(_POINT_MARKERS))
+    kinds = map(Style, cycle(_POINT_COLOURS), cycle("-"), cycle(_POINT_MARKERS))
     return dict(zip(dict.fromkeys(names), kinds, strict=False))
 
 

@@ -9,7 +9,7 @@ import torch
 
 import dvae
 from dvae.callbacks.latent_plots import plot_counts
-from dvae.plotting import line_looks, point_looks
+from dvae.plotting import line_styles, point_styles
 
 ROOT = Path(dvae.__file__).parent
 FILES = [*ROOT.rglob("*.py"), *(ROOT.parent / "benchmarks").rglob("*.py")]
@@ -30,5 +30,5 @@ def test_a_picture_is_the_same_whatever_matplotlib_is_set_to():
 
 def test_names_are_told_apart_by_colour_and_marker():
     names = [f"estimator {n}" for n in range(40)]
-    assert len({(look.colour, look.marker) for look in point_looks(names * 2).values()}) == 40
-    assert len(set(map(str, line_looks(200)))) == 144
+    assert len({(style.colour, style.marker) for style in point_styles(names * 2).values()}) == 40
+    assert len(set(map(str, line_styles(200)))) == 144

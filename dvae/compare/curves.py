@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dvae.plotting import Look, in_style, line_looks, new_figure
+from dvae.plotting import Style, in_style, line_styles, new_figure
 
 __all__ = ["ANNEALED", "PANELS", "Curve", "draw_curves"]
 
@@ -50,34 +50,34 @@ def draw_curves(runs: Sequence[Mapping[str, Curve]], labels: Sequence[str]) -> F
             several the validation.
         labels: Name of each run, for the legend of several.
     """
-    alone, looks = len(runs) == 1, line_looks(len(runs))
+    alone, styles = len(runs) == 1, line_styles(len(runs))
     columns = _legend_columns(labels)
     below = 0.0 if alone else _LEGEND_LINE * math.ceil(len(labels) / columns) + 0.1
     figure = new_figure(_WIDTH, _HEIGHT + below)
     panels: Any = figure
     if not alone:
         panels, legend = figure.subfigures(2, 1, height_ratios=[_HEIGHT, below])  # type: ignore[misc]
-        _legend(legend, looks, labels, columns)
+        _legend(legend, styles, labels, columns)
     parts = panels.subfigures(2, 3)
-    _annealing(parts.flat[0], runs, looks)
+    _annealing(parts.flat[0], runs, styles)
     for part, (title, unit, names, bad_end) in zip(list(parts.flat)[1:], PANELS, strict=True):
         axes = part.subplots()
         axes.set(title=title.split(" (")[0] if alone else title, xlabel="step", ylabel=unit)
         if alone:
             # The validation comes last, on top of what has a point at each step.
             own = {name: runs[0][name] for name in reversed(names) if runs[0].get(name)}
-            style = dict(zip(names, line_looks(len(names)), strict=True))
-            _lines(axes, list(own.values()), [style[name] for name in own])
+            by_name = dict(zip(names, line_styles(len(names)), strict=True))
+            _lines(axes, list(own.values()), [by_name[name] for name in own])
             if own:
                 axes.legend(axes.lines, list(own))
         else:
             own = {str(n): run.get(names[0], ()) for n, run in enumerate(runs)}
-            _lines(axes, list(own.values()), looks)
+            _lines(axes, list(own.values()), styles)
         _cut_the_start(axes, list(own.values()), bad_end)
     return figure
 
 
-def _annealing(part: Any, runs: Sequence[Mapping[str, Curve]], looks: Sequence[Look]) -> None:
+def _annealing(part: Any, runs: Sequence[Mapping[str, Curve]], styles: Sequence[Style]) -> None:
     """Draw τ, β and the learning rate above each other, on one axis of steps."""
     known = [(title, name) for title, name in ANNEALED if any(run.get(name) for run in runs)]
     rows = part.subplots(max(1, len(known)), 1, sharex=True, squeeze=False)[:, 0]
@@ -88,10 +88,10 @@ def _annealing(part: Any, runs: Sequence[Mapping[str, Curve]], looks: Sequence[L
     for axes, (title, name) in zip(rows, known, strict=False):
         own = [run.get(name, ()) for run in runs]
         if len({tuple(curve) for curve in own}) == 1 and len(own) > 1:
-            _lines(axes, own[:1], [Look(_ALL_RUNS)])
+            _lines(axes, own[:1], [Style(_ALL_RUNS)])
             _remark(axes, "the same in all runs")
         else:
-            _lines(axes, own, looks)
+            _lines(axes, own, styles)
             if not all(own):
                 _remark(axes, "not logged where there is no line")
         axes.set_ylabel(title)
@@ -100,8 +100,8 @@ def _annealing(part: Any, runs: Sequence[Mapping[str, Curve]], looks: Sequence[L
     part.align_ylabels(rows)
 
 
-def _lines(axes: Axes, curves: Sequence[Curve], looks: Sequence[Look]) -> None:
-    for number, (curve, look) in enumerate(zip(curves, looks, strict=True)):
+def _lines(axes: Axes, curves: Sequence[Curve], styles: Sequence[Style]) -> None:
+    for number, (curve, style) in enumerate(zip(curves, styles, strict=True)):
         if not curve:
             continue
         xs, ys = zip(*curve, strict=True)
@@ -111,10 +111,10 @@ def _lines(axes: Axes, curves: Sequence[Curve], looks: Sequence[Look]) -> None:
         axes.plot(
             xs,
             ys,
-            color=look.colour,
-            linestyle=look.dash,
+            color=style.colour,
+            linestyle=style.dash,
             linewidth=1.5 + min(1.3 * above, 4.0),
-            marker=look.marker or ("." if few else None),
+            marker=style.marker or ("." if few else None),
             markevery=1 if few else max(1, len(xs) // 10),
             markersize=4,
         )
@@ -150,12 +150,18 @@ def _remark(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="right", fontsize=7.5, y=0.98, pad=0)
 
 
-def _legend(part: Any, looks: Sequence[Look], labels: Sequence[str], columns: int) -> None:
+def _legend(part: Any, styles: Sequence[Style], labels: Sequence[str], columns: int) -> None:
     handles = [
         Line2D(
-            [], [], color=look.colour, linestyle=look.dash, marker=look.marker, markersize=4, lw=2
+            [],
+            [],
+            color=style.colour,
+            linestyle=style.dash,
+            marker=style.marker,
+            markersize=4,
+            lw=2,
         )
-        for look in looks
+        for style in styles
     ]
     # A label that begins with an underscore would be left out: it is given as a text afterwards.
     numbers = [f"run {number}" for number in range(len(handles))]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dvae.compare.results import Result
 from dvae.compare.table import Comparison, figure_text
-from dvae.plotting import COLOURS, Look, in_style, line_looks
+from dvae.plotting import COLOURS, Style, in_style, line_styles
 
 __all__ = ["page"]
 
@@ -108,19 +108,19 @@ def page(comparison: Comparison, curves: Figure) -> str:
 
 
 def _heads(comparison: Comparison) -> Iterable[str]:
-    looks = line_looks(len(comparison.runs))
-    for label, look in zip(comparison.labels, looks, strict=True):
+    styles = line_styles(len(comparison.runs))
+    for label, style in zip(comparison.labels, styles, strict=True):
         # The curves of a run that is alone have the colours of their metrics.
-        yield f'<th scope="col">{_swatch(look) if len(looks) > 1 else ""}{escape(label)}</th>'
+        yield f'<th scope="col">{_swatch(style) if len(styles) > 1 else ""}{escape(label)}</th>'
 
 
-def _swatch(look: Look) -> str:
-    lengths = "" if look.dash == "-" else " ".join(f"{2 * length:g}" for length in look.dash[1])
+def _swatch(style: Style) -> str:
+    lengths = "" if style.dash == "-" else " ".join(f"{2 * length:g}" for length in style.dash[1])
     dash = f' stroke-dasharray="{lengths}"' if lengths else ""
     return (
         '<svg class="swatch" viewBox="0 0 48 8" aria-hidden="true">'
         f'<line x1="0" y1="4" x2="48" y2="4" stroke-width="4"{dash} '
-        f'style="stroke: {_variable(look.colour)}"/></svg>'
+        f'style="stroke: {_variable(style.colour)}"/></svg>'
     )
 
 

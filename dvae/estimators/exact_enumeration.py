@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from dvae.estimators.base import About, Estimator, Integrand, check_count, check_draw, check_logits
-from dvae.estimators.score_function import Codes, evaluate, score_gradient
+from dvae.estimators.score_function import ExactDraws, evaluate, score_gradient
 from dvae.functional import attach_gradient, one_hot_like
 
 __all__ = ["ExactEnumeration"]
@@ -48,7 +48,7 @@ class ExactEnumeration(Estimator):
         mean = (q * values).sum(0)
         with torch.no_grad():
             # Less the mean, which changes nothing exactly and saves digits where q is peaked.
-            gradient = score_gradient(Codes(code, probs), q * (values - mean))
+            gradient = score_gradient(ExactDraws(code, probs), q * (values - mean))
         return attach_gradient(mean.to(values.dtype), logits, gradient)
 
     def _states(self, theta: Tensor) -> Tensor:

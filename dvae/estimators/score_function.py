@@ -8,11 +8,11 @@ from torch import Generator, Tensor
 from dvae.estimators.base import Integrand, check_logits, draw_index
 from dvae.functional import attach_gradient, leave_one_out_advantage, one_hot_like, softmax
 
-__all__ = ["Codes", "draw_codes", "evaluate", "leave_one_out", "score_gradient"]
+__all__ = ["ExactDraws", "draw_codes", "evaluate", "leave_one_out", "score_gradient"]
 
 
 @dataclass(frozen=True)
-class Codes:
+class ExactDraws:
     """Exact draws.
 
     Attributes:
@@ -24,7 +24,7 @@ class Codes:
     probs: Tensor
 
 
-def draw_codes(logits: Tensor, samples: int, generator: Generator | None = None) -> Codes:
+def draw_codes(logits: Tensor, samples: int, generator: Generator | None = None) -> ExactDraws:
     """Draw exactly from the categoricals.
 
     Args:
@@ -36,7 +36,7 @@ def draw_codes(logits: Tensor, samples: int, generator: Generator | None = None)
     copies = theta.unsqueeze(0).expand(samples, *theta.shape)
     index = draw_index(copies, generator)
     like = logits.detach().unsqueeze(0).expand(samples, *theta.shape)
-    return Codes(one_hot_like(like, index), softmax(theta.detach()))
+    return ExactDraws(one_hot_like(like, index), softmax(theta.detach()))
 
 
 def evaluate(f: Integrand, codes: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def evaluate(f: Integrand, codes: Tensor) -> Tensor:
     return values
 
 
-def score_gradient(codes: Codes, advantage: Tensor) -> Tensor:
+def score_gradient(codes: ExactDraws, advantage: Tensor) -> Tensor:
     r"""Sum :math:`a_s (D_s - \pi)` over the draws.
 
     Args:

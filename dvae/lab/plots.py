@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
 from dvae.lab.run import Report, Row
-from dvae.plotting import Look, in_style, new_figure, place_labels, point_looks, side_labels
+from dvae.plotting import Style, in_style, new_figure, place_labels, point_styles, side_labels
 
 __all__ = ["figures"]
 
@@ -40,7 +40,7 @@ def figures(report: Report) -> dict[str, Figure]:
 
 
 def _bias_variance(report: Report) -> Figure:
-    look = _looks(report)
+    styles = _styles(report)
     figure = new_figure(11.0, 7.0, f"Bias against variance: {report.title}", None)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 4.5])
     figure.subplots_adjust(left=0.07, right=0.8, bottom=0.13, top=0.9, wspace=0.5)
@@ -48,11 +48,11 @@ def _bias_variance(report: Report) -> Figure:
     biased = [row for row in seen if not row.stats.unbiased]
     names = {row.name for row in biased}
     for name, rows in _by_name(biased).items():
-        style = look[name]
+        style = styles[name]
         xs = [row.stats.relative_bias for row in rows]
         ys = [_variance_of(row) for row in rows]
         # Hollow and larger where there is no temperature: it may lie on a point of a curve.
-        look_of_point: dict[str, Any] = (
+        hollow: dict[str, Any] = (
             {"markersize": 9, "markerfacecolor": "none"} if rows[0].tau is None else {}
         )
         right.plot(
@@ -61,11 +61,11 @@ def _bias_variance(report: Report) -> Figure:
             color=style.colour,
             marker=style.marker,
             label=name,
-            **{"lw": 1, "markersize": 5} | look_of_point,
+            **{"lw": 1, "markersize": 5} | hollow,
         )
     calm = _by_name(row for row in seen if row.name not in names)
     for name, rows in calm.items():
-        style = look[name]
+        style = styles[name]
         ys = [_variance_of(row) for row in rows]
         left.plot([0.5] * len(ys), ys, color=style.colour, marker=style.marker, ls="", markersize=5)
     left.set(xlim=(0, 0.6), xticks=[], title="no bias found")
@@ -82,10 +82,10 @@ def _bias_variance(report: Report) -> Figure:
     lowest = {name: min(rows, key=_variance_of) for name, rows in calm.items()}
     side_labels(
         left,
-        [(_variance_of(r), _with_tau(r), look[name].colour) for name, r in lowest.items()],
+        [(_variance_of(r), _with_tau(r), styles[name].colour) for name, r in lowest.items()],
         size=7.5,
     )
-    place_labels(right, _tau_labels([row for row in biased if row not in outside], look))
+    place_labels(right, _tau_labels([row for row in biased if row not in outside], styles))
     _note(
         figure,
         ("Variance 0: ", (row.name for row in report.rows if row.stats.noiseless)),
@@ -95,17 +95,17 @@ def _bias_variance(report: Report) -> Figure:
 
 
 def _bias(report: Report) -> Figure:
-    look = _looks(report)
+    styles = _styles(report)
     figure, axes = _over_tau(report, "Bias", _BIAS)
     shown = [row for row in report.rows if not row.stats.unbiased]
     names = {row.name for row in shown}
-    labels = _curves(axes, shown, look, lambda row: row.stats.relative_bias)
+    labels = _curves(axes, shown, styles, lambda row: row.stats.relative_bias)
     for row in report.rows:
         if row.name in names and row.tau is not None and row.stats.unbiased:
             axes.plot(
                 row.tau,
                 row.stats.relative_bias_limit,
-                color=look[row.name].colour,
+                color=styles[row.name].colour,
                 marker="v",
                 markerfacecolor="none",
                 ls="",
@@ -117,10 +117,10 @@ def _bias(report: Report) -> Figure:
 
 
 def _variance(report: Report) -> Figure:
-    look = _looks(report)
+    styles = _styles(report)
     figure, axes = _over_tau(report, "Variance", _VARIANCE)
     shown = [row for row in report.rows if not row.stats.noiseless]
-    labels = _curves(axes, shown, look, _variance_of)
+    labels = _curves(axes, shown, styles, _variance_of)
     _logarithmic(axes, "y")
     outside = _cut(axes, shown)
     low, high = axes.get_ylim()
@@ -135,7 +135,7 @@ def _variance(report: Report) -> Figure:
 
 
 def _cosine(report: Report) -> Figure:
-    look = _looks(report)
+    styles = _styles(report)
     figure = new_figure(13.0, 6.2, f"Cosine with the exact gradient: {report.title}", None)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.06, right=0.85, bottom=0.14, top=0.89, wspace=0.55)
@@ -147,7 +147,7 @@ def _cosine(report: Report) -> Figure:
     labels = _curves(
         left,
         [row for row in report.rows if row.name in biased],
-        look,
+        styles,
         lambda row: max(1 - row.stats.cosine, _CLOSEST),
     )
     # Most are between 0.9 and 1: the distance from 1 is what is told apart.
@@ -158,7 +158,7 @@ def _cosine(report: Report) -> Figure:
     left.invert_yaxis()
     side_labels(left, labels, size=7.5)
     right.set_title("of one draw, on average")
-    labels = _curves(right, report.rows, look, lambda row: row.stats.cosine_single)
+    labels = _curves(right, report.rows, styles, lambda row: row.stats.cosine_single)
     side_labels(right, labels, size=7.5)
     _note(figure, ("No bias found: ", (r.name for r in report.rows if r.name not in biased)))
     return figure
@@ -185,12 +185,12 @@ def _tau_axis(axes: Axes, report: Report) -> None:
 
 
 def _curves(
-    axes: Axes, rows: Sequence[Row], look: Mapping[str, Look], value: Callable[[Row], float]
+    axes: Axes, rows: Sequence[Row], styles: Mapping[str, Style], value: Callable[[Row], float]
 ) -> list[tuple[float, str, str]]:
     """Draw a curve or a dashed line for each name; return the labels for their right ends."""
     labels = []
     for name, own in _by_name(row for row in rows if math.isfinite(value(row))).items():
-        style = look[name]
+        style = styles[name]
         if own[0].tau is None:
             axes.axhline(value(own[0]), color=style.colour, linestyle="--", linewidth=0.9)
         else:
@@ -201,14 +201,14 @@ def _curves(
 
 
 def _tau_labels(
-    rows: Sequence[Row], look: Mapping[str, Look]
+    rows: Sequence[Row], styles: Mapping[str, Style]
 ) -> list[tuple[float, float, str, str]]:
     """Return a label for each point, the ends of the curves first: there is not room for all."""
     labels: list[tuple[int, tuple[float, float, str, str]]] = []
     for name, own in _by_name(rows).items():
         for number, row in enumerate(own):
             word = "" if row.tau is None else f"{row.tau:g}"
-            label = (row.stats.relative_bias, _variance_of(row), word, look[name].colour)
+            label = (row.stats.relative_bias, _variance_of(row), word, styles[name].colour)
             labels.append((min(number, len(own) - 1 - number), label))
     return [label for _, label in sorted(labels, key=lambda pair: pair[0])]
 
@@ -244,10 +244,10 @@ def _logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _looks(report: Report) -> dict[str, Look]:
+def _styles(report: Report) -> dict[str, Style]:
     """Give the colours that are not used twice to the biased curves."""
     biased = {row.name for row in report.rows if not row.stats.unbiased}
-    return point_looks(
+    return point_styles(
         row.name
         for row in sorted(report.rows, key=lambda row: (row.tau is None, row.name not in biased))
     )

@@ -15,7 +15,7 @@ from dvae.compare.curves import draw_curves
 from dvae.compare.files import write_comparison
 from dvae.compare.results import results
 from dvae.compare.runs import find_runs
-from dvae.plotting import line_looks
+from dvae.plotting import line_styles
 from tests.compare.conftest import settings
 
 FILES = {"comparison.html", "curves.png"}
@@ -223,9 +223,9 @@ def test_a_figure_that_is_better_is_marked_and_only_then():
 
 
 def test_the_looks_of_many_runs_differ():
-    kinds = {(look.colour, str(look.dash), look.marker) for look in line_looks(100)}
+    kinds = {(style.colour, str(style.dash), style.marker) for style in line_styles(100)}
     assert len(kinds) == 100
-    assert len({(look.colour, str(look.dash)) for look in line_looks(12)}) == 12
+    assert len({(style.colour, str(style.dash)) for style in line_styles(12)}) == 12
 
 
 def cut(folder, end):
