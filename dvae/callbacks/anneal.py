@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from dvae.devices import is_waited_for
-from dvae.models.finetune import Temperature
+from dvae.models.finetune import Carry
 from dvae.models.logging import is_logged
 from dvae.scalars import ScalarRef, annealable_scalars
 from dvae.schedules import Constant, Rescaled, Schedule
@@ -33,7 +33,7 @@ class Anneal(Callback):
             that leaves the range of the scalar, or one that needs the length of an endless run.
     """
 
-    def __init__(self, target: str, schedule: Schedule, carry: Temperature = "restart") -> None:
+    def __init__(self, target: str, schedule: Schedule, carry: Carry = "restart") -> None:
         self.target = target
         self.schedule = schedule
         self.carry = carry

@@ -54,7 +54,7 @@ from dvae.cli.trainer import (
 from dvae.data import ImageDataModule
 from dvae.extras import MissingExtra
 from dvae.models import DiscreteVAE
-from dvae.models.finetune import Finetune, Temperature
+from dvae.models.finetune import Carry, Finetune
 from dvae.models.overhead import prepare_cpu
 from dvae.models.parts import check_rates
 from dvae.models.weights import check_weights, read_checkpoint
@@ -331,7 +331,7 @@ class DVAECLI(LightningCLI):
         anneals = []
         for name in ANNEALED:
             schedule = self._built.get(f"anneal.{name}")
-            carry: Temperature = "restart"
+            carry: Carry = "restart"
             if name == "tau":
                 carry = self._finetune().temperature
                 schedule = temperature_schedule(self._finetune(), schedule)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-__all__ = ["Finetune", "Temperature"]
+__all__ = ["Carry", "Finetune"]
 
-Temperature = Literal["restart", "continue", "hold"]
+Carry = Literal["restart", "continue", "hold"]
 """What becomes of the checkpoint's temperature; see `Finetune`."""
 
 
@@ -30,13 +30,13 @@ class Finetune:
 
     freeze: Sequence[str] = ()
     grow: bool = False
-    temperature: Temperature = "restart"
+    temperature: Carry = "restart"
     lr_scale: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.temperature not in get_args(Temperature):
-            allowed = ", ".join(get_args(Temperature))
+        if self.temperature not in get_args(Carry):
+            allowed = ", ".join(get_args(Carry))
             raise ValueError(
                 f"finetune.temperature must be one of {allowed}; got {self.temperature!r}"
             )
