@@ -20,7 +20,7 @@ def draw(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """Draw time and memory over the number of codes: axes for each device, dtype and batch.
 
     Args:
-        rows: Of the CSV.
+        rows: Rows of the CSV.
         path: Where the picture goes.
     """
     # A size apart from the others would be a point off their line.

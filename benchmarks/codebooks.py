@@ -75,9 +75,9 @@ def train(name: str, seed: int, data_dir: str, steps: int) -> dict[str, object]:
 
     Args:
         name: A key of `WAYS`.
-        seed: Of weights, noise and order.
+        seed: Seed of weights, noise and order.
         data_dir: Folder with `train` and `test`.
-        steps: Of training.
+        steps: Steps of training.
 
     Returns:
         A row of the table.

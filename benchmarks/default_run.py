@@ -27,7 +27,7 @@ def start(name: str, folder: Path, *options: str) -> str:
     """Train by a configuration as a new user would, and return what was printed.
 
     Args:
-        name: Of the configuration.
+        name: Name of the configuration.
         folder: For the run.
         options: More of the command line.
     """
@@ -48,8 +48,8 @@ def figures(output: str, name: str) -> dict[str, str]:
     """Find the figures in a run's summary.
 
     Args:
-        output: Of `start`.
-        name: Of the configuration.
+        output: Output of `start`.
+        name: Name of the configuration.
     """
     lines = [line.split() for line in output.splitlines()]
     found = {line[0]: line[1] for line in lines if line and line[0] in KEPT[name]}

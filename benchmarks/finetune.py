@@ -106,7 +106,7 @@ def best(rows: Sequence[Row]) -> dict[tuple[str, int], tuple[float, list[float]]
     """Choose each way's learning rate at each number of steps by the mean over the seeds.
 
     Args:
-        rows: Of `measure`, or as read from the CSV.
+        rows: Rows of `measure`, or as read from the CSV.
 
     Returns:
         The learning rate and the validation ELBO of each seed, by way and number of steps.
@@ -127,7 +127,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     """Draw the two curves, with a mark for each seed.
 
     Args:
-        rows: Of `measure`.
+        rows: Rows of `measure`.
         path: The picture.
     """
     figure = new_figure(6.0, 3.6)

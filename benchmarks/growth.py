@@ -99,7 +99,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     """Draw a curve for each of the four, with its 20th and 80th percentile.
 
     Args:
-        rows: Of the CSV.
+        rows: Rows of the CSV.
         path: Where the picture goes.
     """
     title = f"How the cost of an image grows: {conditions(rows[0])}"

@@ -136,10 +136,10 @@ def kill_and_resume(root: Path, whole: Path, model: str, moment: Moment, number:
 
     Args:
         root: Folder of this run.
-        whole: That of the uninterrupted one.
+        whole: Whole that of the uninterrupted one.
         model: One of `MODELS`.
         moment: When.
-        number: Of the signal.
+        number: Number of the signal.
     """
     root.mkdir(parents=True)
     process = start(root, model)
@@ -180,7 +180,7 @@ def difference(whole: Path, resumed: Path) -> str:
 
     Args:
         whole: Folder of the uninterrupted one.
-        resumed: That of the other.
+        resumed: Resumed that of the other.
 
     Returns:
         The first difference, empty where there is none.

@@ -55,7 +55,7 @@ def milliseconds(seconds: Sequence[float], digits: int = 2, prefix: str = "") ->
     Args:
         seconds: One value a round.
         digits: Kept after the point.
-        prefix: Of the columns' names.
+        prefix: Prefix of the columns' names.
     """
     names = (f"{prefix}ms", f"{prefix}ms_p20", f"{prefix}ms_p80")
     values = (round(1e3 * x, digits) for x in spread(seconds))
@@ -100,7 +100,7 @@ def conditions(row: Mapping[str, object]) -> str:
     """Say where and when a row was measured; rows of before 2026-11-25 tell no instruction set.
 
     Args:
-        row: Of a CSV.
+        row: Row of a CSV.
     """
     chosen = row.get("instruction_set")
     device = f"{row['device']} ({chosen})" if chosen else row["device"]
@@ -129,9 +129,9 @@ def write_csv(
     """Write rows, each with the description of the machine.
 
     Args:
-        name: Of the file, without its ending.
-        rows: With the same keys, but that old ones may lack some. One that names its device says
-            itself where it was measured.
+        name: Name of the file, without its ending.
+        rows: Rows with the same keys, but that old ones may lack some. One that names its device
+            says itself where it was measured.
         folder: Where to; ``benchmarks/results`` by default.
         where: The description; `machine` by default.
 

@@ -71,7 +71,7 @@ def train(column: str, cell: Cell, pixels: Tensor, seed: int, epochs: int) -> li
         column: ``ST`` or ``GST-1.0``.
         cell: Gives sizes, temperature and learning rate.
         pixels: ``(N, 784)``, in [0, 1].
-        seed: Of weights, noise and data order.
+        seed: Seed of weights, noise and data order.
         epochs: How many.
 
     Returns:

@@ -34,7 +34,7 @@ def run_command(
     """Run a command, bad input being one line.
 
     Args:
-        parser: Of its arguments.
+        parser: Parser of its arguments.
         command: What to do with them.
         args: Arguments; those of the process by default.
 

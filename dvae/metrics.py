@@ -26,7 +26,7 @@ class CodebookUsage(Metric):
     latents ``(L, K)`` the reductions are averages over the latents of the value of each.
 
     Args:
-        shape: Of the counts: ``(L, K)`` for L latents of K categories, ``(K,)`` for one code
+        shape: Shape of the counts: ``(L, K)`` for L latents of K categories, ``(K,)`` for one code
             book shared by all positions.
     """
 

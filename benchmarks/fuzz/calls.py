@@ -275,7 +275,7 @@ def fuzz(cases: int, seed: int = 0, show: int = 20) -> Counts:
 
     Args:
         cases: How many.
-        seed: Of the first.
+        seed: Seed of the first.
         show: Failures printed at most.
 
     Returns:

@@ -196,7 +196,7 @@ def fuzz_configs(count: int, seed: int = 0, show: int = 20) -> Counts:
 
     Args:
         count: How many.
-        seed: Of the first.
+        seed: Seed of the first.
         show: Failures printed at most.
     """
     with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,7 @@ class Ending:
 
     Attributes:
         words: Added to the command.
-        callbacks: That bring it about.
+        callbacks: Callbacks that bring it about.
     """
 
     words: Sequence[str] = ()

@@ -65,7 +65,7 @@ def check_finite(
     Args:
         value: The result.
         leaf: What it is differentiated by.
-        shape: That it should have.
+        shape: Shape that it should have.
 
     Raises:
         Failure: It is one of these.

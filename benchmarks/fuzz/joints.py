@@ -44,7 +44,7 @@ def fuzz_joints(count: int, seed: int = 0, show: int = 100, shrink: bool = True)
 
     Args:
         count: How many.
-        seed: Of the first.
+        seed: Seed of the first.
         show: Failures printed at most.
         shrink: Whether to look for the simplest that fails.
     """

@@ -152,7 +152,7 @@ def check_log(joint: Joint, run: Session, folder: Path) -> None:
     Args:
         joint: The joint.
         run: The run.
-        folder: Of the run.
+        folder: Folder of the run.
 
     Raises:
         Broken: A row is missing, or its values are of another step.
@@ -190,7 +190,7 @@ def check_files(joint: Joint, run: Session, folder: Path, steps: int) -> None:
     Args:
         joint: The joint.
         run: The run.
-        folder: Of the run.
+        folder: Folder of the run.
         steps: Steps in all.
 
     Raises:

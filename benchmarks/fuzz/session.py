@@ -50,7 +50,7 @@ class Diary(Callback):
 
     Attributes:
         batches: Training batches that were finished.
-        steps: By number of the step, counted from 0.
+        steps: Steps by number of the step, counted from 0.
         validations: Optimizer steps before each, with ``val/elbo``.
     """
 
@@ -97,7 +97,7 @@ class Session:
         code: Exit code; ``None`` after an exception.
         error: The exception that left it.
         output: What was printed, log and errors besides.
-        diary: Of the training.
+        diary: Diary of the training.
         trainer: Where one was made.
         model: Where one was made.
     """
@@ -131,7 +131,7 @@ def session(
 
     Args:
         words: Its arguments.
-        callbacks: That come before all others.
+        callbacks: Callbacks that come before all others.
         files: Whether a folder of images is too large for memory.
         cheap: Whether figures are left blank, which are most of such a run.
     """

@@ -43,7 +43,7 @@ def config_of(joint: Joint, root: str, images: str, seed: int) -> _Spec:
         joint: The joint.
         root: Folder of the runs.
         images: Folder of images, with splits.
-        seed: Of the run.
+        seed: Seed of the run.
     """
     config: _Spec = {
         "seed_everything": seed,

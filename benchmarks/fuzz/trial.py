@@ -38,7 +38,7 @@ class Trial:
 
     Args:
         joint: The joint.
-        seed: Of its runs.
+        seed: Seed of its runs.
         folder: Empty.
         images: Folder of images, see `image_folder`.
     """

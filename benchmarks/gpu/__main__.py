@@ -31,9 +31,9 @@ class Part:
     """A process that answers one question.
 
     Attributes:
-        name: Of the part, and of its module in this package.
+        name: Name of the part, and of its module in this package.
         seconds: It is stopped after this long.
-        options: Of the module, beside ``--device`` and ``--out``.
+        options: Options of the module, beside ``--device`` and ``--out``.
         needs_cuda: Whether there is nothing to be told without a GPU.
     """
 

@@ -20,7 +20,7 @@ def broken(name: str, device: str) -> dict[str, object]:
     """Let a configuration learn at a rate that breaks it, in a process of its own.
 
     Args:
-        name: Of the run.
+        name: Name of the run.
         device: ``cpu`` or ``cuda``.
     """
     with tempfile.TemporaryDirectory() as folder:

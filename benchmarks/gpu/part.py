@@ -23,7 +23,7 @@ def arguments(doc: str, **defaults: Any) -> argparse.Namespace:
 
     Args:
         doc: Its docstring.
-        defaults: Of further options, by name; their types are those of the values.
+        defaults: Defaults of further options, by name; their types are those of the values.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
@@ -98,7 +98,7 @@ def metrics(run: Path, name: str) -> list[float]:
 
     Args:
         run: Its folder.
-        name: Of the metric.
+        name: Name of the metric.
     """
     with (run / "metrics.csv").open(newline="") as file:
         return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]

@@ -97,7 +97,7 @@ def build(kernel: str, kind: str, width: int, tile: Tile) -> Any:
 
     Args:
         kernel: Its name.
-        kind: Of the numbers and their products.
+        kind: Kind of the numbers and their products.
         width: C and D.
         tile: How it is cut.
     """

@@ -28,7 +28,7 @@ def of_cell(table: Table, cell: Cell, rows: Rows) -> list[Mapping[str, str]]:
     Args:
         table: As it is run.
         cell: One of its cells.
-        rows: Of the CSV.
+        rows: Rows of the CSV.
 
     Returns:
         One row a seed.
@@ -50,7 +50,7 @@ def page(table: Table, rows: Rows, trial: bool = False) -> str:
 
     Args:
         table: As it is run.
-        rows: Of the CSV.
+        rows: Rows of the CSV.
         trial: Whether the runs are not those of the protocol.
 
     Returns:

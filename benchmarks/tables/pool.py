@@ -46,9 +46,9 @@ def run_all(
 
     Args:
         groups: None of them finished.
-        root: Of all runs of tables.
+        root: Root of all runs of tables.
         jobs: At most so many at once.
-        arguments: Of the command that trains a group.
+        arguments: Arguments of the command that trains a group.
         finished: Called after each that has its results.
 
     Returns:

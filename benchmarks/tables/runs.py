@@ -40,7 +40,7 @@ class Run:
     Attributes:
         table: The table, with the epochs and draws of this run.
         cell: One of its cells that has an estimator.
-        seed: Of weights, noise and data order.
+        seed: Seed of weights, noise and data order.
     """
 
     table: Table
@@ -75,7 +75,7 @@ class Run:
         """Return the folder of the run: other settings are in another one.
 
         Args:
-            root: Of all runs of tables.
+            root: Root of all runs of tables.
         """
         digest = hashlib.sha256(self.settings.encode()).hexdigest()[:8]
         slug = "-".join("".join(c if c.isalnum() else " " for c in self.cell.name).split())
@@ -112,7 +112,7 @@ class Group:
         """Return the folder of the training: a run's own, or one for these runs together.
 
         Args:
-            root: Of all runs of tables.
+            root: Root of all runs of tables.
         """
         folders = [run.folder(root) for run in self.runs]
         if len(folders) == 1:
@@ -126,7 +126,7 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     """Put together what can be one batched model.
 
     Args:
-        runs: Of one table, without two that are the same.
+        runs: Runs of one table, without two that are the same.
 
     Returns:
         Groups in the order of their first runs. Alone stays what has no other of its row and kind

@@ -71,10 +71,10 @@ class Table:
             ``computed`` from the authors' result files.
         protocol: The source's protocol, in words.
         choices: What the source leaves open and how it is filled here, in words.
-        metric: Of `METRICS`, what the published figures are.
+        metric: Metric of `METRICS`, what the published figures are.
         text: The figures as the source has them, one line a row; checked against the cells.
         epochs: Length of a run.
-        draws: Of codes for each image in a step; 1 where the file does not say.
+        draws: Draws of codes for each image in a step; 1 where the file does not say.
         iwae_samples: Draws of the test's bound.
         network: Arguments of `dvae.networks.MLP`.
         data: Arguments of `dvae.data.MNIST`.
@@ -84,7 +84,7 @@ class Table:
         columns: ``estimator`` and ``anneal`` of each column.
         cells: ``published``, ``spread``, and what differs from the column: ``estimator``,
             ``optimizer``; by row and column.
-        name: Of the file.
+        name: Name of the file.
     """
 
     title: str

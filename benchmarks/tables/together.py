@@ -75,7 +75,7 @@ class SideBySide(pl.LightningDataModule):
     """The batches of several data modules at a time.
 
     Args:
-        parts: Of the same number of batches.
+        parts: Parts of the same number of batches.
     """
 
     def __init__(self, parts: Sequence[MNIST]) -> None:

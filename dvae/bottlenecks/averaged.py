@@ -30,8 +30,8 @@ def check_averages(name: str, decay: float, commitment: float) -> None:
     """Refuse values outside their ranges.
 
     Args:
-        name: Of the class, for the message.
-        decay: Of the moving averages.
+        name: Name of the class, for the message.
+        decay: Decay of the moving averages.
         commitment: Weight of the auxiliary loss.
 
     Raises:

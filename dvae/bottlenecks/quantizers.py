@@ -25,7 +25,7 @@ class VQ(AveragedQuantizer):
     Args:
         num_codes: K, at least 2.
         code_dim: D, at least 1.
-        decay: Of the moving averages at each step, in (0, 1); the paper's is 0.99.
+        decay: Decay of the moving averages at each step, in (0, 1); the paper's is 0.99.
         commitment: Weight c, at least 0; the paper's is 0.25.
         upkeep: How the vectors are started and kept in use; the paper's is
             ``Upkeep(kmeans=0, revive_after=0)``.
@@ -77,7 +77,7 @@ class RotationVQ(VQ):
     Args:
         num_codes: K, at least 2.
         code_dim: D, at least 2.
-        decay: Of the moving averages at each step, in (0, 1).
+        decay: Decay of the moving averages at each step, in (0, 1).
         commitment: Weight of the auxiliary loss, at least 0.
         upkeep: As in `VQ`.
 
@@ -137,8 +137,8 @@ class FSQ(Quantizer):
     It has no auxiliary loss.
 
     Args:
-        levels: Of each channel, at least 3 each; K is their product. The paper's sets near 512
-            are ``[8, 8, 8]``, near 1,024 ``[8, 5, 5, 5]``.
+        levels: Levels of each channel, at least 3 each; K is their product. The paper's sets near
+            512 are ``[8, 8, 8]``, near 1,024 ``[8, 5, 5, 5]``.
         code_dim: D, channels before and after, between which it projects; at least 1.
 
     Raises:
@@ -216,7 +216,7 @@ class ResidualVQ(AveragedQuantizer):
         num_codes: K of each, at least 2.
         code_dim: D, at least 1.
         depth: How many, at least 2.
-        decay: Of the moving averages at each step, in (0, 1).
+        decay: Decay of the moving averages at each step, in (0, 1).
         commitment: Weight of the auxiliary losses, at least 0.
         upkeep: As in `VQ`.
 

@@ -41,7 +41,7 @@ def find_best(resumed: Path, checkpoint: Mapping[str, Any], key: str) -> Best | 
     Args:
         resumed: Path of the checkpoint that the run goes on from.
         checkpoint: Its content.
-        key: Of the state of `Checkpoints` in it.
+        key: Key of the state of `Checkpoints` in it.
 
     Returns:
         The best, or None where there is none; one that is known of and not found is said in a line.

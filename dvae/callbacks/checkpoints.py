@@ -180,7 +180,7 @@ class Checkpoints(ModelCheckpoint):
         """Write ``last.ckpt``, unless it is there already.
 
         Args:
-            trainer: At the end of a step, see `ends_a_step`, or of an epoch.
+            trainer: Trainer at the end of a step, see `ends_a_step`, or of an epoch.
             again: Write it again where it is of this step, but of a moment before the validation.
 
         Returns:
@@ -256,7 +256,7 @@ def ends_a_step(trainer: pl.Trainer) -> bool:
     """Tell whether a checkpoint of this moment can be resumed exactly.
 
     Args:
-        trainer: In the hook at the end of a training batch.
+        trainer: Trainer in the hook at the end of a training batch.
 
     Returns:
         False between the batches whose gradients are added up, and at the end of an epoch or of the

@@ -49,7 +49,7 @@ def validation_examples(trainer: pl.Trainer, count: int) -> Examples | None:
     other they are the first ones, as it hands them to the model.
 
     Args:
-        trainer: Of the run; in one of several processes, those of this process are taken.
+        trainer: Trainer of the run; in one of several processes, those of this process are taken.
         count: How many, at least 1; all that there are, if fewer.
 
     Returns:
@@ -84,7 +84,7 @@ def training_examples(trainer: pl.Trainer, count: int) -> Examples | None:
     """Take some of the training images, as `validation_examples`.
 
     Args:
-        trainer: Of the run.
+        trainer: Trainer of the run.
         count: How many, at least 1.
 
     Returns:

@@ -48,7 +48,7 @@ class _Kept:
 
     Attributes:
         broken: Whether there was a broken one, a boolean ``()``.
-        tensors: By name.
+        tensors: Tensors by name.
         values: Names of what the tensor ``values`` holds.
         terms: Names of what the tensor ``terms`` holds.
     """

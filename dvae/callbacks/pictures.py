@@ -16,7 +16,7 @@ def are_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:
     """Tell whether there are pictures of the epoch that ends: as often as asked, and of the last.
 
     Args:
-        trainer: At the end of a training epoch, which may be one cut short.
+        trainer: Trainer at the end of a training epoch, which may be one cut short.
         every_n_epochs: Epochs between pictures; 0 for never.
     """
     done = trainer.current_epoch + 1
@@ -32,8 +32,8 @@ def show_picture(trainer: pl.Trainer, name: str, picture: Image.Image) -> None:
     """Write a picture to ``media/`` in the run's folder and to every logger with `log_image`.
 
     Args:
-        trainer: Of the run; only its first process writes.
-        name: Of the picture; the file has the step as well.
+        trainer: Trainer of the run; only its first process writes.
+        name: Name of the picture; the file has the step as well.
         picture: The picture.
     """
     if not trainer.is_global_zero:

@@ -32,7 +32,7 @@ def settle_place(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
     """Rewrite the place in a checkpoint that is about to be saved.
 
     Args:
-        trainer: In whatever hook saves it, or after the training.
+        trainer: Trainer in whatever hook saves it, or after the training.
         checkpoint: Its content.
     """
     checkpoint[ADDING_UP] = is_adding_up(trainer)
@@ -79,7 +79,7 @@ def is_adding_up(trainer: pl.Trainer) -> bool:
     """Tell whether the gradients of the last batch wait for those of the next.
 
     Args:
-        trainer: After a training batch.
+        trainer: Trainer after a training batch.
     """
     loop = trainer.fit_loop
     if loop.epoch_loop.batch_progress.is_last_batch:

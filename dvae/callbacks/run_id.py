@@ -26,7 +26,7 @@ class RunId(Callback):
         """Read the id of a checkpoint that has one.
 
         Args:
-            content: Of the checkpoint.
+            content: Content of the checkpoint.
         """
         state = content.get("callbacks", {}).get(cls.__qualname__)
         return str(state["run_id"]) if isinstance(state, dict) and "run_id" in state else None

@@ -27,7 +27,7 @@ class Stopped(Exception):
     """Training was asked to stop.
 
     Args:
-        number: Of the signal.
+        number: Number of the signal.
         step: The step it stopped after.
         checkpoint: Path of the checkpoint of that step, where one is written.
     """

@@ -18,7 +18,7 @@ def add_arguments(parser: LightningArgumentParser) -> None:
     """Add our keys to a parser.
 
     Args:
-        parser: Of one command.
+        parser: Parser of one command.
     """
     parser.add_argument(
         "--experiment",

@@ -19,7 +19,7 @@ def check_optimizer(model: DiscreteVAE) -> Optimizer:
     """Make the optimizer once, which refuses a learning rate or a weight decay that cannot be.
 
     Args:
-        model: With its frozen parts frozen.
+        model: Model with its frozen parts frozen.
 
     Returns:
         The optimizer, of no use but to look at.
@@ -37,9 +37,9 @@ def check_batches(model: DiscreteVAE, data: ImageDataModule, trainer: pl.Trainer
     """Compare the batches that there are with those that are asked for.
 
     Args:
-        model: With its frozen parts frozen.
+        model: Model with its frozen parts frozen.
         data: Its images loaded.
-        trainer: Of the fit to come.
+        trainer: Trainer of the fit to come.
 
     Returns:
         Training batches in an epoch of one process.
@@ -77,7 +77,7 @@ def check_objective(model: DiscreteVAE) -> None:
     Evaluation mode and a fork of the random state leave the model and the run as they are.
 
     Args:
-        model: On the CPU.
+        model: Model on the CPU.
 
     Raises:
         ValueError: The estimator was built for other codes, cannot visit so many, or cannot
@@ -101,8 +101,8 @@ def check_schedules(model: DiscreteVAE, trainer: pl.Trainer, batches: int) -> No
     """Have every schedule look at the length of the run.
 
     Args:
-        model: With its schedule of the learning rate.
-        trainer: With the callbacks that anneal.
+        model: Model with its schedule of the learning rate.
+        trainer: Trainer with the callbacks that anneal.
         batches: Training batches in an epoch.
 
     Raises:

@@ -43,8 +43,8 @@ class SaveConfig(SaveConfigCallback):
     The CSV logger does not: its folder has the file.
 
     Args:
-        args: Of Lightning's class.
-        kwargs: Of Lightning's class.
+        args: Arguments of Lightning's class.
+        kwargs: Keyword arguments of Lightning's class.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -55,7 +55,7 @@ class SaveConfig(SaveConfigCallback):
         """Write the file.
 
         Args:
-            trainer: Of the run.
+            trainer: Trainer of the run.
             pl_module: Unused.
             stage: Unused.
 
@@ -80,7 +80,7 @@ class SaveText(Callback):
     """Put a text into the folder of the run.
 
     Args:
-        name: Of the file.
+        name: Name of the file.
         text: Its content.
     """
 

@@ -100,7 +100,7 @@ def help_text(command: str, part: str, print_all: Callable[[], object]) -> str:
 
     Args:
         command: Such as ``fit``.
-        part: By `asked_for`.
+        part: Part that `asked_for` returned.
         print_all: Prints the help of the parser and leaves, as parsers do.
 
     Raises:
@@ -125,7 +125,7 @@ def key_hint(message: str) -> str:
     """Return what was meant by an option that there is not, for the end of the message.
 
     Args:
-        message: Of the parser.
+        message: Message of the parser.
     """
     if "unrecognized arguments" not in message:
         return ""

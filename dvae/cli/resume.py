@@ -54,8 +54,8 @@ def nothing_left(trainer: pl.Trainer, path: str) -> str:
     """Say why a run that was resumed had nothing left to train.
 
     Args:
-        trainer: After its fit.
-        path: Of the checkpoint.
+        trainer: Trainer after its fit.
+        path: Path of the checkpoint.
     """
     key = "max_time"
     if trainer.global_step == trainer.max_steps:
@@ -91,9 +91,9 @@ def check_resumable(
     One from which training does not go on exactly is said in a line.
 
     Args:
-        path: Of the checkpoint.
-        content: Of the checkpoint.
-        optimizer: That of the run, newly made.
+        path: Path of the checkpoint.
+        content: Content of the checkpoint.
+        optimizer: Optimizer of the run, newly made.
         scheduled: Whether the run has a schedule of the learning rate.
 
     Raises:

@@ -23,12 +23,12 @@ def summary(
     """Write the summary of a fit.
 
     Args:
-        trainer: Of the run.
-        model: That was trained.
-        data: That it was trained on.
+        trainer: Trainer of the run.
+        model: Model that was trained.
+        data: Data that it was trained on.
         results: Metrics of the test.
         checkpoint: Path of what was tested; ``None`` for the last weights.
-        seconds: That the training took.
+        seconds: Seconds that the training took.
     """
     run = run_folder(trainer)
     lines = {name: f"{value:.4g}" for name, value in sorted(results.items())}

@@ -15,7 +15,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """Write ``comparison.html`` and ``curves.png``; a file appears complete or not at all.
 
     Args:
-        comparison: Of the runs.
+        comparison: Comparison of the runs.
         folder: Made if it is not there.
 
     Returns:

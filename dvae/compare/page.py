@@ -81,7 +81,7 @@ def page(comparison: Comparison, curves: Figure) -> str:
     """Write the page.
 
     Args:
-        comparison: Of the runs.
+        comparison: Comparison of the runs.
         curves: Figure of `draw_curves`.
 
     Returns:

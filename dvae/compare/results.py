@@ -34,7 +34,7 @@ class Result:
     """A figure of all runs.
 
     Attributes:
-        name: Of the metric.
+        name: Name of the metric.
         note: Which of its values it is: ``best`` or ``last``; empty for the test's only one.
         better: Which way it is better.
         values: One for each run; ``None`` where it was not measured.

@@ -69,7 +69,7 @@ def natural(path: Path) -> list[tuple[int, str]]:
     """Return a key that sorts version_2 before version_10.
 
     Args:
-        path: Of a run.
+        path: Path of a run.
     """
     parts = re.split(r"(\d+)", str(path))
     return [(int(part), "") if n % 2 else (-1, part) for n, part in enumerate(parts)]
@@ -79,7 +79,7 @@ def read_run(folder: Path) -> Run:
     """Read a run.
 
     Args:
-        folder: With ``metrics.csv`` and ``config.yaml``.
+        folder: Folder with ``metrics.csv`` and ``config.yaml``.
 
     Raises:
         ValueError: Either is missing, empty, cut short or malformed.

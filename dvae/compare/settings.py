@@ -108,7 +108,7 @@ def labels(folders: Sequence[Path], differing: Mapping[str, Sequence[str]]) -> l
     """Make a short name for each run, no two alike, of as few settings as tell them apart.
 
     Args:
-        folders: Of the runs, no two alike.
+        folders: Folders of the runs, no two alike.
         differing: The value of each run by key, as `differing_settings` has them.
 
     Returns:

@@ -30,7 +30,7 @@ class Comparison:
     """Runs side by side.
 
     Attributes:
-        runs: In natural order of their folders.
+        runs: Runs in natural order of their folders.
         labels: A short name for each, no two alike.
         differing: The value of each run, as text, by dotted key; only where they differ.
         results: What they ended with.
@@ -46,7 +46,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """Put runs side by side.
 
     Args:
-        runs: At least one.
+        runs: Runs, at least one.
     """
     differing = differing_settings([run.settings for run in runs])
     names = labels([run.folder for run in runs], differing)
@@ -58,7 +58,7 @@ def terminal_table(comparison: Comparison) -> Table:
     """Make the short table for the terminal: a row for each run, the best in bold.
 
     Args:
-        comparison: Of the runs.
+        comparison: Comparison of the runs.
     """
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")

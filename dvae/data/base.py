@@ -153,8 +153,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """Refuse what Lightning would do: build whatever class, from whatever files, it is told to.
 
         Args:
-            args: Of Lightning's method.
-            kwargs: Of Lightning's method.
+            args: Arguments of Lightning's method.
+            kwargs: Keyword arguments of Lightning's method.
 
         Raises:
             ValueError: Always.

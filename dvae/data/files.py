@@ -58,8 +58,8 @@ class FileLoader:
         files: The set.
         batch_size: Images in a batch of one rank, at least 1.
         shuffle: Whether to go on in the endless order (training) or once through (evaluation).
-        seed: Which order; unused without `shuffle`.
-        rank: Which of the processes this is.
+        seed: Seed of the order; unused without `shuffle`.
+        rank: Number of this process.
         world_size: Number of processes that share the set.
     """
 

@@ -25,7 +25,7 @@ def make_loader(
         images: The set.
         batch_size: Images in a batch of one process, at least 1.
         shuffle: Whether to go on in the endless order (training) or once through (evaluation).
-        seed: Which order; unused without `shuffle`.
+        seed: Seed of the order; unused without `shuffle`.
         trainer: Whose process and device it is for; one process and the CPU if None.
 
     Raises:

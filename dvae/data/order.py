@@ -51,8 +51,8 @@ class EndlessOrder:
         count: Images in the set, at least `world_size`.
         batch_size: Images in a batch of one rank, at least 1. A set smaller than one batch is one
             smaller batch.
-        seed: Which stream.
-        rank: Which of the processes this is, in 0..world_size - 1.
+        seed: Seed of the stream.
+        rank: Number of this process, in 0..world_size - 1.
         world_size: Number of processes that share the set, at least 1.
         device: Where the positions are wanted; they are drawn on the CPU, so that the order is the
             same on all devices, and moved once an epoch.

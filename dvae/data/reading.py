@@ -224,7 +224,7 @@ def missing_plugin(suffix: str) -> str | None:
     """Name the package that reads files of a suffix and is not installed; None for other suffixes.
 
     Args:
-        suffix: In small letters, with its dot.
+        suffix: Suffix in small letters, with its dot.
     """
     found = [package for known, (package, *_) in _PLUGINS.items() if suffix in known]
     return found[0] if found and suffix not in suffixes() else None

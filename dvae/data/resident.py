@@ -33,9 +33,9 @@ class ResidentLoader:
             is one smaller batch.
         shuffle: Whether to draw the endless shuffled stream (training) or to go through once in
             order (evaluation).
-        seed: Which stream; unused without `shuffle`.
+        seed: Seed of the stream; unused without `shuffle`.
         device: Where the images are to live.
-        rank: Which of the processes this is, in 0..world_size - 1.
+        rank: Number of this process, in 0..world_size - 1.
         world_size: Number of processes that share the set, at least 1.
 
     Raises:

@@ -70,7 +70,7 @@ def uniform_noise(shape: Sequence[int], like: Tensor, generator: Generator | Non
     Args:
         shape: Shape of the noise.
         like: Gives device and precision.
-        generator: Where the randomness comes from; the global one by default.
+        generator: Source of the randomness; the global generator by default.
 
     Returns:
         Noise in [0, 1].
@@ -97,7 +97,7 @@ def exponential_noise(
     Args:
         shape: Shape of the noise.
         like: Gives device and precision.
-        generator: Where the randomness comes from; the global one by default.
+        generator: Source of the randomness; the global generator by default.
 
     Returns:
         Noise above 0, finite.
@@ -125,7 +125,7 @@ def gumbel_noise_like(logits: Tensor, generator: Generator | None = None) -> Ten
 
     Args:
         logits: Gives shape, device and precision.
-        generator: Where the randomness comes from; the global one by default.
+        generator: Source of the randomness; the global generator by default.
     """
     return exponential_noise(logits.shape, logits, generator).log_().neg_()
 
@@ -236,7 +236,7 @@ def draw_index(theta: Tensor, generator: Generator | None = None) -> Tensor:
 
     Args:
         theta: Logits ``(..., K)`` in float32 or float64, from `check_logits`.
-        generator: Where the noise comes from; the global one by default.
+        generator: Source of the noise; the global generator by default.
 
     Returns:
         Integers ``(...)``.
@@ -270,7 +270,7 @@ class Estimator(nn.Module, ABC):
         Args:
             f: Takes codes with a leading sample axis ``(S, B, ..., K)``, returns ``(S, B)``.
             logits: Unnormalised log-probabilities ``(B, ..., K)``; ``-inf`` forbids a category.
-            generator: Where the noise comes from; the global one by default.
+            generator: Source of the noise; the global generator by default.
 
         Returns:
             The estimate for each example, ``(B,)``. Its gradient in the logits is the
@@ -287,7 +287,7 @@ class Estimator(nn.Module, ABC):
                 depend on the logits through log q: that gradient is kept.
             logits: Unnormalised log-probabilities ``(B, ..., K)``; ``-inf`` forbids a category.
             samples: Draws m for each example.
-            generator: Where the noise comes from; the global one by default.
+            generator: Source of the noise; the global generator by default.
 
         Returns:
             Nats per example, ``(B,)``, with the estimator's gradient in the logits.
@@ -317,7 +317,7 @@ class PathwiseEstimator(Estimator):
 
         Args:
             logits: Unnormalised log-probabilities ``(..., K)``; ``-inf`` forbids a category.
-            generator: Where the noise comes from; the global one by default.
+            generator: Source of the noise; the global generator by default.
 
         Returns:
             The draw, its code in the dtype of the logits.

@@ -39,7 +39,7 @@ def controlled_expectation(
             estimator's variance: of :math:`\sum_b |w_b| \|\nabla_b\|^2`, where :math:`w_b` is the
             weight of example b in the loss. That is the batch mean in the loss of a batch mean.
         logits: Unnormalised log-probabilities ``(B, ..., K)``.
-        generator: Where the noise comes from; the global one by default.
+        generator: Source of the noise; the global generator by default.
 
     Returns:
         f at the draw, ``(B,)``.

@@ -32,7 +32,7 @@ def relaxations_given(
         index: The draw, integers ``(...)``.
         tau: Temperature.
         samples: S.
-        generator: Where the noise comes from; the global one by default.
+        generator: Source of the noise; the global generator by default.
 
     Returns:
         Points of the simplex ``(S, ..., K)``, without a gradient.

@@ -30,7 +30,7 @@ def draw_codes(logits: Tensor, samples: int, generator: Generator | None = None)
     Args:
         logits: Unnormalised log-probabilities ``(B, ..., K)``.
         samples: S.
-        generator: Where the noise comes from; the global one by default.
+        generator: Source of the noise; the global generator by default.
     """
     theta = check_logits(logits).detach()
     copies = theta.unsqueeze(0).expand(samples, *theta.shape)
@@ -82,7 +82,7 @@ def leave_one_out(
         f: Takes codes ``(S, B, ..., K)``, returns ``(S, B)``.
         logits: Unnormalised log-probabilities ``(B, ..., K)``.
         samples: S, at least 2.
-        generator: Where the noise comes from; the global one by default.
+        generator: Source of the noise; the global generator by default.
 
     Returns:
         The mean of f over the draws, ``(B,)``, with the gradient in the logits.

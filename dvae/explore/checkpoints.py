@@ -23,7 +23,7 @@ class Snapshot:
         path: The checkpoint.
         step: Optimizer steps taken.
         scalars: What was annealed, or could have been (temperature, KL weight), by name.
-        model: On the CPU, in evaluation mode.
+        model: Model on the CPU, in evaluation mode.
     """
 
     path: Path

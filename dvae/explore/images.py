@@ -25,7 +25,7 @@ class Gallery:
     """Images by number.
 
     Attributes:
-        name: Of the data set, for people.
+        name: Name of the data set, for people.
         size: How many there are, at least one.
         read: Number to pixels in [0, 1], ``(C, H, W)``, and what the image is called.
         open: Reads a file that is not among them as they are read, to pixels of the same shape.
@@ -40,7 +40,7 @@ class Gallery:
         """Read an image.
 
         Args:
-            number: In [0, size).
+            number: Number in [0, size).
 
         Returns:
             Pixels in [0, 1], ``(C, H, W)``, and what the image is called.
@@ -58,7 +58,8 @@ def load_gallery(shape: Shape, checkpoint: Path, data: Path | None = None) -> Ga
 
     Args:
         shape: Channels, height and width that the model wants.
-        checkpoint: Of the model: where its run has left its settings, the run's data set is taken.
+        checkpoint: Checkpoint of the model: where its run has left its settings, the run's data set
+            is taken.
         data: Folder of a run, whose data set is taken, or a folder of images, which are cut and
             scaled to the shape; the run's own data by default, or else the bundled MNIST.
 

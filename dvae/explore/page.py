@@ -54,7 +54,7 @@ def launch(page: Any, host: str, port: int) -> str:
     """Serve a page, without waiting for its end.
 
     Args:
-        page: Of `make_page`.
+        page: Page of `make_page`.
         host: Address to listen on.
         port: Port to listen on.
 

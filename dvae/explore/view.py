@@ -49,7 +49,7 @@ class Explorer:
     """Turns one view into another; what cannot be done raises ValueError and changes nothing.
 
     Args:
-        snapshots: Of one run, at least one.
+        snapshots: Snapshots of one run, at least one.
         gallery: Images to choose from.
     """
 

@@ -27,7 +27,7 @@ def minimum_variance_gradient(
         grad: Gradient g at the code, ``(..., K)``.
         index: The draw x, integers ``(...)``.
         probs: Its probabilities :math:`\pi`, ``(..., K)``.
-        t: At least 0; 0 is straight-through, towards infinity exact for quadratic f.
+        t: A number, at least 0; 0 is straight-through, towards infinity exact for quadratic f.
 
     Returns:
         Gradient in the logits, ``(..., K)`` in float64.
@@ -69,7 +69,7 @@ def minimum_variance(
         code: One-hot draws, ``(..., K)``.
         index: The same as integers ``(...)``.
         probs: Their probabilities, ``(..., K)``.
-        t: At least 0.
+        t: A number, at least 0.
 
     Returns:
         ``code``, with the gradient.

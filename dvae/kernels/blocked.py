@@ -45,7 +45,7 @@ def blocked_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor) -
         h: Features ``(N, C)``.
         book: The code book.
         relaxation: The softmax that the gradient goes through.
-        seed: Of the noise, ``()``, or one for each image, ``(B,)``.
+        seed: Seed of the noise, ``()``, or one for each image, ``(B,)``.
 
     Returns:
         What the functions of `dvae.kernels.codebook` return.

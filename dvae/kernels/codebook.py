@@ -105,7 +105,7 @@ def straight_through_codebook(
         bias: b, ``(K,)``, or ``None``.
         codebook: E, ``(K, D)``.
         tau: Temperature of the backward softmax, above 0.
-        seed: Of the noise.
+        seed: Seed of the noise.
         log_prior: Normalised log-probabilities of the prior, ``(K,)``; uniform by default.
         backend: See `gumbel_codebook`.
 
@@ -146,7 +146,7 @@ def reinmax_codebook(
         bias: b, ``(K,)``, or ``None``.
         codebook: E, ``(K, D)``.
         tau: Temperature, above 0.
-        seed: Of the noise.
+        seed: Seed of the noise.
         log_prior: Normalised log-probabilities of the prior, ``(K,)``; uniform by default.
         backend: See `gumbel_codebook`; ``triton`` has no ReinMax, and ``auto`` is ``blocked``.
 
@@ -180,8 +180,8 @@ def sweep(
         h: Features ``(N, C)``.
         book: The code book.
         relaxation: The softmax that the gradient goes through.
-        seed: Of the noise, ``()``; or one for each of the images whose rows these are, ``(B,)``,
-            which Triton does not take.
+        seed: Seed of the noise, ``()``; or one for each of the images whose rows these are,
+            ``(B,)``, which Triton does not take.
         backend: See `gumbel_codebook`.
 
     Returns:
@@ -221,10 +221,10 @@ def triton_refusal(device: torch.device, features: int, dim: int, dtype: torch.d
     """Say why the Triton version cannot run, or nothing where it can.
 
     Args:
-        device: Of the features.
+        device: Device of the features.
         features: C.
         dim: D.
-        dtype: Of the features.
+        dtype: Dtype of the features.
     """
     if find_spec("triton") is None:
         return "the package triton is not installed"

@@ -47,8 +47,8 @@ def draw_seed(
     number of 64 bits: processes that were seeded alike still draw different noise.
 
     Args:
-        generator: Where the seed comes from; the global one by default.
-        device: Of the seed; that of the generator, where there is one.
+        generator: Source of the seed; the global generator by default.
+        device: Device of the seed; that of the generator, where there is one.
         shape: How many. On a CPU several at once are those of as many calls.
 
     Returns:
@@ -111,9 +111,9 @@ def gumbel_block(keys: Tensor, columns: Tensor, dtype: torch.dtype = torch.float
     """Compute the noise of a block.
 
     Args:
-        keys: Of the rows, ``(2, n, 1)``, by `row_keys`.
+        keys: Keys of the rows, ``(2, n, 1)``, by `row_keys`.
         columns: Column numbers, 32-bit integers ``(k,)``.
-        dtype: Of the noise; its randomness has 31 bits in any case.
+        dtype: Dtype of the noise; its randomness has 31 bits in any case.
 
     Returns:
         Standard Gumbel noise ``(n, k)``, finite: within [-2.82, 22.19].
@@ -152,7 +152,7 @@ def gumbel_noise(
         seed: See `sweep_keys`.
         rows: N.
         columns: K, at most 2^31.
-        dtype: Of the noise.
+        dtype: Dtype of the noise.
 
     Returns:
         Standard Gumbel noise ``(N, K)``, on the device of the seed.

@@ -60,7 +60,7 @@ def tile_of(kernel: str, arithmetic: str, widest: int) -> Tile:
 
     Args:
         kernel: Its name. The deterministic ``rows_backward`` has the tiles of the sweep forward.
-        arithmetic: Of its products: ``half``, or that of `precision_of`.
+        arithmetic: Arithmetic of its products: ``half``, or that of `precision_of`.
         widest: The larger of C and D, padded to powers of two.
     """
     if _interpreted():
@@ -83,10 +83,10 @@ def refusal(device: torch.device, features: int, dim: int, dtype: torch.dtype) -
     """Say why Triton cannot take these tensors, or nothing where it can.
 
     Args:
-        device: Of the features.
+        device: Device of the features.
         features: C.
         dim: D.
-        dtype: Of the features.
+        dtype: Dtype of the features.
     """
     if device.type != "cuda" and not (device.type == "cpu" and _interpreted()):
         return f"it needs a CUDA device and got {device.type}"
@@ -106,7 +106,7 @@ def triton_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor) ->
         h: Features ``(N, C)``.
         book: The code book.
         relaxation: The softmax that the gradient goes through.
-        seed: Of the noise, ``()``.
+        seed: Seed of the noise, ``()``.
 
     Returns:
         What `gumbel_codebook` and `straight_through_codebook` return.

@@ -34,7 +34,7 @@ class Catalogue:
     """What can be measured and what not.
 
     Attributes:
-        entries: In alphabetical order, temperatures rising.
+        entries: Entries in alphabetical order, temperatures rising.
         skipped: Why, by name.
     """
 

@@ -62,7 +62,7 @@ def make_function(name: FunctionName, latents: int, codes: int, seed: int = 0) -
         name: ``linear``, ``quadratic``, ``cubic`` or ``network``.
         latents: L, at least 1.
         codes: K, at least 2.
-        seed: Of the coefficients.
+        seed: Seed of the coefficients.
 
     Raises:
         ValueError: There is no such function.
@@ -89,7 +89,7 @@ def make_logits(name: LogitsName, latents: int, codes: int, seed: int = 0) -> Te
             each variable ahead by about 3).
         latents: L, at least 1.
         codes: K, at least 2.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         ``(1, L, K)``.

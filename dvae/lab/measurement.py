@@ -40,7 +40,7 @@ def measure(
             on its own code only.
         logits: Unnormalised log-probabilities of a batch, ``(B, ..., K)``.
         draws: Gradients of the whole batch to draw, at least 2.
-        generator: Where the noise comes from; the global one by default.
+        generator: Source of the noise; the global generator by default.
         exact: `exact_gradient` of the same f and logits, where it is at hand.
 
     Returns:
@@ -83,7 +83,7 @@ def adapt(
         f: Takes codes ``(S, B, ..., K)``, returns nats ``(S, B)``.
         logits: ``(B, ..., K)``.
         steps: Batches of draws to learn from.
-        generator: Where the noise comes from; the global one by default.
+        generator: Source of the noise; the global generator by default.
     """
     learned = [parameter for parameter in estimator.parameters() if parameter.requires_grad]
     if isinstance(estimator, PathwiseEstimator) or not estimator.state_dict():

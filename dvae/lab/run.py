@@ -32,10 +32,10 @@ class Row:
     """An estimator at a temperature.
 
     Attributes:
-        name: Of the estimator.
+        name: Name of the estimator.
         tau: The temperature, or ``None`` where there is none to choose.
         stats: Its gradient against the exact one.
-        time: Of a step; the same at every temperature.
+        time: Time of a step; the same at every temperature.
     """
 
     name: str
@@ -87,7 +87,7 @@ def run(
         problem: What to measure at.
         taus: Temperatures, each above 0.
         draws: Gradients of the batch to draw from each estimator, at least 2.
-        seed: Of the noise.
+        seed: Seed of the noise.
         track: Goes through the estimators, for a progress bar.
 
     Raises:

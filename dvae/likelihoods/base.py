@@ -95,7 +95,7 @@ class Likelihood(Stepwise, nn.Module, ABC):
 
         Args:
             x: Multiples of 1/255 in [0, 1], any shape.
-            generator: Where the noise comes from; the global one by default.
+            generator: Source of the noise; the global generator by default.
 
         Returns:
             ``(255 x + u) / 256`` with u uniform in [0, 1], at least in float32; ``x`` itself for a

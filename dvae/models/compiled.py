@@ -32,7 +32,7 @@ def check_compile(how: Compile, device: torch.device, accumulates: bool) -> None
 
     Args:
         how: What was asked for.
-        device: Of the training.
+        device: Device of the training.
         accumulates: Whether gradients of several batches are added up.
 
     Raises:

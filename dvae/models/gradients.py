@@ -19,7 +19,7 @@ def loss_scaler(trainer: pl.Trainer) -> GradScaler | None:
     """Return what multiplies the loss of a trainer, so that float16 holds its gradients.
 
     Args:
-        trainer: With or without one.
+        trainer: Trainer with or without a scaler.
     """
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return scaler if isinstance(scaler, GradScaler) and scaler.is_enabled() else None

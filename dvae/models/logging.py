@@ -16,7 +16,7 @@ def is_logged(trainer: pl.Trainer) -> bool:
     may take several batches.
 
     Args:
-        trainer: In a training step, or the hooks before the optimizer's step is taken.
+        trainer: Trainer in a training step, or the hooks before the optimizer's step is taken.
     """
     return _is_shown(trainer, trainer.global_step)
 
@@ -25,7 +25,7 @@ def was_logged(trainer: pl.Trainer) -> bool:
     """Tell whether the loggers show the step that was taken last, or it was the first.
 
     Args:
-        trainer: In the hooks after a step.
+        trainer: Trainer in the hooks after a step.
     """
     return _is_shown(trainer, trainer.global_step - 1)
 
@@ -46,7 +46,7 @@ class StepMeans:
         """Take in the values of a batch.
 
         Args:
-            values: By name, each ``()``, without a gradient.
+            values: Values by name, each ``()``, without a gradient.
 
         Returns:
             Their means over the batches since `clear`.

@@ -31,7 +31,7 @@ def measure_nothing(trainer: Trainer) -> None:
     Lightning opens ninety contexts a step for a profiler that does nothing.
 
     Args:
-        trainer: Of a fit that begins; one with a profiler keeps it.
+        trainer: Trainer of a fit that begins; one with a profiler keeps it.
     """
     if type(trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]
         trainer.profiler = _NoProfiler()  # type: ignore[attr-defined]

@@ -16,7 +16,8 @@ def tensors_of(module: nn.Module, name: str) -> tuple[str, ...]:
 
     Args:
         module: The model.
-        name: Of a submodule (``encoder``, ``decoder.0``) or of a tensor (``bottleneck.codebook``).
+        name: Name of a submodule (``encoder``, ``decoder.0``) or of a tensor
+            (``bottleneck.codebook``).
 
     Returns:
         Names of parameters and buffers, as in the checkpoint.

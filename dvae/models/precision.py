@@ -14,7 +14,7 @@ def check_precision(precision: object) -> None:
     """Refuse weights that are not in float32.
 
     Args:
-        precision: Of a trainer, in any of Lightning's spellings.
+        precision: Precision of a trainer, in any of Lightning's spellings.
 
     Raises:
         ValueError: It is another.
@@ -37,8 +37,8 @@ def warn_of_bfloat16(precision: str, device: torch.device) -> None:
     """Warn where bfloat16 is emulated: training is right there, and many times slower.
 
     Args:
-        precision: Of the trainer.
-        device: Of the training.
+        precision: Precision of the trainer.
+        device: Device of the training.
     """
     if str(precision) == "bf16-mixed" and device.type == "cpu" and not multiplies_bfloat16():
         rank_zero_warn(

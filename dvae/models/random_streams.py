@@ -20,7 +20,7 @@ def set_random_state(state: dict[str, Tensor]) -> None:
     """Go on from a state.
 
     Args:
-        state: Of `random_state`; a generator that it does not name is left as it is.
+        state: State of `random_state`; a generator that it does not name is left as it is.
     """
     torch.set_rng_state(state["cpu"].cpu())
     if "cuda" in state and torch.cuda.is_available():
@@ -35,7 +35,7 @@ def part_ways(rank: int) -> None:
     a run, of all that was drawn before later on, so that no noise comes twice.
 
     Args:
-        rank: Which of the processes this is, at least 0.
+        rank: Number of this process, at least 0.
     """
     if rank == 0:
         return

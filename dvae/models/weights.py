@@ -32,7 +32,7 @@ class WeightReport:
         missing: In the model only; they keep their fresh values.
         unexpected: In the checkpoint only; ignored.
         reshaped: In both, of different shapes (checkpoint, model); not loaded.
-        grown: Of those loaded, the ones that were grown (shape in the checkpoint, shape here).
+        grown: Loaded ones that were grown (shape in the checkpoint, shape here).
     """
 
     loaded: tuple[str, ...]

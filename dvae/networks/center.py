@@ -14,7 +14,7 @@ class Center(nn.Module):
     The mean is part of every checkpoint; of several processes it is the first one's.
 
     Args:
-        shape: Of an image.
+        shape: Shape of an image.
 
     References:
         Y. LeCun, L. Bottou, G. Orr, K. Müller, 1998, *Efficient BackProp*, section 4.3; for

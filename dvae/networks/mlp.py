@@ -22,8 +22,8 @@ class MLP(Network):
         image_shape: Channels, height and width.
         hidden: Widths of the encoder's hidden layers, outermost first.
         norm: Normalisation of each hidden layer: ``batch`` or ``none``.
-        negative_slope: Of leaky rectifiers below 0, in [0, 1); 0 is the plain one. By default the
-            activation is GELU (D. Hendrycks, K. Gimpel, 2016, arXiv 1606.08415).
+        negative_slope: Slope of leaky rectifiers below 0, in [0, 1); 0 is the plain one. By default
+            the activation is GELU (D. Hendrycks, K. Gimpel, 2016, arXiv 1606.08415).
         decoder_hidden: Widths of the decoder's hidden layers, outermost last; those of the encoder
             in reverse by default.
         center: Whether the encoder sees the images less their mean over the training batches, see

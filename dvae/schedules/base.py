@@ -132,7 +132,7 @@ def check_numbers(schedule: Schedule, **values: float) -> None:
 
     Args:
         schedule: Named in the message.
-        values: By the name of the argument.
+        values: Values by the name of the argument.
 
     Raises:
         ValueError: One is not.

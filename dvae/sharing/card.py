@@ -55,7 +55,7 @@ def model_card(
     """Write the card as Markdown.
 
     Args:
-        name: Of the model: a folder, or ``user/name`` on the Hub.
+        name: Name of the model: a folder, or ``user/name`` on the Hub.
         model: The model.
         config: What it is built from.
         figures: What was measured, by the names of a run; nothing else is claimed.

@@ -24,7 +24,7 @@ class Source:
     """A model and what is known of it.
 
     Attributes:
-        model: On the CPU.
+        model: Model on the CPU.
         figures: What its run measured at these weights, by the run's names; may be empty.
         data: The data set and how its pixels are treated, or ``""`` where it is not known.
         step: Optimizer steps taken, 0 where they are not known.
