@@ -136,7 +136,7 @@ def kill_and_resume(root: Path, whole: Path, model: str, moment: Moment, number:
 
     Args:
         root: Folder of this run.
-        whole: Whole that of the uninterrupted one.
+        whole: That of the uninterrupted one.
         model: One of `MODELS`.
         moment: When.
         number: Number of the signal.
@@ -180,7 +180,7 @@ def difference(whole: Path, resumed: Path) -> str:
 
     Args:
         whole: Folder of the uninterrupted one.
-        resumed: Resumed that of the other.
+        resumed: That of the other.
 
     Returns:
         The first difference, empty where there is none.

@@ -50,7 +50,7 @@ class Diary(Callback):
 
     Attributes:
         batches: Training batches that were finished.
-        steps: Steps by number of the step, counted from 0.
+        steps: Steps by their number, counted from 0.
         validations: Optimizer steps before each, with ``val/elbo``.
     """
 

@@ -87,7 +87,7 @@ def report(table: Table, runs: Sequence[Run], root: Path, folder: Path, trial: b
     Args:
         table: As it is run.
         runs: Whose results to put in.
-        root: Root of all runs of tables.
+        root: Folder of all runs of tables.
         folder: Where CSV and page go.
         trial: Whether the runs are not those of the protocol.
 

@@ -46,7 +46,7 @@ def run_all(
 
     Args:
         groups: None of them finished.
-        root: Root of all runs of tables.
+        root: Folder of all runs of tables.
         jobs: At most so many at once.
         arguments: Arguments of the command that trains a group.
         finished: Called after each that has its results.

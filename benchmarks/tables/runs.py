@@ -75,7 +75,7 @@ class Run:
         """Return the folder of the run: other settings are in another one.
 
         Args:
-            root: Root of all runs of tables.
+            root: Folder of all runs of tables.
         """
         digest = hashlib.sha256(self.settings.encode()).hexdigest()[:8]
         slug = "-".join("".join(c if c.isalnum() else " " for c in self.cell.name).split())
@@ -112,7 +112,7 @@ class Group:
         """Return the folder of the training: a run's own, or one for these runs together.
 
         Args:
-            root: Root of all runs of tables.
+            root: Folder of all runs of tables.
         """
         folders = [run.folder(root) for run in self.runs]
         if len(folders) == 1:

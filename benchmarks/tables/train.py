@@ -120,7 +120,7 @@ def result_of(run: Run, root: Path) -> dict[str, Any] | None:
 
     Args:
         run: The run.
-        root: Root of all runs of tables.
+        root: Folder of all runs of tables.
 
     Returns:
         A row of the CSV, or None where the run is not finished.
@@ -136,7 +136,7 @@ def train(
 
     Args:
         group: The runs.
-        root: Root of all runs of tables.
+        root: Folder of all runs of tables.
         command: What reproduces a run, for its row.
         parent: See `Progress`.
 
