@@ -86,7 +86,3 @@ class REBAR(Estimator):
             logits,
             generator,
         )
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"tau={self.tau.item():g}, eta={self.eta.item():g}"

@@ -100,8 +100,3 @@ class RELAX(Estimator):
             logits,
             generator,
         )
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        size = f"num_latents={self.num_latents}, num_codes={self.num_codes}"
-        return size if self.rebar is not None else f"{size}, tau=None"
