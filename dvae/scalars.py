@@ -54,7 +54,7 @@ class Range:
             value: The value.
 
         Raises:
-            ValueError: The value is no finite number, outside, more than float32 holds, or so
+            ValueError: The value is not finite, outside the range, more than float32 holds, or so
                 little above 0 that float32 cannot divide by it.
         """
         fits = (

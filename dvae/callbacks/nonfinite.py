@@ -1,4 +1,4 @@
-"""A loss that is no number stops the run at once, and says where it came from."""
+"""A loss that is NaN or infinite stops the run at once, and says where it came from."""
 
 import logging
 import math

@@ -49,7 +49,7 @@ def add_arguments(parser: LightningArgumentParser) -> None:
         "--nonfinite",
         type=Literal["stop", "skip"],
         default="stop",
-        help="What to do about a loss or a gradient that is no finite number.",
+        help="What to do about a loss or a gradient that is NaN or infinite.",
     )
     for name in ANNEALED:
         parser.add_subclass_arguments(Schedule, f"anneal.{name}", required=False)

@@ -173,7 +173,7 @@ def _step(path: Path, exact: bool = False) -> int | None:
     except (OSError, ValueError) as error:
         log.warning("passed over: %s", error)
         return None
-    # The best of a validation within a step is no place to go on from exactly.
+    # From the best of a validation within a step nothing can go on exactly.
     if exact and content.get(ADDING_UP):
         return None
     return int(content.get("global_step", 0))

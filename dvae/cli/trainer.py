@@ -55,7 +55,7 @@ def _check_numbers(settings: Namespace) -> None:
         value = settings.get(key)
         if isinstance(value, int) and value < 1:
             raise ValueError(f"trainer.{key} must be >= 1; got {value}")
-    # Lightning compares and divides by it; a null is no number, and torch counts to 2^63.
+    # Lightning compares and divides by it; null is not a number, and torch counts to 2^63.
     batches = settings.get("accumulate_grad_batches", 1)
     if batches is None or batches > MOST:
         text = "null" if batches is None else batches

@@ -18,7 +18,7 @@ class Better(Enum):
 
 
 # By the last part of the name. A KL is neither: it is the price of a better reconstruction. The
-# relaxed ELBO is neither: it is no bound.
+# relaxed ELBO is neither: it is not a bound.
 _BETTER = {
     **dict.fromkeys(("elbo", "iwae", "log_px", "perplexity", "usage", "psnr", "ssim"), "HIGHER"),
     **dict.fromkeys(("bits_per_dim", "dead_codes", "reconstruction", "mse", "fid"), "LOWER"),

@@ -40,7 +40,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         and the ``version_N`` folders among them that have no ``metrics.csv``.
 
     Raises:
-        ValueError: A path that is no folder, or one that neither is a run nor holds one.
+        ValueError: A path that is not a folder, or a folder that neither is a run nor holds one.
     """
     found: dict[Path, Path] = {}
     without: dict[Path, Path] = {}

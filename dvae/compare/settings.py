@@ -163,7 +163,7 @@ def _short_keys(keys: Sequence[str]) -> dict[str, str]:
 
 
 def _tails(folders: Sequence[Path]) -> list[str]:
-    """Return the shortest ends of the paths that are no two alike."""
+    """Return the shortest ends of the paths that tell all of them apart."""
     depth = max(len(folder.parts) for folder in folders)
     for count in range(1, depth + 1):
         tails = ["/".join(folder.parts[-count:]) for folder in folders]

@@ -72,7 +72,7 @@ def terminal_table(comparison: Comparison) -> Table:
             Text(figure_text(result.values[number]), "bold" if result.best[number] else "")
             for result in shown
         ]
-        # As Text: brackets in a name are no markup.
+        # As Text: brackets in a name are not markup.
         table.add_row(Text(label), *cells)
     return table
 

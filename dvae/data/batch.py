@@ -79,7 +79,7 @@ def as_pixels(image: Tensor) -> Tensor:
 
 
 def check_range(image: Tensor) -> None:
-    """Refuse floats that are no pixels; on a GPU this waits for the device.
+    """Refuse floats outside [0, 1]; on a GPU this waits for the device.
 
     Args:
         image: Floats.

@@ -84,7 +84,7 @@ def check_images(loaded: Images, name: str, shape: tuple[int, ...]) -> None:
         shape: Channels, height and width that they are to have.
 
     Raises:
-        ValueError: They are no bytes, of another shape, none, or without a label each.
+        ValueError: They are not bytes, have another shape, are none, or lack a label each.
     """
     found, count = tuple(loaded.images.shape[1:]), len(loaded.images)
     if found != tuple(shape) or loaded.images.dtype != torch.uint8:

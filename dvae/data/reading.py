@@ -124,7 +124,7 @@ class ImageReader:
             ValueError: The file cannot be read; the message names it and says why.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large, but not too large, is no matter
+            warnings.simplefilter("ignore")  # large, but not too large, does not matter
             found = self.attempt(path)
         if isinstance(found, str):
             raise ValueError(f"cannot read {path}: {found}")

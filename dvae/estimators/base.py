@@ -131,7 +131,7 @@ def gumbel_noise_like(logits: Tensor, generator: Generator | None = None) -> Ten
 
 
 def check_logits(logits: Tensor) -> Tensor:
-    """Refuse logits that are no categorical's, and lift half precision to float32.
+    """Refuse logits that no categorical has, and lift half precision to float32.
 
     Args:
         logits: ``(..., K)``.
@@ -223,7 +223,7 @@ def check_count(name: str, value: int, least: int) -> None:
         least: The smallest count allowed.
 
     Raises:
-        ValueError: The value is no integer, too small, or of more than 63 bits.
+        ValueError: The value is not an integer, too small, or of more than 63 bits.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer >= {least}; got {value!r}")

@@ -95,7 +95,7 @@ def read_image(path: Path, shape: Shape) -> Tensor:
         Pixels in [0, 1], ``(C, H, W)``.
 
     Raises:
-        ValueError: The file is no image, or is damaged or huge, or images of so many channels
+        ValueError: The file is not an image, or is damaged or huge, or images of so many channels
             have no files.
     """
     return _read(path, ImageReader(shape))

@@ -96,7 +96,7 @@ class _CategoricalKL(Transformable):
 def categorical_kl(logits: Tensor, log_prior: Tensor) -> Tensor:
     r"""Exact divergence :math:`\mathrm{KL}(q \| p) = \sum_k q_k (\log q_k - \log p_k)`.
 
-    It is that of the categorical itself, never of a relaxed density: the relaxed one is no bound
+    It is that of the categorical itself, never of a relaxed density: the relaxed one is not a bound
     on the same quantity.
 
     Args:

@@ -66,7 +66,7 @@ def softmax_jacobian(probs: Tensor, grad: Tensor) -> Tensor:
 
 def _narrow_jacobian(probs: Tensor, grad: Tensor) -> Tensor:
     weighted = probs * grad
-    # Not by addcmul_, which is no quicker and unknown to vmap.
+    # Not by addcmul_, which is not quicker and which vmap does not know.
     return weighted.sub_(probs * weighted.sum(-1, keepdim=True))
 
 

@@ -57,7 +57,7 @@ def straight_through(
 
 
 def _sum_of_jacobians(numbers: Sequence[float | None], grad: Tensor, *saved: Tensor) -> Tensor:
-    """Sum the Jacobians' products; a weight that is no number comes after the probabilities."""
+    """Sum the Jacobians' products; weights that are tensors come after the probabilities."""
     tensors = iter(saved[len(numbers) :])
     total: Tensor | None = None
     for p, number in zip(saved, numbers, strict=False):

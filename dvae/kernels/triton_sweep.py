@@ -165,7 +165,7 @@ class _TritonSweep(torch.autograd.Function):
             call("rows_backward", others=(*rows, of_h))
         if any(needed[1:5]):
             parts = _parts(len(weight), codebook.shape[1], h)
-            # Of a vector drawn the code book's is no matter of the softmax.
+            # Where a vector is drawn, the code book's gradient does not come from the softmax.
             out = [
                 None if x is None or (hard and x is codebook) else _empty(parts, x)
                 for x in inputs[1:]

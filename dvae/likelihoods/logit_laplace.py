@@ -9,7 +9,7 @@ from dvae.likelihoods.base import PIXELS, Likelihood, stored
 
 __all__ = ["LogitLaplace"]
 
-# Scales of a logit beyond these are no better at any pixel, and exp of them may overflow.
+# Scales of a logit beyond these do not fit any pixel better, and exp of them may overflow.
 _LOG_SCALE = (-7.0, 7.0)
 
 

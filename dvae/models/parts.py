@@ -40,7 +40,7 @@ def check_rates(module: nn.Module, scales: Mapping[str, float]) -> dict[str, str
         The part by the parameter's name; parameters in none are left out.
 
     Raises:
-        ValueError: A factor that is no number above 0, or a part without trained parameters; the
+        ValueError: A factor that is not a number above 0, or a part without trained parameters; the
             message lists what there is.
     """
     trained = [key for key, parameter in module.named_parameters() if parameter.requires_grad]

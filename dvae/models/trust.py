@@ -34,7 +34,7 @@ def refuse_foreign_classes(content: Mapping[str, Any], trusted: Sequence[str] = 
         trusted: Packages beside dvae whose classes may be named.
 
     Raises:
-        ValueError: A class is of another package, or a setting is no plain value.
+        ValueError: A class is of another package, or a setting is not a plain value.
     """
     for key in _KEYS:
         settings = content.get(key) or {}

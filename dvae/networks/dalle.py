@@ -27,7 +27,7 @@ class DALLENet(ConvNetwork):
         init_width: Channels that the decoder starts with, at least 1.
 
     Raises:
-        ValueError: A size below 1, a width that is no multiple of 4, or an image that does not
+        ValueError: A size below 1, a width that is not a multiple of 4, or an image that does not
             divide.
 
     References:

@@ -29,7 +29,7 @@ class ResNet(ConvNetwork):
         blocks: Residual blocks of a level, at least 1.
 
     Raises:
-        ValueError: A size below 1, a width that is no multiple of 8, or an image that does not
+        ValueError: A size below 1, a width that is not a multiple of 8, or an image that does not
             divide.
     """
 

@@ -138,7 +138,7 @@ def check_numbers(schedule: Schedule, **values: float) -> None:
         ValueError: One is not.
     """
     for key, value in values.items():
-        # An integer beyond the range of a float is no number to compute with either.
+        # An integer beyond the range of a float cannot be computed with either.
         if not abs(value) <= sys.float_info.max:
             got = value if isinstance(value, float) else "an integer above 1.8e308"
             raise ValueError(f"{type(schedule).__name__}.{key} must be finite; got {got}")
@@ -152,7 +152,7 @@ def check_count(name: str, value: int) -> None:
         value: The value.
 
     Raises:
-        ValueError: It is no integer, or below 1.
+        ValueError: It is not an integer, or below 1.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be an integer >= 1; got {value!r}")
