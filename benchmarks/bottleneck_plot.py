@@ -40,12 +40,8 @@ def draw(rows: Sequence[Mapping[str, object]], path: Path) -> None:
                     if (r["way"], _group(r)) == (name, group)
                 ]
                 points.sort()
-                axes.plot(
-                    *zip(*points, strict=True) if points else ((), ()),
-                    color=style.colour,
-                    marker=style.marker,
-                    label=name,
-                )
+                found = zip(*points, strict=True) if points else ((), ())
+                axes.plot(*found, label=name, **style)
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
             axes.set_xlabel("codes K")

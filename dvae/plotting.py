@@ -1,10 +1,9 @@
 """One look for all pictures: colours, figures, labels that do not overlap, grids of images."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import cycle, islice, product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import matplotlib
 import numpy as np
@@ -64,13 +63,8 @@ in_style = matplotlib.rc_context(
 """Decorates a function that makes, draws or saves a figure."""
 
 
-@dataclass(frozen=True)
-class Style:
-    """Colour, dash and marker of a curve or of a cloud of points."""
-
-    colour: str
-    dash: Any = "-"
-    marker: str | None = None
+Style: TypeAlias = dict[str, Any]
+"""How a curve or a cloud of points looks, as keywords of matplotlib's ``plot``."""
 
 
 def line_styles(count: int) -> list[Style]:
@@ -79,8 +73,8 @@ def line_styles(count: int) -> list[Style]:
     Args:
         count: Number of curves.
     """
-    kinds = cycle(product(_LINE_MARKERS, _DASHES, COLOURS))
-    return [Style(colour, dash, marker) for marker, dash, colour in islice(kinds, count)]
+    kinds = islice(cycle(product(_LINE_MARKERS, _DASHES, COLOURS)), count)
+    return [{"color": c, "linestyle": dash, "marker": marker} for marker, dash, c in kinds]
 
 
 def point_styles(names: Iterable[str]) -> dict[str, Style]:
@@ -89,8 +83,8 @@ def point_styles(names: Iterable[str]) -> dict[str, Style]:
     Args:
         names: Names in a fixed order.
     """
-    kinds = map(Style, cycle(_POINT_COLOURS), cycle("-"), cycle(_POINT_MARKERS))
-    return dict(zip(dict.fromkeys(names), kinds, strict=False))
+    kinds = zip(dict.fromkeys(names), cycle(_POINT_COLOURS), cycle(_POINT_MARKERS), strict=False)
+    return {name: {"color": colour, "marker": marker} for name, colour, marker in kinds}
 
 
 def new_figure(width: float, height: float, title: str = "", layout: Any = "constrained") -> Figure:

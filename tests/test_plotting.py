@@ -30,5 +30,7 @@ def test_a_picture_is_the_same_whatever_matplotlib_is_set_to():
 
 def test_names_are_told_apart_by_colour_and_marker():
     names = [f"estimator {n}" for n in range(40)]
-    assert len({(style.colour, style.marker) for style in point_styles(names * 2).values()}) == 40
+    assert (
+        len({(style["color"], style["marker"]) for style in point_styles(names * 2).values()}) == 40
+    )
     assert len(set(map(str, line_styles(200)))) == 144

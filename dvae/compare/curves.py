@@ -88,7 +88,7 @@ def _annealing(part: Any, runs: Sequence[Mapping[str, Curve]], styles: Sequence[
     for axes, (title, name) in zip(rows, known, strict=False):
         own = [run.get(name, ()) for run in runs]
         if len({tuple(curve) for curve in own}) == 1 and len(own) > 1:
-            _lines(axes, own[:1], [Style(_ALL_RUNS)])
+            _lines(axes, own[:1], [{"color": _ALL_RUNS, "marker": None}])
             _remark(axes, "the same in all runs")
         else:
             _lines(axes, own, styles)
@@ -111,10 +111,8 @@ def _lines(axes: Axes, curves: Sequence[Curve], styles: Sequence[Style]) -> None
         axes.plot(
             xs,
             ys,
-            color=style.colour,
-            linestyle=style.dash,
+            **style | {"marker": style["marker"] or ("." if few else None)},
             linewidth=1.5 + min(1.3 * above, 4.0),
-            marker=style.marker or ("." if few else None),
             markevery=1 if few else max(1, len(xs) // 10),
             markersize=4,
         )
@@ -151,18 +149,7 @@ def _remark(axes: Axes, text: str) -> None:
 
 
 def _legend(part: Any, styles: Sequence[Style], labels: Sequence[str], columns: int) -> None:
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=style.colour,
-            linestyle=style.dash,
-            marker=style.marker,
-            markersize=4,
-            lw=2,
-        )
-        for style in styles
-    ]
+    handles = [Line2D([], [], markersize=4, lw=2, **style) for style in styles]
     # A label that begins with an underscore would be left out: it is given as a text afterwards.
     numbers = [f"run {number}" for number in range(len(handles))]
     legend = part.legend(handles, numbers, loc="center", ncols=columns, handlelength=3.5)

@@ -115,12 +115,14 @@ def _heads(comparison: Comparison) -> Iterable[str]:
 
 
 def _swatch(style: Style) -> str:
-    lengths = "" if style.dash == "-" else " ".join(f"{2 * length:g}" for length in style.dash[1])
-    dash = f' stroke-dasharray="{lengths}"' if lengths else ""
+    dash = ""
+    if style["linestyle"] != "-":
+        lengths = " ".join(f"{2 * length:g}" for length in style["linestyle"][1])
+        dash = f' stroke-dasharray="{lengths}"'
     return (
         '<svg class="swatch" viewBox="0 0 48 8" aria-hidden="true">'
         f'<line x1="0" y1="4" x2="48" y2="4" stroke-width="4"{dash} '
-        f'style="stroke: {_variable(style.colour)}"/></svg>'
+        f'style="stroke: {_variable(style["color"])}"/></svg>'
     )
 
 

@@ -3,7 +3,7 @@
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -48,26 +48,15 @@ def _bias_variance(report: Report) -> Figure:
     biased = [row for row in seen if not row.stats.unbiased]
     names = {row.name for row in biased}
     for name, rows in _by_name(biased).items():
-        style = styles[name]
         xs = [row.stats.relative_bias for row in rows]
         ys = [_variance_of(row) for row in rows]
         # Hollow and larger where there is no temperature: it may lie on a point of a curve.
-        hollow: dict[str, Any] = (
-            {"markersize": 9, "markerfacecolor": "none"} if rows[0].tau is None else {}
-        )
-        right.plot(
-            xs,
-            ys,
-            color=style.colour,
-            marker=style.marker,
-            label=name,
-            **{"lw": 1, "markersize": 5} | hollow,
-        )
+        hollow = {"markersize": 9, "markerfacecolor": "none"} if rows[0].tau is None else {}
+        right.plot(xs, ys, label=name, **{"lw": 1, "markersize": 5} | styles[name] | hollow)
     calm = _by_name(row for row in seen if row.name not in names)
     for name, rows in calm.items():
-        style = styles[name]
         ys = [_variance_of(row) for row in rows]
-        left.plot([0.5] * len(ys), ys, color=style.colour, marker=style.marker, ls="", markersize=5)
+        left.plot([0.5] * len(ys), ys, ls="", markersize=5, **styles[name])
     left.set(xlim=(0, 0.6), xticks=[], title="no bias found")
     _logarithmic(left, "y")
     left.set_ylabel(_VARIANCE)
@@ -82,7 +71,7 @@ def _bias_variance(report: Report) -> Figure:
     lowest = {name: min(rows, key=_variance_of) for name, rows in calm.items()}
     side_labels(
         left,
-        [(_variance_of(r), _with_tau(r), styles[name].colour) for name, r in lowest.items()],
+        [(_variance_of(r), _with_tau(r), styles[name]["color"]) for name, r in lowest.items()],
         size=7.5,
     )
     place_labels(right, _tau_labels([row for row in biased if row not in outside], styles))
@@ -102,14 +91,8 @@ def _bias(report: Report) -> Figure:
     labels = _curves(axes, shown, styles, lambda row: row.stats.relative_bias)
     for row in report.rows:
         if row.name in names and row.tau is not None and row.stats.unbiased:
-            axes.plot(
-                row.tau,
-                row.stats.relative_bias_limit,
-                color=styles[row.name].colour,
-                marker="v",
-                markerfacecolor="none",
-                ls="",
-            )
+            limit = styles[row.name] | {"marker": "v", "markerfacecolor": "none"}
+            axes.plot(row.tau, row.stats.relative_bias_limit, **limit)
     _logarithmic(axes, "y")
     side_labels(axes, labels)
     _note(figure, ("No bias found: ", (r.name for r in report.rows if r.name not in names)))
@@ -190,13 +173,13 @@ def _curves(
     """Draw a curve or a dashed line for each name; return the labels for their right ends."""
     labels = []
     for name, own in _by_name(row for row in rows if math.isfinite(value(row))).items():
-        style = styles[name]
+        colour = styles[name]["color"]
         if own[0].tau is None:
-            axes.axhline(value(own[0]), color=style.colour, linestyle="--", linewidth=0.9)
+            axes.axhline(value(own[0]), color=colour, linestyle="--", linewidth=0.9)
         else:
             xs, ys = [row.tau or 0.0 for row in own], [value(row) for row in own]
-            axes.plot(xs, ys, color=style.colour, marker=style.marker, markersize=4, linewidth=1.2)
-        labels.append((value(own[-1]), name, style.colour))
+            axes.plot(xs, ys, markersize=4, linewidth=1.2, **styles[name])
+        labels.append((value(own[-1]), name, colour))
     return labels
 
 
@@ -208,7 +191,7 @@ def _tau_labels(
     for name, own in _by_name(rows).items():
         for number, row in enumerate(own):
             word = "" if row.tau is None else f"{row.tau:g}"
-            label = (row.stats.relative_bias, _variance_of(row), word, styles[name].colour)
+            label = (row.stats.relative_bias, _variance_of(row), word, styles[name]["color"])
             labels.append((min(number, len(own) - 1 - number), label))
     return [label for _, label in sorted(labels, key=lambda pair: pair[0])]
 
