@@ -22,7 +22,8 @@ _DRAWN = {name for *_, names, _ in PANELS for name in names} | {name for _, name
 class Curves(Callback):
     """Collect the logged values and draw them at the end, as ``media/curves.png``.
 
-    The values are part of the checkpoint, so the picture of a resumed run has all of it.
+    The values are part of the checkpoint, so the picture of a resumed run, whose ``metrics.csv``
+    begins anew, has all of it.
     """
 
     def __init__(self) -> None:
