@@ -87,7 +87,7 @@ class FirstBroken:
 
     @torch.no_grad()
     def note(self, loss: Tensor, moment: Moment) -> None:
-        """Take in a step.
+        """Keep a step, unless a broken one is kept already.
 
         Args:
             loss: A scalar on an accelerator, ``()``.
@@ -111,7 +111,7 @@ class FirstBroken:
         self._kept.append(_Kept(broken, tensors, tuple(moment.values), tuple(moment.terms)))
 
     def take(self) -> Moment | None:
-        """Wait for the device, and forget all.
+        """Return the first broken step and start anew; this waits for the device.
 
         Returns:
             The first step since the last call whose loss is not finite; ``None`` where all were.

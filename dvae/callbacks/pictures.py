@@ -13,7 +13,7 @@ log = logging.getLogger("dvae")
 
 
 def are_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:
-    """Tell whether there are pictures of the epoch that ends: as often as asked, and of the last.
+    """Tell whether the epoch that ends is drawn: every so many are, and the last one always.
 
     Args:
         trainer: Trainer at the end of a training epoch, which may be one cut short.

@@ -1,4 +1,4 @@
-"""Which training steps anybody sees, and what of them."""
+"""Which training steps are logged, and the means of their batches."""
 
 from collections.abc import Mapping
 
@@ -43,7 +43,7 @@ class StepMeans:
         self._batches = 0
 
     def add(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Take in the values of a batch.
+        """Add the values of a batch.
 
         Args:
             values: Values by name, each ``()``, without a gradient.
