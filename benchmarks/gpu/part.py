@@ -75,7 +75,8 @@ def fit(config: str, folder: Path, device: str, *options: str) -> Path:
         device: ``cpu`` or ``cuda``.
         options: More of the command line.
     """
-    from dvae.cli.training import DVAECLI, main  # jsonargparse may be missing elsewhere
+    from dvae.cli.process import main  # jsonargparse may be missing elsewhere
+    from dvae.cli.training import DVAECLI
 
     class Untested(DVAECLI):
         def after_fit(self) -> None:

@@ -1,7 +1,6 @@
 """Lightning callbacks: annealing, pictures, curves, checkpoints, progress, probes."""
 
 from dvae.callbacks.anneal import Anneal
-from dvae.callbacks.checkpoint_io import SafeCheckpointIO
 from dvae.callbacks.checkpoints import Checkpoints
 from dvae.callbacks.curves import Curves
 from dvae.callbacks.frechet import FrechetDistance
@@ -16,6 +15,7 @@ from dvae.callbacks.run_id import RunId
 from dvae.callbacks.stop_on_signal import StopOnSignal, Stopped, StopUnsaved
 from dvae.callbacks.stopwatch import Stopwatch
 from dvae.callbacks.tokens import TokenWriter
+from dvae.runs.checkpoints import SafeCheckpointIO
 
 __all__ = [
     "Anneal",

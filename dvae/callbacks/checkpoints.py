@@ -8,9 +8,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from dvae.callbacks.best import MONITOR, Best, bring, find_best
 from dvae.callbacks.place import is_adding_up
-from dvae.runs.layout import BEST, LAST
+from dvae.runs.layout import BEST, LAST, MONITOR
+from dvae.runs.resume import Best, copy_best, find_best
 
 __all__ = ["Checkpoints", "ends_a_step"]
 
@@ -86,7 +86,7 @@ class Checkpoints(ModelCheckpoint):
             return
         path = Path(self.best_model_path)
         if trainer.is_global_zero:
-            path = bring(path, self._path(BEST))
+            path = copy_best(path, self._path(BEST))
         path = trainer.strategy.broadcast(path)
         self._remember(Best(path, self.best_model_score))
 

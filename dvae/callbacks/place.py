@@ -15,10 +15,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-__all__ = ["ADDING_UP", "begin_at_place", "is_adding_up", "settle_place"]
+from dvae.runs.checkpoints import ADDING_UP
 
-ADDING_UP = "adding_up"
-"""Key of a checkpoint: whether it was saved while gradients were added up, which are not in it."""
+__all__ = ["begin_at_place", "is_adding_up", "settle_place"]
 
 # The names of the counters in the state of Lightning's loops.
 _EPOCHS = "epoch_progress"

@@ -1,6 +1,10 @@
 """What would end a training in its first steps, found before a file of the run is written."""
 
+import logging
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -11,8 +15,21 @@ from dvae.callbacks import Anneal
 from dvae.data import ImageDataModule
 from dvae.data.order import EndlessOrder
 from dvae.models import DiscreteVAE
+from dvae.runs.checkpoints import ADDING_UP
 
-__all__ = ["check_batches", "check_objective", "check_optimizer", "check_schedules"]
+__all__ = [
+    "check_batches",
+    "check_objective",
+    "check_optimizer",
+    "check_resumable",
+    "check_schedules",
+]
+
+
+log = logging.getLogger("dvae")
+
+# What fine-tuning and schedules add to the settings of an optimizer's group.
+_OURS = {"params", "name", "lr_scale", "initial_lr"}
 
 
 def check_optimizer(model: DiscreteVAE) -> Optimizer:
@@ -120,6 +137,36 @@ def check_schedules(model: DiscreteVAE, trainer: pl.Trainer, batches: int) -> No
             raise ValueError(f"model.lr_schedule must stay >= 0; it goes down to {low:g}")
 
 
+def check_resumable(
+    path: str | Path, content: Mapping[str, Any], optimizer: Optimizer, scheduled: bool
+) -> None:
+    """Refuse a checkpoint whose training another optimizer cannot go on with.
+
+    One from which training does not go on exactly is said in a line.
+
+    Args:
+        path: Path of the checkpoint.
+        content: Content of the checkpoint.
+        optimizer: Optimizer of the run, newly made.
+        scheduled: Whether the run has a schedule of the learning rate.
+
+    Raises:
+        ValueError: It has no state of an optimizer, or one of another class, of other parameters,
+            or with a schedule where there is none now.
+    """
+    problem = _optimizer_problem(content, optimizer) or _schedule_problem(content, scheduled)
+    if problem:
+        raise ValueError(
+            f"{path} cannot be resumed: {problem} (--init_from takes over its weights and starts "
+            "the optimizer afresh)"
+        )
+    if content.get(ADDING_UP):
+        log.warning(
+            "%s was saved between the batches of a step: the gradients of those before are lost",
+            path,
+        )
+
+
 def _limited(trainer: pl.Trainer, key: str, batches: int) -> int:
     limit = getattr(trainer, key)
     if isinstance(limit, int):
@@ -150,3 +197,44 @@ def _normalises(model: nn.Module) -> bool:
             if not parameters or any(parameter.requires_grad for parameter in parameters):
                 return True
     return False
+
+
+def _optimizer_problem(content: Mapping[str, Any], optimizer: Optimizer) -> str | None:
+    states = content.get("optimizer_states") or []
+    if not states or "loops" not in content:
+        return "it holds weights without the state of the optimizer and the training"
+    mine, saved = optimizer.param_groups, states[0]["param_groups"]
+    name = type(optimizer).__name__
+    trained_with = _class_of_optimizer(content)
+    if trained_with is None:
+        # Of a model made in Python: the settings tell most classes apart, and this one Adam's.
+        differ = {key for a, b in zip(mine, saved, strict=False) for key in a.keys() ^ b.keys()}
+        coupled = [groups[0].get("decoupled_weight_decay") for groups in (mine, saved)]
+        trained_with = "another optimizer" if differ - _OURS or coupled[0] != coupled[1] else name
+    if trained_with != name:
+        return f"it was trained with {trained_with} and this run has {name}"
+    sizes = [[len(group["params"]) for group in groups] for groups in (mine, saved)]
+    if sizes[0] != sizes[1]:
+        return (
+            f"its {name} trained {sum(sizes[1])} parameters in {len(saved)} group(s) and this "
+            f"run's trains {sum(sizes[0])} in {len(mine)}, which finetune.freeze and "
+            "finetune.lr_scale say"
+        )
+    return None
+
+
+def _class_of_optimizer(content: Mapping[str, Any]) -> str | None:
+    settings = content.get("hyper_parameters") or {}
+    if "optimizer" not in settings:
+        return None
+    chosen = settings["optimizer"]
+    if chosen is None:
+        return "AdamW"  # the default of DiscreteVAE
+    return str(chosen["class_path"]).rpartition(".")[2] if isinstance(chosen, Mapping) else None
+
+
+def _schedule_problem(content: Mapping[str, Any], scheduled: bool) -> str | None:
+    if bool(content.get("lr_schedulers")) == scheduled:
+        return None
+    with_one, without = ("this run", "it") if scheduled else ("it", "this run")
+    return f"{with_one} has a model.lr_schedule and {without} has none"

@@ -65,8 +65,8 @@ def _run(command: str, rest: list[str], cli: Any) -> int:
         return 0
     rest = named(rest)
     # Only here: it costs Lightning.
+    from dvae.cli.process import main as run
     from dvae.cli.training import DVAECLI
-    from dvae.cli.training import main as run
 
     if part is not None:
         print(help_text(command, part, lambda: DVAECLI([command, "--help"])))

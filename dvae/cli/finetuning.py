@@ -6,6 +6,7 @@ from dvae.models import DiscreteVAE
 from dvae.models.finetune import Finetune
 from dvae.models.growth import grow
 from dvae.models.weights import WeightReport, carry_scalar, load_weights
+from dvae.runs.checkpoints import Checkpoint
 from dvae.schedules import Constant, Schedule
 
 __all__ = ["TakenOver", "check_source", "take_over", "temperature_schedule"]
@@ -78,9 +79,10 @@ def take_over(
         ValueError: It does not fit.
     """
     growth = (lambda state: grow(state, model)) if settings.grow else None
-    report = load_weights(model, init_from, allow_mismatch, growth)
+    source = Checkpoint(init_from)
+    report = load_weights(model, source, allow_mismatch, growth)
     carried = settings.temperature != "restart"
-    return TakenOver(init_from, report, carry_scalar(model, init_from, "tau") if carried else None)
+    return TakenOver(init_from, report, carry_scalar(model, source, "tau") if carried else None)
 
 
 def temperature_schedule(settings: Finetune, schedule: Schedule | None) -> Schedule | None:

@@ -1,21 +1,17 @@
-"""The command line itself: Lightning's, with the run folder, fine-tuning and one-line errors."""
+"""The command line itself: Lightning's, with the run folder and fine-tuning."""
 
 import logging
-import os
-import signal
 import sys
 import tempfile
-import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import Namespace
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import dvae.bottlenecks
 import dvae.estimators
@@ -27,7 +23,6 @@ from dvae.callbacks import (
     Freeze,
     GradientProbe,
     NonFinite,
-    NonFiniteError,
     ProgressBar,
     RandomState,
     RunId,
@@ -38,12 +33,16 @@ from dvae.callbacks import (
     Stopwatch,
 )
 from dvae.cli.arguments import ANNEALED, add_arguments
-from dvae.cli.checks import check_batches, check_objective, check_optimizer, check_schedules
+from dvae.cli.checks import (
+    check_batches,
+    check_objective,
+    check_optimizer,
+    check_resumable,
+    check_schedules,
+)
 from dvae.cli.config_file import SaveConfig, SaveText, make_plain
-from dvae.cli.errors import one_line, out_of_reach
 from dvae.cli.finetuning import check_source, take_over, temperature_schedule
 from dvae.cli.loggers import new_run_id, next_folder, run_loggers
-from dvae.cli.resume import check_resumable, find_last, nothing_left, resume_command
 from dvae.cli.summary import summary, table
 from dvae.cli.trainer import (
     check_additions,
@@ -52,17 +51,17 @@ from dvae.cli.trainer import (
     check_trainer_settings,
 )
 from dvae.data import ImageDataModule
-from dvae.extras import MissingExtra
 from dvae.models import DiscreteVAE
 from dvae.models.finetune import Carry, Finetune
-from dvae.models.overhead import prepare_cpu
 from dvae.models.parts import check_rates
-from dvae.models.weights import check_weights, read_checkpoint
+from dvae.models.weights import check_weights
+from dvae.runs.checkpoints import Checkpoint, read_checkpoint
 from dvae.runs.files import check_room
 from dvae.runs.layout import run_folder
+from dvae.runs.resume import find_last, nothing_left, resume_command
 from dvae.scalars import annealable_scalars
 
-__all__ = ["DVAECLI", "main"]
+__all__ = ["DVAECLI"]
 
 log = logging.getLogger("dvae")
 
@@ -142,7 +141,7 @@ class DVAECLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what the run is called and where it goes on, so that its config says so."""
         config = self._given
-        config.ckpt_path = self._checkpoint
+        path = config.ckpt_path = self._checkpoint
         for key in ("trainer", "reconstructions", "latents", "tokens", "finetune"):
             if not isinstance(config[key], Namespace):
                 raise ValueError(
@@ -152,13 +151,15 @@ class DVAECLI(LightningCLI):
         make_plain(config.trainer)
         if self.subcommand == "fit":
             config.experiment = self._experiment()
-        if config.get("ckpt_path") == "last":
+        self._resumed = Checkpoint(path) if path else None
+        if path == "last":
             folder = Path(str(config.trainer.default_root_dir)) / self._experiment()
-            path = find_last(folder)
-            if path is None and self.subcommand != "fit":
+            self._resumed = find_last(folder)
+            if self._resumed is None and self.subcommand != "fit":
                 raise FileNotFoundError(f"there is no good checkpoint in {folder}")
-            log.info("ckpt_path last: %s", path or f"nothing in {folder}, so from the start")
-            config.ckpt_path = None if path is None else str(path)
+            config.ckpt_path = str(self._resumed.path) if self._resumed else None
+            found = config.ckpt_path or f"nothing in {folder}, so from the start"
+            log.info("ckpt_path last: %s", found)
 
     def instantiate_classes(self) -> None:
         """Build everything; what torch or Lightning trips over on the way is a bad value."""
@@ -171,17 +172,20 @@ class DVAECLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add the loggers and callbacks that every run has."""
+        trainer = self._built.trainer
+        given, plugins = _as_list(trainer.callbacks), _as_list(trainer.plugins)
+        check_additions(given, plugins)
+        kwargs["plugins"] = [*plugins, SafeCheckpointIO(self._resumed)]
         if self.subcommand != "fit":
             # Nothing is trained, so there is no run to leave behind.
             self.save_config_callback = None
-            if self._built.trainer.logger is None:
+            if trainer.logger is None:
                 kwargs["logger"] = False
             if self.subcommand == "predict" and self._given.trainer.devices == "auto":
                 kwargs["devices"] = 1  # shards are written in order
             return super().instantiate_trainer(**kwargs)
-        trainer = self._built.trainer
-        path = self._built.ckpt_path
-        run_id = (RunId.of_checkpoint(read_checkpoint(path)) if path else None) or new_run_id()
+        known = RunId.of_checkpoint(self._resumed.content) if self._resumed else None
+        run_id = known or new_run_id()
         place = str(trainer.default_root_dir), self._experiment()
         kwargs["logger"] = run_loggers(trainer.logger, *place, run_id)
         if trainer.fast_dev_run:
@@ -191,11 +195,8 @@ class DVAECLI(LightningCLI):
         elif not kwargs["logger"]:
             # Without one Lightning has no other name for the folder of the run.
             kwargs["default_root_dir"] = next_folder(*place)
-        given, plugins = _as_list(trainer.callbacks), _as_list(trainer.plugins)
         check_length(trainer, given)
-        check_additions(given, plugins)
         kwargs["callbacks"] = [*given, *self._callbacks(given, run_id)]
-        kwargs["plugins"] = [*plugins, SafeCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 
     def _callbacks(self, given: list[Callback], run_id: str) -> list[Callback]:
@@ -222,8 +223,8 @@ class DVAECLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse what cannot work before a file of the run is written."""
         check_device(self._built.trainer, self.trainer)
-        checkpoint = self._check_inputs("fit")
-        self._step_before = checkpoint and checkpoint.get("global_step")
+        self._check_inputs("fit")
+        self._step_before = self._resumed and self._resumed.step
         self.model.check_trainer(self.trainer)
         self._take_over()
         self.check_anneals()
@@ -236,9 +237,9 @@ class DVAECLI(LightningCLI):
         batches = check_batches(self.model, self.datamodule, self.trainer)
         check_schedules(self.model, self.trainer, batches)
         check_objective(self.model)
-        if checkpoint is not None:
-            path = self._given.ckpt_path
-            check_resumable(path, checkpoint, optimizer, self.model.lr_schedule is not None)
+        if self._resumed is not None:
+            scheduled = self.model.lr_schedule is not None
+            check_resumable(self._resumed.path, self._resumed.content, optimizer, scheduled)
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             check_room(run_folder(self.trainer).path)
 
@@ -352,68 +353,18 @@ class DVAECLI(LightningCLI):
         # No model is built yet.
         return str(self._given.model.class_path).rpartition(".")[2]
 
-    def _check_inputs(self, stage: str) -> dict[str, Any] | None:
-        """Compare model, data and checkpoint; return the content of the last, if there is one."""
-        path = self._given.ckpt_path
-        checkpoint = read_checkpoint(path) if path else None
-        if checkpoint is not None:
-            report = check_weights(self.model, checkpoint["state_dict"])
+    def _check_inputs(self, stage: str) -> None:
+        """Compare model, data and checkpoint."""
+        if self._resumed is not None:
+            report = check_weights(self.model, self._resumed.content["state_dict"])
             if not report.matches:
-                raise ValueError(f"{path} is of another model: {report.problem()}")
+                raise ValueError(f"{self._resumed.path} is of another model: {report.problem()}")
         self.model.check_image_shape(self.datamodule.image_shape)
         # A fit ends with a test, whose images had better be found to be damaged before it.
         self.datamodule.setup(None if stage == "fit" else stage)
-        return checkpoint
 
 
 def _as_list(given: Any) -> list[Any]:
     if given is None:
         return []
     return list(given) if isinstance(given, (list, tuple)) else [given]
-
-
-def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:
-    """Run the command line.
-
-    Args:
-        args: Arguments; those of the process by default.
-        cli: What to run; a subclass may stop short of the training.
-
-    Returns:
-        The exit code: 0; 1 where the loss was not finite; 2 where the input was bad, or asked for
-        more than the machine can do (``DVAE_TRACEBACK=1`` raises instead); or 128 and the number
-        of the signal that stopped it.
-    """
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("dvae").setLevel(logging.INFO)
-    # Hints and advertisements; what matters of it is in the summary.
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # What a profiler or a callback has to say was asked for.
-    for name in ("pytorch_lightning.callbacks", "pytorch_lightning.profilers"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", module="jsonargparse|pytorch_lightning|lightning_fabric")
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    os.environ.setdefault("WANDB_SILENT", "true")
-    prepare_cpu()
-    try:
-        cli(args)
-    except (ArgumentError, MisconfigurationException, ValueError, OSError, MissingExtra) as error:
-        if os.environ.get("DVAE_TRACEBACK"):
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1 if isinstance(error.__cause__, NonFiniteError) else 2
-    except (NonFiniteError, RuntimeError, IndexError) as error:
-        # A code book may look up the place that a NaN leads to.
-        nonfinite = isinstance(error, NonFiniteError) or isinstance(error.__cause__, NonFiniteError)
-        if not nonfinite and (os.environ.get("DVAE_TRACEBACK") or not out_of_reach(error)):
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1 if nonfinite else 2
-    except Stopped as stop:
-        # The first process of a machine may watch the others, and take their code for a crash.
-        return 0 if int(os.environ.get("LOCAL_RANK", "0")) else 128 + stop.number
-    except KeyboardInterrupt:
-        print("\nstopped at once; --ckpt_path last resumes the newest checkpoint", file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 0

@@ -13,7 +13,7 @@ from dvae.estimators.base import Integrand
 from dvae.lab.exact import MAX_STATES
 from dvae.lab.functions import FunctionName, LogitsName, make_function, make_logits
 from dvae.models import CategoricalVAE
-from dvae.models.weights import read_checkpoint
+from dvae.runs.checkpoints import read_checkpoint
 
 __all__ = [
     "Problem",

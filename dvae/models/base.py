@@ -31,9 +31,9 @@ from dvae.models.overhead import measure_nothing
 from dvae.models.parts import parameter_groups
 from dvae.models.precision import check_precision, warn_of_bfloat16
 from dvae.models.random_streams import part_ways
-from dvae.models.trust import refuse_foreign_classes
-from dvae.models.weights import read_checkpoint
 from dvae.networks.base import Network
+from dvae.runs.checkpoints import read_checkpoint
+from dvae.runs.trust import refuse_foreign_classes
 from dvae.schedules import Schedule
 
 __all__ = ["DiscreteVAE"]

@@ -1,18 +1,16 @@
-"""Reading checkpoints without executing code, and taking over weights from another run."""
+"""Taking over the weights of a checkpoint, and what became of each."""
 
-import pickle
-import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from dvae.runs.checkpoints import Checkpoint
 from dvae.scalars import annealable_scalars
 
-__all__ = ["WeightReport", "carry_scalar", "check_weights", "load_weights", "read_checkpoint"]
+__all__ = ["WeightReport", "carry_scalar", "check_weights", "load_weights"]
 
 
 Change = tuple[str, tuple[int, ...], tuple[int, ...]]
@@ -86,48 +84,6 @@ class WeightReport:
         return "; ".join(parts)
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint; no code in it is executed.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its content, tensors on the CPU.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is cut short, a byte of it has changed, it holds more than plain data, or is
-            no checkpoint.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}")
-    try:
-        _check_sums(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} is no checkpoint that can be read safely: it is damaged, or holds objects "
-            "other than tensors and plain values, which would have to be executed"
-        ) from error
-    except Exception as error:  # of a damaged file torch.load raises all sorts of things
-        raise ValueError(
-            f"{path} is cut short or damaged: use another checkpoint of the run"
-        ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
-        raise ValueError(f"{path} is no checkpoint of a model: it has no state_dict")
-    return content
-
-
-def _check_sums(path: str | Path) -> None:
-    # torch writes a checksum of every tensor and does not look at it when it reads.
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(damaged)
-
-
 def check_weights(
     module: nn.Module, state_dict: Mapping[str, Tensor], ignore: Collection[str] = ()
 ) -> WeightReport:
@@ -160,7 +116,7 @@ def check_weights(
 
 def load_weights(
     module: nn.Module,
-    path: str | Path,
+    source: str | Path | Checkpoint,
     allow_mismatch: bool = False,
     grow: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,
 ) -> WeightReport:
@@ -168,7 +124,7 @@ def load_weights(
 
     Args:
         module: The model; untouched if this fails.
-        path: The checkpoint.
+        source: Checkpoint, or its path.
         allow_mismatch: Whether weights may be left over, missing, or of another shape.
         grow: Turns the checkpoint's weights into those of a larger model; see `dvae.models.growth`.
 
@@ -182,7 +138,8 @@ def load_weights(
     """
     # A temperature or a KL weight is a setting: that of this run's config, not the checkpoint's.
     settings = annealable_scalars(module)
-    saved = read_checkpoint(path)["state_dict"]
+    checkpoint = source if isinstance(source, Checkpoint) else Checkpoint(source)
+    saved, path = checkpoint.content["state_dict"], checkpoint.path
     before = {name: tensor for name, tensor in saved.items() if name not in settings}
     state_dict = before if grow is None else grow(before)
     report = check_weights(module, state_dict, ignore=settings)
@@ -202,12 +159,12 @@ def load_weights(
     return replace(report, grown=grown)
 
 
-def carry_scalar(module: nn.Module, path: str | Path, name: str) -> float:
+def carry_scalar(module: nn.Module, checkpoint: Checkpoint, name: str) -> float:
     """Take over the value that an annealed scalar has in a checkpoint.
 
     Args:
         module: The model, which has one scalar of that name.
-        path: The checkpoint.
+        checkpoint: The checkpoint.
         name: The scalar, as ``tau``.
 
     Returns:
@@ -218,12 +175,12 @@ def carry_scalar(module: nn.Module, path: str | Path, name: str) -> float:
         ValueError: It cannot be read, or it and the model do not have one such scalar each.
     """
     own = [ref for key, ref in annealable_scalars(module).items() if _last(key) == name]
-    saved = read_checkpoint(path)["state_dict"]
+    saved = checkpoint.content["state_dict"]
     there = [value for key, value in saved.items() if _last(key) == name and value.dim() == 0]
     if len(own) != 1 or len(there) != 1:
         raise ValueError(
-            f"there is no {name} to carry over: {path} has {len(there)} of that name and this "
-            f"model {len(own)}"
+            f"there is no {name} to carry over: {checkpoint.path} has {len(there)} of that name "
+            f"and this model {len(own)}"
         )
     value = float(there[0])
     own[0].range.check(name, value)

@@ -1,3 +1,3 @@
 """The folder of a run and all that is in it."""
 
-__all__ = ["config", "curves", "files", "layout"]
+__all__ = ["checkpoints", "config", "curves", "files", "layout", "resume", "trust"]

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # whoever only reads a run does not wait for Lightning
     import pytorch_lightning as pl
 
-__all__ = ["BEST", "CHECKPOINTS", "CONFIG", "LAST", "METRICS", "RunFolder", "run_folder"]
+__all__ = ["BEST", "CHECKPOINTS", "CONFIG", "LAST", "METRICS", "MONITOR", "RunFolder", "run_folder"]
 
 CONFIG = "config.yaml"
 METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
-BEST = "best.ckpt"
 LAST = "last.ckpt"
+BEST = "best.ckpt"
+MONITOR = "val/elbo"
+"""Metric of which the best checkpoint has the highest value."""
 
 _VERSION = re.compile(r"version_(\d+)")
 

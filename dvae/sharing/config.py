@@ -7,9 +7,9 @@ from dataclasses import is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from dvae.models import DiscreteVAE
-from dvae.models.trust import BUILDER, CLASS_PATH, INSTANTIATOR
 from dvae.models.weights import check_weights
 from dvae.names import full_path
+from dvae.runs.trust import BUILDER, CLASS_PATH, INSTANTIATOR
 
 __all__ = ["build_model", "check_config", "config_of"]
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from dvae.models import DiscreteVAE
-from dvae.models.trust import CLASS_PATH, INSTANTIATOR
-from dvae.models.weights import check_weights, read_checkpoint
+from dvae.models.weights import check_weights
+from dvae.runs.checkpoints import read_checkpoint
 from dvae.runs.curves import read_rows
 from dvae.runs.layout import BEST, RunFolder
+from dvae.runs.trust import CLASS_PATH, INSTANTIATOR
 from dvae.sharing.config import build_model
 
 __all__ = ["Source", "load_checkpoint"]

@@ -8,8 +8,7 @@ from jsonargparse import Namespace
 from torch import nn
 
 from dvae.callbacks import Anneal, Freeze
-from dvae.cli.checks import check_batches, check_optimizer, check_schedules
-from dvae.cli.resume import check_resumable
+from dvae.cli.checks import check_batches, check_optimizer, check_resumable, check_schedules
 from dvae.cli.trainer import check_length
 from dvae.schedules import Cosine, Linear
 from tests.toy import toy_data, toy_model, toy_trainer

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,31 @@ def go_on(home, tmp_path, monkeypatch, capsys):
 
 def step(path):
     return torch.load(path, weights_only=True)["global_step"]
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_the_checkpoint_is_read_and_its_sums_are_checked_once(go_on, monkeypatch, command):
+    reads, sums = Counter(), Counter()
+    load, check = torch.load, zipfile.ZipFile.testzip
+
+    def counted(file, *args, mmap=None, **kwargs):
+        reads[str(file)] += not mmap  # otherwise no tensor is read
+        return load(file, *args, mmap=mmap, **kwargs)
+
+    def checked(self):
+        sums[str(self.filename)] += 1
+        return check(self)
+
+    monkeypatch.setattr(torch, "load", counted)
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", checked)
+    if command == "fit":
+        go_on(RUN, "--ckpt_path=last", "--trainer.max_epochs=4")
+    else:
+        config = ["--config", str(RUN / "config.yaml"), "--experiment=first"]
+        assert main(["test", *config, *SHORT, "--ckpt_path=last"]) == 0
+    last, best = (str(RUN / "checkpoints" / name) for name in ("last.ckpt", "best.ckpt"))
+    assert (reads[last], sums[last]) == (1, 1)
+    assert (reads[best], sums[best]) == ((1, 1) if command == "fit" else (0, 0))
 
 
 def test_a_finished_run_says_that_nothing_was_left_and_tests_our_best(go_on, caplog):

@@ -12,9 +12,9 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from dvae.callbacks import Checkpoints, RandomState, SafeCheckpointIO
-from dvae.cli.resume import find_last, resume_command
-from dvae.models.weights import read_checkpoint
+from dvae.runs.checkpoints import read_checkpoint
 from dvae.runs.layout import RunFolder
+from dvae.runs.resume import find_last, resume_command
 from tests.toy import toy_data, toy_model, toy_trainer
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +33,11 @@ def test_runs_that_are_killed_or_stopped_end_as_if_they_had_not_been(tmp_path):
     assert (tmp_path / "kills.csv").is_file()
 
 
+def last_of(experiment):
+    found = find_last(experiment)
+    return found and found.path
+
+
 def checkpoint(path, step=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"state_dict": {"w": torch.arange(5000.0)}, "global_step": step}
@@ -42,16 +47,16 @@ def checkpoint(path, step=0):
 
 
 def test_the_newest_good_checkpoint_is_found(tmp_path, caplog):
-    assert find_last(tmp_path / "none") is None
+    assert last_of(tmp_path / "none") is None
     checkpoint(tmp_path / "version_9" / "checkpoints" / "last.ckpt", 50)
     folder = tmp_path / "version_10" / "checkpoints"
     best, last = checkpoint(folder / "best.ckpt", 10), checkpoint(folder / "last.ckpt", 20)
-    assert find_last(tmp_path) == last
+    assert last_of(tmp_path) == last
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
     last.write_bytes(content)
     (folder / "last.ckpt.part").write_bytes(b"half")
-    assert find_last(tmp_path) == best
+    assert last_of(tmp_path) == best
     assert f"passed over: {last} is cut short or damaged" in caplog.text
     assert not (folder / "last.ckpt.part").exists()
 
@@ -77,7 +82,7 @@ def test_the_best_of_a_validation_within_a_step_is_no_place_to_go_on_from(tmp_pa
     with pytest.raises(Killed):
         trainer.fit(toy_model(), datamodule=toy_data())
     assert (tmp_path / "version_0" / "checkpoints" / "best.ckpt").is_file()
-    last = find_last(tmp_path)
+    last = last_of(tmp_path)
     assert (last and read_checkpoint(last)["global_step"]) == step
 
 
@@ -87,15 +92,15 @@ def test_the_last_is_that_of_the_latest_step_whatever_looks_newest(tmp_path):
     checkpoint(folder / "epoch9.ckpt", 15)
     for path in (best, folder / "epoch9.ckpt"):
         os.utime(path, (9000, 9000))
-    assert find_last(tmp_path) == last
+    assert last_of(tmp_path) == last
     checkpoint(best, 20)  # at the end of a run they may be of one step
     os.utime(best, (9000, 9000))
-    assert find_last(tmp_path) == last
+    assert last_of(tmp_path) == last
     last.unlink()
     checkpoint(best, 10)
-    assert find_last(tmp_path) == best
+    assert last_of(tmp_path) == best
     best.unlink()
-    assert find_last(tmp_path) == folder / "epoch9.ckpt"
+    assert last_of(tmp_path) == folder / "epoch9.ckpt"
 
 
 def test_what_another_run_is_writing_is_left_alone(tmp_path):
@@ -107,7 +112,7 @@ def test_what_another_run_is_writing_is_left_alone(tmp_path):
     original = os.fsync
 
     def while_it_is_written(handle):
-        found.append((find_last(tmp_path), sorted(p.name for p in folder.glob("*.part"))))
+        found.append((last_of(tmp_path), sorted(p.name for p in folder.glob("*.part"))))
         original(handle)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -136,12 +141,12 @@ def test_a_file_that_was_cleared_before_it_was_locked_is_begun_again(tmp_path, m
 def test_a_run_without_a_checkpoint_goes_back_to_where_it_began(tmp_path):
     last = checkpoint(tmp_path / "version_0" / "checkpoints" / "last.ckpt", 5)
     (tmp_path / "version_1").mkdir()  # it died before it wrote its config
-    assert find_last(tmp_path) == last
+    assert last_of(tmp_path) == last
     (tmp_path / "version_1" / "config.yaml").write_text(f"ckpt_path: {last}\n")
-    assert find_last(tmp_path) == last
+    assert last_of(tmp_path) == last
     (tmp_path / "version_2").mkdir()
     (tmp_path / "version_2" / "config.yaml").write_text("ckpt_path: null\n")
-    assert find_last(tmp_path) is None
+    assert last_of(tmp_path) is None
 
 
 def test_where_it_began_may_have_moved(tmp_path, caplog):
@@ -149,7 +154,7 @@ def test_where_it_began_may_have_moved(tmp_path, caplog):
     (tmp_path / "version_1").mkdir()
     gone = "elsewhere/runs/a/version_0/checkpoints/last.ckpt"
     (tmp_path / "version_1" / "config.yaml").write_text(f"ckpt_path: {gone}\n")
-    assert find_last(tmp_path) == last
+    assert last_of(tmp_path) == last
     assert f"{gone}, where it began, is not there: looking at the run before" in caplog.text
 
 

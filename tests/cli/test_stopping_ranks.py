@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dvae.models.weights import read_checkpoint
+from dvae.runs.checkpoints import read_checkpoint
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,8 @@ import torch
 from dvae.callbacks import Anneal
 from dvae.estimators import ExactEnumeration, GumbelSoftmax, MeanField, ReinMax
 from dvae.models import ELBO, IWAE, CategoricalVAE
-from dvae.models.weights import load_weights, read_checkpoint
+from dvae.models.weights import load_weights
+from dvae.runs.checkpoints import read_checkpoint
 from dvae.schedules import Constant, Cosine, Linear
 from tests.toy import toy_data, toy_model, toy_trainer
 

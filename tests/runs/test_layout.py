@@ -13,8 +13,10 @@ from dvae.runs.layout import RunFolder
 
 ROOT = Path(dvae.__file__).parent
 NAMES = {"best.ckpt", "last.ckpt", "config.yaml", "metrics.csv", "checkpoints", "media", ".part"}
-# The key of the command line has the name of the folder.
-ALLOWED = {"cli/arguments.py": {"checkpoints"}, "explore/__main__.py": {"checkpoints"}}
+# A module, and a key of the command line, have the name of the folder.
+ALLOWED = dict.fromkeys(
+    ("runs/__init__.py", "cli/arguments.py", "explore/__main__.py"), frozenset({"checkpoints"})
+)
 
 
 def strings(path):

@@ -116,7 +116,7 @@ REFUSED = [
     "dvae.sharing.hub.SharedModel",
     "dvae.models.base.torch",
     "dvae.models.base.Tensor",
-    "dvae.models.weights.read_checkpoint",
+    "dvae.runs.checkpoints.read_checkpoint",
     "dvae.models",
     "dvae.networks.base.Network",
     "dvae.networks.Missing",

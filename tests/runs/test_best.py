@@ -106,7 +106,7 @@ def test_a_best_that_cannot_be_copied_stays_where_it_is(first, monkeypatch, capl
     def full(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dvae.callbacks.best.write_whole", full)
+    monkeypatch.setattr("dvae.runs.resume.write_whole", full)
     again = train("runs/c", 4, "runs/a/checkpoints/last.ckpt")
     assert again.best_model_path == "runs/a/checkpoints/best.ckpt"
     assert "No space left on device); it stays the best" in caplog.text

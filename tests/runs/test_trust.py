@@ -11,8 +11,8 @@ import torch
 
 from dvae.data import MNIST, ImageDataModule
 from dvae.models import CategoricalVAE
-from dvae.models.trust import refuse_foreign_classes
 from dvae.networks import MLP
+from dvae.runs.trust import refuse_foreign_classes
 from dvae.sharing.config import build_model
 from tests.toy import toy_data, toy_trainer
 
