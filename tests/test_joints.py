@@ -11,10 +11,10 @@ from benchmarks.fuzz import Failure, joint_case
 from benchmarks.fuzz.joint import AXES, described, draw_joint, simpler, with_values
 from benchmarks.fuzz.settings import config_of, run_steps, schedules_of, steps_after
 from dvae.bottlenecks import VQ, CategoricalBottleneck
-from dvae.callbacks import Anneal, Checkpoints, RandomState, SafeCheckpointIO, TokenWriter
+from dvae.callbacks import Anneal, Checkpoints, RandomState, SafeCheckpointIO
 from dvae.cli import training as command_line
 from dvae.likelihoods import Bernoulli
-from dvae.models import DiscreteVAE
+from dvae.models import DiscreteVAE, encoding
 from dvae.models import evaluation as evaluation_module
 
 # What a library says of itself is no law of these; a traceback is.
@@ -193,10 +193,10 @@ class TestEachLawCanFail:
         assert broken("objective=IWAE", "estimator=RLOO") == "refusal"
 
     def test_tokens(self, monkeypatch):
-        before = TokenWriter._write
+        before = encoding._Writer._write
 
         def shifted(self, shard, span, codes):
             before(self, shard, span, codes.roll(1, 0))
 
-        monkeypatch.setattr(TokenWriter, "_write", shifted)
+        monkeypatch.setattr(encoding._Writer, "_write", shifted)
         assert broken("resume=no", "tokens=test") == "tokens"

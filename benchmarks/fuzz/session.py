@@ -23,7 +23,7 @@ from pytorch_lightning.callbacks import Callback, timer
 from benchmarks.fuzz.settings import TEST, TRAIN
 from dvae.cli import DVAECLI
 from dvae.cli import main as train
-from dvae.data import MNIST, Images, Split
+from dvae.data import MNIST, ImageDataModule, Images, Split
 from dvae.models import DiscreteVAE
 from dvae.scalars import annealable_scalars
 
@@ -100,6 +100,7 @@ class Session:
         diary: Diary of the training.
         trainer: Where one was made.
         model: Where one was made.
+        data: Where one was made.
     """
 
     code: int | None = None
@@ -108,6 +109,7 @@ class Session:
     diary: Diary = field(default_factory=Diary)
     trainer: pl.Trainer | None = None
     model: DiscreteVAE | None = None
+    data: ImageDataModule | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -143,6 +145,7 @@ def session(
         def instantiate_classes(self) -> None:
             super().instantiate_classes()
             found.trainer, found.model = self.trainer, self.model
+            found.data = self.datamodule
             # First of all, so that an end is known to those that save.
             self.trainer.callbacks[:0] = [diary, *callbacks]  # type: ignore[attr-defined]
 

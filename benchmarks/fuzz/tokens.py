@@ -58,9 +58,8 @@ def _predict(root: Path, folder: Path, split: str, files: bool) -> Session:
 
 def _codes(run: Session) -> torch.Tensor:
     """Encode the images of the split as the prediction should have."""
-    assert run.trainer is not None and run.model is not None
-    data = run.trainer.datamodule  # type: ignore[attr-defined]
-    data.predict_batches = None
+    assert run.trainer is not None and run.model is not None and run.data is not None
+    data = run.data
     codes = []
     for batch in data.predict_dataloader():
         image = data.on_after_batch_transfer(batch, 0).image

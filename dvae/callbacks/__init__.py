@@ -1,5 +1,7 @@
 """Lightning callbacks: annealing, pictures, curves, checkpoints, progress, probes."""
 
+from typing import Any
+
 from dvae.callbacks.anneal import Anneal
 from dvae.callbacks.checkpoints import Checkpoints
 from dvae.callbacks.curves import Curves
@@ -14,7 +16,6 @@ from dvae.callbacks.reconstructions import Reconstructions
 from dvae.callbacks.run_id import RunId
 from dvae.callbacks.stop_on_signal import StopOnSignal, Stopped, StopUnsaved
 from dvae.callbacks.stopwatch import Stopwatch
-from dvae.callbacks.tokens import TokenWriter
 from dvae.runs.checkpoints import SafeCheckpointIO
 
 __all__ = [
@@ -36,5 +37,10 @@ __all__ = [
     "StopUnsaved",
     "Stopped",
     "Stopwatch",
-    "TokenWriter",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TokenWriter":
+        raise ImportError("dvae.callbacks.TokenWriter is now dvae.models.encoding.write_tokens")
+    raise AttributeError(f"module 'dvae.callbacks' has no attribute {name!r}")

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pytorch_lightning.cli import LightningArgumentParser
 
-from dvae.callbacks import LatentInspector, Reconstructions, TokenWriter
+from dvae.callbacks import LatentInspector, Reconstructions
+from dvae.models.encoding import write_tokens
 from dvae.models.finetune import Finetune
 from dvae.schedules import Schedule
 
@@ -55,4 +56,6 @@ def add_arguments(parser: LightningArgumentParser) -> None:
         parser.add_subclass_arguments(Schedule, f"anneal.{name}", required=False)
     parser.add_lightning_class_args(Reconstructions, "reconstructions")
     parser.add_lightning_class_args(LatentInspector, "latents")
-    parser.add_lightning_class_args(TokenWriter, "tokens")
+    parser.add_function_arguments(
+        write_tokens, "tokens", skip={"model", "data", "checkpoint", "trainer"}
+    )

@@ -52,6 +52,7 @@ from dvae.cli.trainer import (
 )
 from dvae.data import ImageDataModule
 from dvae.models import DiscreteVAE
+from dvae.models.encoding import write_tokens
 from dvae.models.finetune import Carry, Finetune
 from dvae.models.parts import check_rates
 from dvae.models.weights import check_weights
@@ -265,16 +266,21 @@ class DVAECLI(LightningCLI):
         """Refuse what cannot work."""
         if not self._given.ckpt_path:
             raise ValueError("predict needs --ckpt_path: codes of untrained weights mean nothing")
-        writer = self._built.tokens
-        writer.checkpoint = self._given.ckpt_path
-        self.datamodule.predict_split = writer.split
+        self.datamodule.predict_split = self._given.tokens.split
         self._check_inputs("predict")
-        # Lightning would keep all codes in memory besides.
-        self._built.return_predictions = False
 
-    def after_predict(self) -> None:
-        """Say where the codes are."""
-        print(table(self._built.tokens.summary()))
+    def predict(self, **kwargs: Any) -> None:
+        """Write the codes, in place of Lightning's own prediction, and say where they are."""
+        assert self._resumed is not None
+        self.model.load_state_dict(self._resumed.take()["state_dict"])
+        done = write_tokens(
+            self.model,
+            self.datamodule,
+            **self._given.tokens,
+            checkpoint=self._resumed.path,
+            trainer=self.trainer,
+        )
+        print(table(done.summary()))
 
     def after_fit(self) -> None:
         """Test the best checkpoint and say where everything is."""

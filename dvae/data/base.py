@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any, ClassVar, NoReturn, get_args
 
@@ -56,9 +56,6 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
     predict_split: Part = "test"
     """Which part prediction goes through."""
-
-    predict_batches: Callable[[], Sequence[int]] | None = None
-    """Says, when prediction starts, which of its batches of `eval_batch_size`; all if None."""
 
     def __init__(
         self,
@@ -256,11 +253,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """Make the loader of the images to encode: those of `predict_split`, in order.
 
         Returns:
-            The loader, which goes through `predict_batches` only.
+            The loader.
         """
-        rows = self.rows(self.predict_split)
-        loader = self._loader(rows.images, self.eval_batch_size, shuffle=False)
-        return loader if self.predict_batches is None else loader.only(self.predict_batches())
+        images = self.rows(self.predict_split).images
+        return self._loader(images, self.eval_batch_size, shuffle=False)
 
     def count(self, part: Part) -> int:
         """Count the images of a part.

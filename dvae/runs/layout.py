@@ -1,7 +1,6 @@
 """Where things lie in the folder of a run, ``runs/<experiment>/version_N/``."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,45 +20,29 @@ MONITOR = "val/elbo"
 _VERSION = re.compile(r"version_(\d+)")
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """The folder of a run.
 
+    Args:
+        path: Path of the folder, which need not exist.
+
     Attributes:
-        path: Its path; it need not exist.
+        config: Settings of the run, as the command line takes them.
+        metrics: What was logged, by step.
+        media: Pictures and tables.
+        curves: Picture of what was annealed and logged.
+        checkpoints: Folder of the checkpoints.
+        ours: The checkpoints that every run writes, the last before the best.
     """
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """Settings of the run, as the command line takes them."""
-        return self.path / CONFIG
-
-    @property
-    def metrics(self) -> Path:
-        """What was logged, by step."""
-        return self.path / METRICS
-
-    @property
-    def media(self) -> Path:
-        """Pictures and tables."""
-        return self.path / "media"
-
-    @property
-    def curves(self) -> Path:
-        """Picture of what was annealed and logged."""
-        return self.media / "curves.png"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
-        return self.path / CHECKPOINTS
-
-    @property
-    def ours(self) -> list[Path]:
-        """The checkpoints that every run writes, the last before the best."""
-        return [self.checkpoints / LAST, self.checkpoints / BEST]
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / CONFIG
+        self.metrics = path / METRICS
+        self.media = path / "media"
+        self.curves = self.media / "curves.png"
+        self.checkpoints = path / CHECKPOINTS
+        self.ours = [self.checkpoints / LAST, self.checkpoints / BEST]
 
     def tokens(self, checkpoint: str, split: str) -> Path:
         """Name the folder of the codes that a checkpoint gives.

@@ -48,8 +48,8 @@ def test_the_places_are_those_of_every_run():
         "runs/x/version_0/checkpoints/last.ckpt",
         "runs/x/version_0/checkpoints/best.ckpt",
     ]
-    assert all(RunFolder.of_checkpoint(path) == run for path in run.ours)
-    assert RunFolder.of_checkpoint(Path("a/b.ckpt")) == RunFolder(Path("a"))
+    assert all(RunFolder.of_checkpoint(path).path == run.path for path in run.ours)
+    assert RunFolder.of_checkpoint(Path("a/b.ckpt")).path == Path("a")
 
 
 def test_the_newest_run_comes_first(tmp_path):

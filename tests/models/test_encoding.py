@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from dvae.callbacks import TokenWriter
 from dvae.cli import main
 from dvae.data import ImageFolder, Pixels, Tokens
 from dvae.extras import MissingExtra
 from dvae.models import CodebookVAE
+from dvae.models.encoding import write_tokens
 from dvae.networks import ResNet
 from tests.toy import toy_data, toy_model, toy_trainer
 
@@ -25,10 +25,8 @@ def model_of(seed=0):
 def predict(folder, model=None, data=None, split="test", rows=50, batch=32, **trainer):
     data = toy_data() if data is None else data
     data.eval_batch_size = batch
-    writer = TokenWriter(str(folder), split, rows)
-    run = toy_trainer(folder.parent, callbacks=[writer], **trainer)
-    run.predict(model or model_of(), datamodule=data, return_predictions=False)
-    return writer
+    run = toy_trainer(folder.parent, **trainer)
+    return write_tokens(model or model_of(), data, folder, split, rows, trainer=run)
 
 
 def contents(folder):
@@ -245,7 +243,13 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
 
 def test_bad_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"tokens\.rows_per_shard must be an integer >= 1; got 0"):
-        TokenWriter(rows_per_shard=0)
+        write_tokens(model_of(), toy_data(), tmp_path, rows_per_shard=0)
+    with pytest.raises(ValueError, match="needs a folder, or the checkpoint"):
+        write_tokens(model_of(), toy_data())
+    with pytest.raises(
+        ImportError, match=r"TokenWriter is now dvae\.models\.encoding\.write_tokens"
+    ):
+        from dvae.callbacks import TokenWriter  # noqa: F401
     with pytest.raises(ValueError, match="must be one of train, val, test, got 'all'"):
         predict(tmp_path / "t", split="all")
     with pytest.raises(ValueError, match="no validation images: val_size is 0"):
