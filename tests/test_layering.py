@@ -65,3 +65,9 @@ def test_a_module_opens_with_a_sentence_its_names_and_stays_short(path):
     }
     assert "__all__" in assigned or path.name == "__main__.py"
     assert len(path.read_text().splitlines()) <= 420
+
+
+def test_the_folder_of_a_run_needs_no_other_part():
+    names = [name for path in FILES if part_of(path) == "runs" for name in imports_of(path)]
+    ours = {".".join(name.split(".")[:2]) for name in names if name.startswith("dvae")}
+    assert ours == {"dvae.runs"}

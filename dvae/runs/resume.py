@@ -55,15 +55,15 @@ def find_last(experiment: Path) -> Checkpoint | None:
         good = _last_good(run)
         if good is not None:
             return good
-        began, origin = _origin(run)
-        if began:
-            log.warning("%s has no good checkpoint: going back to where it began", run.path)
-            if origin is None:
-                return None
-            good = _good(origin)
-            if good is not None:
-                return good
-            log.warning("%s, where it began, is not there: looking at the run before", origin)
+        try:
+            origin = read_config(run.config).get("ckpt_path")
+        except (OSError, ValueError):
+            continue  # a folder whose run died before it wrote its config is as good as none
+        log.warning("%s has no good checkpoint: going back to where it began", run.path)
+        good = _good(Path(origin)) if origin else None
+        if good is not None or not origin:
+            return good
+        log.warning("%s, where it began, is not there: looking at the run before", origin)
     return None
 
 
@@ -187,15 +187,6 @@ def _claimed_step(path: Path) -> float:
         return float(torch.load(path, "cpu", weights_only=True, mmap=True)["global_step"])
     except Exception:  # of a damaged file torch.load raises all sorts of things
         return math.inf
-
-
-def _origin(run: RunFolder) -> tuple[bool, Path | None]:
-    # A folder whose run died before it wrote its config is as good as none.
-    try:
-        path = read_config(run.config).get("ckpt_path")
-    except (OSError, ValueError):
-        return False, None
-    return True, Path(path) if path else None
 
 
 def _content(path: Path) -> Mapping[str, Any]:
