@@ -11,9 +11,8 @@ from torch import Tensor
 
 from dvae.data import ImageDataModule
 from dvae.data.batch import as_batch
-from dvae.data.files import FileLoader
 from dvae.data.images import class_name
-from dvae.data.resident import ResidentLoader
+from dvae.data.loading import Loader
 from dvae.data.seeding import seeded_generator
 
 __all__ = ["Examples", "spread", "training_examples", "validation_examples"]
@@ -61,7 +60,7 @@ def validation_examples(trainer: pl.Trainer, count: int) -> Examples | None:
     if loaders is None and data is not None:
         loaders = data.val_dataloader()
     loader = _first(loaders)
-    if isinstance(loader, ResidentLoader | FileLoader):
+    if isinstance(loader, Loader):
         return _take(loader, count, data)
     images, labels, seen = [], [], 0
     # It, or its workers, may draw from the global generator.
@@ -92,7 +91,7 @@ def training_examples(trainer: pl.Trainer, count: int) -> Examples | None:
         change the order of training.
     """
     loader = _first(trainer.train_dataloader)
-    if not isinstance(loader, ResidentLoader | FileLoader):
+    if not isinstance(loader, Loader):
         return None
     return _take(loader, count, _data(trainer))
 
@@ -122,9 +121,7 @@ def spread(label: Tensor | None, total: int, count: int) -> Tensor:
     return order[turn.argsort(stable=True)[:count]].sort().values
 
 
-def _take(
-    loader: ResidentLoader | FileLoader, count: int, data: ImageDataModule | None
-) -> Examples | None:
+def _take(loader: Loader, count: int, data: ImageDataModule | None) -> Examples | None:
     known = data is None or data.labelled
     chosen = spread(loader.labels if known else None, len(loader.labels), count)
     if not len(chosen):

@@ -10,8 +10,8 @@ from dvae.data.images import Images as Images
 from dvae.data.images import Part as Part
 from dvae.data.images import Rows as Rows
 from dvae.data.images import Split as Split
+from dvae.data.loading import ResidentLoader as ResidentLoader
 from dvae.data.reading import Pixels as Pixels
-from dvae.data.resident import ResidentLoader as ResidentLoader
 from dvae.data.tokens import Token as Token
 from dvae.data.tokens import Tokens as Tokens
 from dvae.names import gather

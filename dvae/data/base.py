@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from typing import Any, ClassVar, NoReturn, get_args
 
 import pytorch_lightning as pl
@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from dvae.data.batch import Batch, as_pixels
-from dvae.data.binarize import Binarization, binarize_once, draw
-from dvae.data.files import ImageFiles
-from dvae.data.images import Images, Part, Rows, Split, check_images
+from dvae.data.binarize import Binarization, binarize_once, draw, treatment
+from dvae.data.images import ImageFiles, Images, Part, Rows, Split, check_images, hold_out
 from dvae.data.loading import Loader, make_loader
-from dvae.data.seeding import seeded_generator
 
 __all__ = ["ImageDataModule"]
 
@@ -80,11 +78,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.binarization = binarization
         self.seed = seed
         self.data_dir = data_dir
-        self._train: Images | ImageFiles | None = None
-        self._val: Images | ImageFiles | None = None
-        self._test: Images | ImageFiles | None = None
-        self._positions: dict[Part, Tensor] = {}
-        self._own: frozenset[Part] = frozenset({"test"})
+        self._parts: dict[Part, Rows] = {}
         self._order: Loader | None = None
         self._place: Mapping[str, int] | None = None
         # Not to the logger, and plain values only: a checkpoint must load without this class.
@@ -136,22 +130,11 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     @property
     def protocol(self) -> str:
         """The data set and how its pixels are treated, for people and for tables of results."""
-        grayscale = self.image_shape[0] == 1
-        treatment = {
-            "none": "grayscale (real-valued Bernoulli targets)" if grayscale else "colour",
-            "dynamic": "dynamic binarisation",
-            "fixed": "fixed binarisation (every image drawn once)",
-            "threshold": "binarised at a threshold (pixel > 127)",
-        }[self.binarization]
-        return f"{self.name}, {treatment}"
+        return f"{self.name}, {treatment(self.binarization, self.image_shape[0] == 1)}"
 
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
         """Refuse what Lightning would do: build whatever class, from whatever files, it is told to.
-
-        Args:
-            args: Arguments of Lightning's method.
-            kwargs: Keyword arguments of Lightning's method.
 
         Raises:
             ValueError: Always.
@@ -172,14 +155,14 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             ValueError: If a file is damaged, the images are not of `image_shape`, or `val_size`
                 leaves nothing to train on.
         """
-        if self._train is None and self._test is None:
+        if not self._parts:
             log.info("Data: %s.", self.protocol)
         if stage == "predict":
             stage = "test" if self.predict_split == "test" else "fit"
-        if stage in (None, "fit", "validate") and self._train is None:
-            self._split()
-        if stage in (None, "test") and self._test is None:
-            self._test = self._binarized_once(self._checked(self.load("test"), "test"), "test")
+        if stage in (None, "fit", "validate") and "train" not in self._parts:
+            self._parts |= self._split()
+        if stage in (None, "test") and "test" not in self._parts:
+            self._parts["test"] = Rows.whole(self._once(self.load("test"), "test"))
 
     def train_mean(self) -> Tensor:
         """Average the training images, for instance to start a decoder's bias from.
@@ -190,22 +173,19 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         Raises:
             TypeError: If the images stay in their files.
         """
-        self.setup("fit")
-        if not isinstance(self._train, Images):
+        images = self._part("train").images
+        if not isinstance(images, Images):
             raise TypeError(f"{self.name} is not held in memory: its mean would read every file")
-        return self._train.mean()
+        return images.mean()
 
     def train_dataloader(self) -> Loader:
         """Make the loader of the training images, an endless shuffled stream.
 
-        Returns:
-            A shuffled loader; one in order where the trainer is asked to overfit some batches,
-            which have to be the same ones every time.
+        Or one in order where the trainer is to overfit some batches, the same ones every time.
         """
-        self.setup("fit")
         # getattr: the trainer sets it where a type checker does not see it; no trainer has none.
         overfit = getattr(self.trainer, "overfit_batches", 0)
-        loader = self._loader(self._train, self.batch_size, shuffle=not overfit)
+        loader = self._loader(self._part("train"), self.batch_size, shuffle=not overfit)
         if self._place is not None:
             loader.load_state_dict(self._place)
         self._order, self._place = loader, None
@@ -215,66 +195,39 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """Report the place in the stream of training images, for the checkpoint.
 
         Lightning keeps that of the loader, but forgets it where a model asks for the length of the
-        run before the checkpoint is restored.
-
-        Returns:
-            What the training loader reports; empty before there is one.
+        run before the checkpoint is restored. Empty before there is a training loader.
         """
         return {} if self._order is None else self._order.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go to a place in the stream, with the next training loader.
-
-        Args:
-            state_dict: What `state_dict` has reported.
-        """
+        """Go to a place that `state_dict` has reported, with the next training loader."""
         self._place = state_dict or None
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        """Make the loader of the validation images, in order.
-
-        Returns:
-            The loader, or an empty list (Lightning's way to skip validation) if there are none.
-        """
+        """Make the loader of the validation images, in order; Lightning skips an empty list."""
         if self.val_size == 0 or not self.count("val"):
             return []
-        return self._loader(self._val, self.eval_batch_size, shuffle=False)
+        return self._loader(self._part("val"), self.eval_batch_size)
 
     def test_dataloader(self) -> Loader:
-        """Make the loader of the test images, in order.
-
-        Returns:
-            The loader.
-        """
-        self.setup("test")
-        return self._loader(self._test, self.eval_batch_size, shuffle=False)
+        """Make the loader of the test images, in order."""
+        return self._loader(self._part("test"), self.eval_batch_size)
 
     def predict_dataloader(self) -> Loader:
-        """Make the loader of the images to encode: those of `predict_split`, in order.
-
-        Returns:
-            The loader.
-        """
-        images = self.rows(self.predict_split).images
-        return self._loader(images, self.eval_batch_size, shuffle=False)
+        """Make the loader of the images to encode: those of `predict_split`, in order."""
+        return self._loader(self.rows(self.predict_split), self.eval_batch_size)
 
     def count(self, part: Part) -> int:
         """Count the images of a part.
 
         Args:
-            part: `train`, `val` or `test`.
-
-        Returns:
-            How many; none of `val` where nothing is validated on.
+            part: `train`, `val` or `test`; there are none of `val` if nothing is validated on.
 
         Raises:
             FileNotFoundError: If a file is missing.
             ValueError: If a file is damaged.
         """
-        self.setup("test" if part == "test" else "fit")
-        images = {"train": self._train, "val": self._val, "test": self._test}[part]
-        assert images is not None
-        return len(images.labels)
+        return len(self._part(part).index)
 
     def rows(self, part: Part) -> Rows:
         """Collect the images of a part as they are encoded.
@@ -291,46 +244,18 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """
         if part not in get_args(Part):
             raise ValueError(f"the split must be one of {', '.join(get_args(Part))}, got {part!r}.")
-        self.setup("test" if part == "test" else "fit")
-        if part == "val" and not self.count("val"):
+        rows = self._part(part)
+        if part == "val" and not len(rows.index):
             raise ValueError(f"{self.name} has no validation images: val_size is 0.")
-        images = {"train": self._train, "val": self._val, "test": self._test}[part]
-        assert images is not None
-        own = part in self._own
-        names = self.file_names(part if own else "train")
-        if own:
-            return Rows(images, torch.arange(len(images.labels)), names)
-        index = self._positions[part]
         if part == "train" and self.binarization == "dynamic":
             # Kept in grey for training, which draws them anew at every visit.
-            once = self._binarized_once(self._checked(self.load("train"), "train"), "train")
-            images = once.select(index)
-        return Rows(images, index, None if names is None else [names[i] for i in index.tolist()])
-
-    def file_names(self, part: Part) -> list[str] | None:
-        """Name the file of each image of a published split that has been loaded.
-
-        Args:
-            part: `train` or `test`, or `val` where the data set itself has it.
-
-        Returns:
-            The names in the order of the images, or None where images have no files of their own.
-        """
-        return None
+            return Rows(self._once(self.load("train"), "train").select(rows.index), rows.index)
+        return rows
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Leave a batch where it is if that is the right place.
-
-        Args:
-            batch: A batch of a resident loader, or any other.
-            device: Where it should be.
-            dataloader_idx: Which loader it comes from; unused.
-
-        Returns:
-            The batch on `device`.
-        """
+        """Leave a batch where it is if it is on the device already."""
         # Always so with a resident loader; Lightning's own walk over the batch takes as long as
         # cutting it did.
         if isinstance(batch, Batch) and batch.image.device == device:
@@ -343,7 +268,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
         Args:
             batch: Images uint8 in 0..255; floating-point images are left as they are.
-            dataloader_idx: Which loader the batch comes from; unused.
+            dataloader_idx: Number of the loader; unused.
 
         Returns:
             Images float32 in [0, 1]; drawn from the device's global generator in {0, 1} when
@@ -356,18 +281,21 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             image = draw(image)
         return Batch(as_pixels(image), label)
 
-    def _checked(self, loaded: Images | ImageFiles, part: Part) -> Images | ImageFiles:
-        if isinstance(loaded, Images):
-            check_images(loaded, f"{self.name} ({part})", self.image_shape)
-        return loaded
+    def _part(self, part: Part) -> Rows:
+        self.setup("test" if part == "test" else "fit")
+        return self._parts[part]
 
-    def _binarized_once(self, loaded: Images | ImageFiles, part: Part) -> Images | ImageFiles:
+    def _once(self, loaded: Images | ImageFiles, part: Part) -> Images | ImageFiles:
+        """Check what was loaded, and binarise it for good."""
         if isinstance(loaded, ImageFiles):
             return loaded
-        return Images(binarize_once(loaded.images, self.binarization, part), loaded.labels)
+        check_images(loaded, f"{self.name} ({part})", self.image_shape)
+        return replace(loaded, images=binarize_once(loaded.images, self.binarization, part))
 
-    def _split(self) -> None:
-        loaded = self._checked(self.load("train"), "train")
+    def _split(self) -> dict[Part, Rows]:
+        loaded = self.load("train")
+        # Drawn before the split, so that an image's pixels do not depend on val_size.
+        once = self._once(loaded, "train")
         own = None if self.val_size == 0 else self.load_own_validation()
         count = len(loaded.labels)
         held_out = self.validation_count(count) if own is None else 0
@@ -376,23 +304,12 @@ class ImageDataModule(pl.LightningDataModule, ABC):
                 f"val_size must be below the {count} training images of {self.name}, "
                 f"got {held_out}."
             )
-        # Not seeded by `seed`: runs that differ in it are to be compared on the same images.
-        order = torch.randperm(count, generator=seeded_generator("validation split"))
-        val_index, train_index = order[:held_out].sort()[0], order[held_out:].sort()[0]
-        # Drawn before the split, so that an image's pixels do not depend on val_size.
-        once = self._binarized_once(loaded, "train")
-        self._train = (loaded if self.binarization == "dynamic" else once).select(train_index)
-        self._positions = {"train": train_index, "val": val_index}
-        if own is None:
-            self._val = once.select(val_index)
-        else:
-            self._val = self._binarized_once(self._checked(own, "val"), "val")
-            self._own |= {"val"}
+        train, val = hold_out(count, held_out)
+        grey = loaded if self.binarization == "dynamic" else once
+        held = Rows(once.select(val), val) if own is None else Rows.whole(self._once(own, "val"))
+        return {"train": Rows(grey.select(train), train), "val": held}
 
-    def _loader(
-        self, images: Images | ImageFiles | None, batch_size: int, *, shuffle: bool
-    ) -> Loader:
-        assert images is not None  # setup() has run
+    def _loader(self, rows: Rows, batch_size: int, shuffle: bool = False) -> Loader:
         return make_loader(
-            images, batch_size, shuffle=shuffle, seed=self.seed, trainer=self.trainer
+            rows.images, batch_size, shuffle=shuffle, seed=self.seed, trainer=self.trainer
         )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dvae.data.seeding import seeded_generator
 
-__all__ = ["Binarization", "binarize_once", "draw"]
+__all__ = ["Binarization", "binarize_once", "draw", "treatment"]
 
 Binarization = Literal["none", "dynamic", "fixed", "threshold"]
 """How pixels become binary.
@@ -71,3 +71,18 @@ def binarize_once(images: Tensor, binarization: Binarization, split: str) -> Ten
     for source, target in zip(torch.split(images, _CHUNK), torch.split(out, _CHUNK), strict=True):
         target.copy_(draw(source, generator))
     return out.mul_(255)
+
+
+def treatment(binarization: Binarization, grayscale: bool) -> str:
+    """Say how the pixels are treated, for people and for tables of results.
+
+    Args:
+        binarization: The protocol.
+        grayscale: Whether the images have one channel.
+    """
+    return {
+        "none": "grayscale (real-valued Bernoulli targets)" if grayscale else "colour",
+        "dynamic": "dynamic binarisation",
+        "fixed": "fixed binarisation (every image drawn once)",
+        "threshold": "binarised at a threshold (pixel > 127)",
+    }[binarization]

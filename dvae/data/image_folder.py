@@ -10,9 +10,8 @@ from torch import Tensor
 
 from dvae.data.base import ImageDataModule
 from dvae.data.batch import Batch
-from dvae.data.files import ImageFiles
 from dvae.data.folder_layout import FoundImages, find_images
-from dvae.data.images import Images, Part
+from dvae.data.images import ImageFiles, Images, Part
 from dvae.data.reading import ImageReader, Pixels, common_bits, look_at, look_at_all
 
 __all__ = ["ImageFolder"]
@@ -73,7 +72,6 @@ class ImageFolder(ImageDataModule):
         self.skip_unreadable = skip_unreadable
         self.pixels = Pixels() if pixels is None else pixels
         self.folder = Path(data_dir).expanduser()
-        self._names: dict[Part, list[str]] = {}
         self.name = f"image folder {self.folder.name}"
         # As many pixels in a batch of evaluation as 500 images of 32 by 32 have, or one image.
         per_batch = 500 * 32 * 32 // image_size**2
@@ -108,10 +106,6 @@ class ImageFolder(ImageDataModule):
         if self.val_size is not None:
             return super().validation_count(count)
         return min(500, -(-count // 10), count - 1)
-
-    def file_names(self, part: Part) -> list[str] | None:
-        """Name the files of a loaded split, relative to the folder."""
-        return self._names[part]
 
     @cached_property
     def reader(self) -> ImageReader:
@@ -153,15 +147,20 @@ class ImageFolder(ImageDataModule):
             free / 2**30,
             "held in memory" if resident else "read by worker processes",
         )
-        if not resident:
-            paths = self._readable(paths)
-            labels = self._describe(root, paths, split)
-            return ImageFiles(paths, labels, self.reader)
-        pixels = look_at_all(self.reader.attempt, paths)
-        pairs = list(zip(paths, pixels, strict=True))
-        self._complain([(path, x) for path, x in pairs if isinstance(x, str)])
-        labels = self._describe(root, [p for p, x in pairs if isinstance(x, Tensor)], split)
-        return Images(torch.stack([x for x in pixels if isinstance(x, Tensor)]), labels)
+        # To hold images, or to skip broken files, all have to be read now; to refuse these, those
+        # that show it in their heads are found now, and the others as training comes to them.
+        look = self._why_not if self.skip_unreadable else look_at
+        found = look_at_all(self.reader.attempt if resident else look, paths)
+        pairs = list(zip(paths, found, strict=True))
+        self._complain([(path, reason) for path, reason in pairs if isinstance(reason, str)])
+        paths = [path for path, reason in pairs if not isinstance(reason, str)]
+        if not paths:
+            raise ValueError(f"none of the images of {root} ({split}) can be read")
+        labels = torch.tensor(self._found.labels(split, paths))
+        names = [path.relative_to(self.folder).as_posix() for path in paths]
+        if resident:
+            return Images(torch.stack([x for x in found if isinstance(x, Tensor)]), labels, names)
+        return ImageFiles(paths, labels, self.reader, names)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn bytes into what a model sees; in training, mirror half of the images.
@@ -199,21 +198,6 @@ class ImageFolder(ImageDataModule):
                 f"{self.folder} has no images for the {part} split that can be read{left_out}"
             )
         return found.roots[part], paths
-
-    def _describe(self, root: Path, paths: list[Path], part: Part) -> Tensor:
-        """Note the names of the files that can be read, and return their classes."""
-        if not paths:
-            raise ValueError(f"none of the images of {root} ({part}) can be read")
-        self._names[part] = [path.relative_to(self.folder).as_posix() for path in paths]
-        return torch.tensor(self._found.labels(part, paths))
-
-    def _readable(self, paths: list[Path]) -> list[Path]:
-        # To skip broken files, all have to be read once; to refuse them, those that show it in
-        # their heads are found now, and the others as training comes to them.
-        reasons = look_at_all(self._why_not if self.skip_unreadable else look_at, paths)
-        found = list(zip(paths, reasons, strict=True))
-        self._complain([(path, reason) for path, reason in found if reason is not None])
-        return [path for path, reason in found if reason is None]
 
     def _why_not(self, path: Path) -> str | None:
         found = self.reader.attempt(path)

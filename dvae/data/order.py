@@ -1,41 +1,14 @@
 """The order in which training visits its images: endless, shuffled, and resumed to the batch."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, final
+from collections.abc import Iterator, Mapping
+from typing import final
 
 import torch
 from torch import Tensor
 
 from dvae.data.seeding import seeded_generator
 
-__all__ = ["EndlessOrder", "chosen_batches"]
-
-
-class _Loader(Protocol):
-    shuffle: bool
-
-    def __len__(self) -> int: ...
-
-
-def chosen_batches(loader: _Loader, batches: Sequence[int]) -> Sequence[int]:
-    """Check the numbers of batches that a loader is to be restricted to.
-
-    Args:
-        loader: One that has not been restricted yet.
-        batches: Numbers of its batches.
-
-    Returns:
-        The same numbers.
-
-    Raises:
-        ValueError: If the loader shuffles, or has no such batch.
-    """
-    if loader.shuffle or not all(0 <= batch < len(loader) for batch in batches):
-        raise ValueError(
-            f"batches must be among 0..{len(loader) - 1} of a loader that does not shuffle, "
-            f"got {list(batches)}."
-        )
-    return batches
+__all__ = ["EndlessOrder"]
 
 
 @final

@@ -67,7 +67,7 @@ def folder(tmp_path_factory):
 def run(folder, where, monkeypatch, memory):
     monkeypatch.setattr("dvae.data.image_folder._free_memory", lambda: memory)
     # No worker processes, whose start takes longer than this test.
-    monkeypatch.setattr("dvae.data.files.os.sched_getaffinity", lambda _: set())
+    monkeypatch.setattr("dvae.data.loading.os.sched_getaffinity", lambda _: set())
     pl.seed_everything(0, verbose=False)
     model = CategoricalVAE(MLP((3, SIZE, SIZE), hidden=(8,)), CategoricalBottleneck(3, 4))
     pictures, probe = Reconstructions(6), GradientProbe(4, batch=4, draws=4, reference_draws=128)

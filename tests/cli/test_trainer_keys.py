@@ -37,8 +37,8 @@ class Sampled(Small):
     """The same through torch's own loader, which is Lightning's to share out among processes."""
 
     def train_dataloader(self):
-        self.setup("fit")
-        data = list(zip(self._train.images, self._train.labels, strict=True))
+        images = self.rows("train").images
+        data = list(zip(images.images, images.labels, strict=True))
         return torch.utils.data.DataLoader(data, self.batch_size, collate_fn=_collate)
 
 

@@ -138,7 +138,7 @@ def test_a_place_among_files_is_found_again(folder, little_memory):
 def test_a_signal_to_the_whole_group_leaves_the_workers_at_work(
     folder, little_memory, monkeypatch, number
 ):
-    monkeypatch.setattr("dvae.data.files.os.sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr("dvae.data.loading.os.sched_getaffinity", lambda _: {0, 1})
     loader = ImageFolder(str(folder), image_size=8, val_size=2, batch_size=1).train_dataloader()
     batches = iter(loader)
     next(batches), next(batches)  # one of each worker, so that both are up

@@ -20,6 +20,7 @@ def images_of(count: int) -> tuple[Tensor, Tensor]:
 
 def loader(count: int = 50, batch_size: int = 5, **kwargs: object) -> ResidentLoader:
     options = {"shuffle": True, "seed": 0} | kwargs
+    options["share"] = options.pop("rank", 0), options.pop("world_size", 1)
     return ResidentLoader(*images_of(count), batch_size, **options)  # type: ignore[arg-type]
 
 

@@ -57,7 +57,7 @@ def test_a_validation_is_taken_up_again(interval, tmp_path, monkeypatch, caplog)
         Image.new("RGB", (8, 8), (3 * number, 90, 200 - number)).save(folder / f"{number:02}.png")
     monkeypatch.setattr("dvae.data.image_folder._free_memory", lambda: 100)
     # No worker processes, whose start takes longer than this test.
-    monkeypatch.setattr("dvae.data.files.os.sched_getaffinity", lambda _: set())
+    monkeypatch.setattr("dvae.data.loading.os.sched_getaffinity", lambda _: set())
 
     def train(where, ckpt_path=None, *more):
         pl.seed_everything(0, verbose=False)

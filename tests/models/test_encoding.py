@@ -198,7 +198,7 @@ def test_an_image_folder_gives_names_and_a_grid(tmp_path):
 
 def test_files_that_are_read_otherwise_are_other_images(tmp_path, monkeypatch):
     monkeypatch.setattr("dvae.data.image_folder._free_memory", lambda: 100)
-    monkeypatch.setattr("dvae.data.files.os.sched_getaffinity", lambda _: set())
+    monkeypatch.setattr("dvae.data.loading.os.sched_getaffinity", lambda _: set())
     (tmp_path / "images").mkdir()
     for number in range(10):
         Image.new("RGBA", (8, 8), (number, 0, 0, 9)).save(tmp_path / "images" / f"{number}.png")
