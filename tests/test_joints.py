@@ -12,7 +12,7 @@ from benchmarks.fuzz.joint import AXES, described, draw_joint, simpler, with_val
 from benchmarks.fuzz.settings import config_of, run_steps, schedules_of, steps_after
 from dvae.bottlenecks import VQ, CategoricalBottleneck
 from dvae.callbacks import Anneal, Checkpoints, RandomState, SafeCheckpointIO
-from dvae.cli import training as command_line
+from dvae.cli import checks
 from dvae.likelihoods import Bernoulli
 from dvae.models import DiscreteVAE, encoding
 from dvae.models import evaluation as evaluation_module
@@ -189,7 +189,7 @@ class TestEachLawCanFail:
         assert broken("precision=bf16-mixed", "resume=no") == "precision"
 
     def test_refusal_of_what_does_not_work(self, monkeypatch):
-        monkeypatch.setattr(command_line, "check_objective", lambda *_: None)
+        monkeypatch.setattr(checks, "check_objective", lambda *_: None)
         assert broken("objective=IWAE", "estimator=RLOO") == "refusal"
 
     def test_tokens(self, monkeypatch):

@@ -11,25 +11,44 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from dvae.callbacks import Anneal
+from dvae.callbacks import Anneal, Freeze, GradientProbe
 from dvae.data import ImageDataModule
 from dvae.data.order import EndlessOrder
 from dvae.models import DiscreteVAE
-from dvae.runs.checkpoints import ADDING_UP
+from dvae.models.parts import check_rates
+from dvae.runs.checkpoints import ADDING_UP, Checkpoint
 
-__all__ = [
-    "check_batches",
-    "check_objective",
-    "check_optimizer",
-    "check_resumable",
-    "check_schedules",
-]
+__all__ = ["check_fit", "check_resumable"]
 
 
 log = logging.getLogger("dvae")
 
 # What fine-tuning and schedules add to the settings of an optimizer's group.
 _OURS = {"params", "name", "lr_scale", "initial_lr"}
+
+
+def check_fit(
+    model: DiscreteVAE, data: ImageDataModule, trainer: pl.Trainer, resumed: Checkpoint | None
+) -> None:
+    """Refuse what would end a training in its first steps.
+
+    Args:
+        model: Model of the run.
+        data: Data set of the run, its images loaded.
+        trainer: Trainer of the fit to come.
+        resumed: Checkpoint that it goes on from.
+
+    Raises:
+        ValueError: The training cannot be done; the message is one line.
+    """
+    check_callbacks(model, trainer)
+    check_rates(model, model.lr_scale)
+    optimizer = check_optimizer(model)
+    check_schedules(model, trainer, check_batches(model, data, trainer))
+    check_objective(model)
+    if resumed is not None:
+        scheduled = model.lr_schedule is not None
+        check_resumable(resumed.path, resumed.content, optimizer, scheduled)
 
 
 def check_optimizer(model: DiscreteVAE) -> Optimizer:
@@ -86,6 +105,28 @@ def check_batches(model: DiscreteVAE, data: ImageDataModule, trainer: pl.Trainer
             "without)"
         )
     return batches
+
+
+def check_callbacks(model: DiscreteVAE, trainer: pl.Trainer) -> None:
+    """Set up what looks at the model: a schedule may leave the range of its scalar, say.
+
+    Args:
+        model: Model of the run.
+        trainer: Trainer of the fit to come.
+
+    Raises:
+        ValueError: A callback refuses the model.
+    """
+    for kind in (Anneal, Freeze, GradientProbe):  # a frozen encoder has no gradient to probe
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, kind):
+                try:
+                    callback.setup(trainer, model, "fit")
+                except ValueError as error:
+                    if not isinstance(callback, Anneal):
+                        raise
+                    hint = f"--anneal.{callback.target} null leaves it alone"
+                    raise ValueError(f"{error} ({hint})") from error
 
 
 def check_objective(model: DiscreteVAE) -> None:

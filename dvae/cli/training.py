@@ -10,57 +10,28 @@ from typing import Any
 import pytorch_lightning as pl
 from jsonargparse import Namespace
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 import dvae.bottlenecks
 import dvae.estimators
 import dvae.networks  # noqa: F401 (short class names resolve to what has been imported)
-from dvae.callbacks import (
-    Anneal,
-    Checkpoints,
-    Curves,
-    Freeze,
-    GradientProbe,
-    NonFinite,
-    ProgressBar,
-    RandomState,
-    RunId,
-    SafeCheckpointIO,
-    StopOnSignal,
-    Stopped,
-    StopUnsaved,
-    Stopwatch,
-)
-from dvae.cli.arguments import ANNEALED, add_arguments
-from dvae.cli.checks import (
-    check_batches,
-    check_objective,
-    check_optimizer,
-    check_resumable,
-    check_schedules,
-)
+from dvae.callbacks import Checkpoints, RunId, Stopped, Stopwatch
+from dvae.cli.arguments import add_arguments
+from dvae.cli.callbacks import own_callbacks
+from dvae.cli.checks import check_fit
 from dvae.cli.config_file import SaveConfig, SaveText, make_plain
-from dvae.cli.finetuning import check_source, take_over, temperature_schedule
+from dvae.cli.finetuning import check_source, take_over
 from dvae.cli.loggers import new_run_id, next_folder, run_loggers
 from dvae.cli.summary import summary, table
-from dvae.cli.trainer import (
-    check_additions,
-    check_device,
-    check_length,
-    check_trainer_settings,
-)
+from dvae.cli.trainer import check_additions, check_device, check_length, check_trainer_settings
 from dvae.data import ImageDataModule
 from dvae.models import DiscreteVAE
 from dvae.models.encoding import write_tokens
-from dvae.models.finetune import Carry, Finetune
-from dvae.models.parts import check_rates
 from dvae.models.weights import check_weights
-from dvae.runs.checkpoints import Checkpoint, read_checkpoint
+from dvae.runs.checkpoints import Checkpoint, SafeCheckpointIO, read_checkpoint
 from dvae.runs.files import check_room
 from dvae.runs.layout import run_folder
 from dvae.runs.resume import find_last, nothing_left, resume_command
-from dvae.scalars import annealable_scalars
 
 __all__ = ["DVAECLI"]
 
@@ -197,29 +168,8 @@ class DVAECLI(LightningCLI):
             # Without one Lightning has no other name for the folder of the run.
             kwargs["default_root_dir"] = next_folder(*place)
         check_length(trainer, given)
-        kwargs["callbacks"] = [*given, *self._callbacks(given, run_id)]
+        kwargs["callbacks"] = [*given, *own_callbacks(self._built, self.model, given, run_id)]
         return super().instantiate_trainer(**kwargs)
-
-    def _callbacks(self, given: list[Callback], run_id: str) -> list[Callback]:
-        """Make those that every fit has beside the user's."""
-        trainer = self._built.trainer
-        self._stopwatch = Stopwatch()
-        own: list[Callback] = [*self._anneals(), RandomState(), Curves(), self._stopwatch]
-        if self._finetune().freeze:
-            own.append(Freeze(self._finetune().freeze))
-        own += [RunId(run_id), NonFinite(self._built.nonfinite)]
-        bars = any(isinstance(callback, AnyProgressBar) for callback in given)
-        if trainer.enable_progress_bar is not False and not bars:
-            own.append(ProgressBar())
-        every_n_steps = self._built.checkpoints.every_n_steps
-        if trainer.enable_checkpointing is not False:
-            return [*own, Checkpoints(every_n_steps), StopOnSignal()]
-        if every_n_steps is not None:
-            raise ValueError(
-                "checkpoints.every_n_steps needs trainer.enable_checkpointing; got "
-                f"{every_n_steps} and false"
-            )
-        return [*own, StopUnsaved()]
 
     def before_fit(self) -> None:
         """Refuse what cannot work before a file of the run is written."""
@@ -228,31 +178,9 @@ class DVAECLI(LightningCLI):
         self._step_before = self._resumed and self._resumed.step
         self.model.check_trainer(self.trainer)
         self._take_over()
-        self.check_anneals()
-        for kind in (Freeze, GradientProbe):  # a frozen encoder has no gradient to probe
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, kind):
-                    callback.setup(self.trainer, self.model, "fit")
-        check_rates(self.model, self.model.lr_scale)
-        optimizer = check_optimizer(self.model)
-        batches = check_batches(self.model, self.datamodule, self.trainer)
-        check_schedules(self.model, self.trainer, batches)
-        check_objective(self.model)
-        if self._resumed is not None:
-            scheduled = self.model.lr_schedule is not None
-            check_resumable(self._resumed.path, self._resumed.content, optimizer, scheduled)
+        check_fit(self.model, self.datamodule, self.trainer, self._resumed)
         if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             check_room(run_folder(self.trainer).path)
-
-    def check_anneals(self) -> None:
-        """Refuse a schedule that leaves the range of its scalar."""
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Anneal):
-                try:
-                    callback.setup(self.trainer, self.model, "fit")
-                except ValueError as error:
-                    hint = f"--anneal.{callback.target} null leaves it alone"
-                    raise ValueError(f"{error} ({hint})") from error
 
     def before_validate(self) -> None:
         """Refuse what cannot work."""
@@ -286,7 +214,9 @@ class DVAECLI(LightningCLI):
         """Test the best checkpoint and say where everything is."""
         if self.trainer.fast_dev_run or self.trainer.interrupted:  # type: ignore[attr-defined]
             return
-        path = self._best()
+        # Not the trainer's checkpoint_callback, which may be one of the user's.
+        checkpoints, stopwatch = self._own(Checkpoints), self._own(Stopwatch)
+        path = checkpoints.best_model_path or None if checkpoints else None
         if self.trainer.global_step == self._step_before:
             resumed = self._given.ckpt_path
             log.warning(nothing_left(self.trainer, resumed))
@@ -297,21 +227,15 @@ class DVAECLI(LightningCLI):
             self.model.load_state_dict(read_checkpoint(path)["state_dict"])
         results = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
         if self.trainer.is_global_zero:
-            found = results[0] if results else {}
-            seconds = self._stopwatch.seconds
+            found, seconds = results[0] if results else {}, stopwatch.seconds
             print(summary(self.trainer, self.model, self.datamodule, found, path, seconds))
 
-    def _best(self) -> str | None:
-        # Not the trainer's checkpoint_callback, which may be one of the user's.
-        ours = [c for c in self.trainer.callbacks if isinstance(c, Checkpoints)]  # type: ignore[attr-defined]
-        return ours[0].best_model_path or None if ours else None
-
-    def _finetune(self) -> Finetune:
-        settings: Finetune = self._built.finetune
-        return settings
+    def _own(self, kind: type[Callback]) -> Any:
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
     def _take_over(self) -> None:
-        init_from, settings = self._given.init_from, self._finetune()
+        init_from, settings = self._given.init_from, self._built.finetune
         check_source(settings, init_from, self._given.ckpt_path)
         if init_from:
             allow_mismatch = self._given.allow_mismatch
@@ -332,22 +256,6 @@ class DVAECLI(LightningCLI):
             print(f"\nstopped by {stop}; {how} with\n  {command}", file=sys.stderr, flush=True)
         # A launcher ends all processes with the first one that leaves.
         self.trainer.strategy.barrier()
-
-    def _anneals(self) -> list[Anneal]:
-        scalars = {path.rsplit(".", 1)[-1] for path in annealable_scalars(self.model)}
-        anneals = []
-        for name in ANNEALED:
-            schedule = self._built.get(f"anneal.{name}")
-            carry: Carry = "restart"
-            if name == "tau":
-                carry = self._finetune().temperature
-                schedule = temperature_schedule(self._finetune(), schedule)
-            if schedule is not None and name in scalars:
-                anneals.append(Anneal(name, schedule, carry))
-            elif schedule is not None:
-                # So that an estimator without a temperature is a change of one key.
-                log.warning("anneal.%s is not used: this model has no %s.", name, name)
-        return anneals
 
     def _experiment(self) -> str:
         name = self._given.experiment

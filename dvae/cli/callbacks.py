@@ -1,0 +1,77 @@
+"""The callbacks that every training has beside the user's."""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+from jsonargparse import Namespace
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
+
+from dvae.callbacks import (
+    Anneal,
+    Checkpoints,
+    Curves,
+    Freeze,
+    NonFinite,
+    ProgressBar,
+    RandomState,
+    RunId,
+    StopOnSignal,
+    StopUnsaved,
+    Stopwatch,
+)
+from dvae.cli.arguments import ANNEALED
+from dvae.cli.finetuning import temperature_schedule
+from dvae.models import DiscreteVAE
+from dvae.models.finetune import Carry
+from dvae.scalars import annealable_scalars
+
+__all__ = ["own_callbacks"]
+
+log = logging.getLogger("dvae")
+
+
+def own_callbacks(
+    settings: Namespace, model: DiscreteVAE, given: Sequence[Callback], run_id: str
+) -> list[Callback]:
+    """Make the callbacks of a fit, those that save coming last.
+
+    Args:
+        settings: Settings of the command, with the objects that were built of them.
+        model: Model of the run.
+        given: Callbacks of the user.
+        run_id: Id of the run at wandb.
+
+    Raises:
+        ValueError: Settings of the checkpoints or of the temperature contradict each other.
+    """
+    trainer, every_n_steps = settings.trainer, settings.checkpoints.every_n_steps
+    own: list[Callback] = [*_anneals(settings, model), RandomState(), Curves(), Stopwatch()]
+    if settings.finetune.freeze:
+        own.append(Freeze(settings.finetune.freeze))
+    own += [RunId(run_id), NonFinite(settings.nonfinite)]
+    bars = any(isinstance(callback, AnyProgressBar) for callback in given)
+    if trainer.enable_progress_bar is not False and not bars:
+        own.append(ProgressBar())
+    if trainer.enable_checkpointing is not False:
+        return [*own, Checkpoints(every_n_steps), StopOnSignal()]
+    if every_n_steps is not None:
+        raise ValueError(
+            "checkpoints.every_n_steps needs trainer.enable_checkpointing; got "
+            f"{every_n_steps} and false"
+        )
+    return [*own, StopUnsaved()]
+
+
+def _anneals(settings: Namespace, model: DiscreteVAE) -> Iterator[Anneal]:
+    scalars = {path.rsplit(".", 1)[-1] for path in annealable_scalars(model)}
+    for name in ANNEALED:
+        schedule = settings.get(f"anneal.{name}")
+        carry: Carry = settings.finetune.temperature if name == "tau" else "restart"
+        if name == "tau":
+            schedule = temperature_schedule(settings.finetune, schedule)
+        if schedule is not None and name in scalars:
+            yield Anneal(name, schedule, carry)
+        elif schedule is not None:
+            # So that an estimator without a temperature is a change of one key.
+            log.warning("anneal.%s is not used: this model has no %s.", name, name)
