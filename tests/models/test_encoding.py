@@ -246,6 +246,8 @@ def test_bad_settings_are_refused(tmp_path):
         write_tokens(model_of(), toy_data(), tmp_path, rows_per_shard=0)
     with pytest.raises(ValueError, match="needs a folder, or the checkpoint"):
         write_tokens(model_of(), toy_data())
+    with pytest.raises(ValueError, match="by one process, in order; got 2: set trainer.devices"):
+        predict(tmp_path / "t", devices=2)
     with pytest.raises(
         ImportError, match=r"TokenWriter is now dvae\.models\.encoding\.write_tokens"
     ):
