@@ -81,7 +81,7 @@ class SaveText(Callback):
 
     Args:
         name: Name of the file.
-        text: Its content.
+        text: Content of the file.
     """
 
     def __init__(self, name: str, text: str) -> None:

@@ -19,7 +19,7 @@ class Run:
     """A run.
 
     Attributes:
-        folder: Where it is, as it was named.
+        folder: Path of its folder, as it was named.
         settings: Value by dotted key, as the command line takes it.
         curves: Steps and values by metric, in the order in which they were logged.
     """

@@ -30,7 +30,7 @@ class Written:
     """What became of the shards of a data set.
 
     Attributes:
-        folder: Where they are.
+        folder: Folder of the shards.
         about: What they have in common.
         before: Shards that were complete before.
         written: Shards that were written now.
@@ -133,7 +133,7 @@ class _Batches:
     Args:
         data: Data set.
         loader: Loader of its stored images.
-        device: Where they are wanted.
+        device: Device of the model.
     """
 
     def __init__(self, data: ImageDataModule, loader: Loader, device: torch.device) -> None:

@@ -90,10 +90,8 @@ class Checkpoint:
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Write a checkpoint beside its place, force it to the disk, then rename it.
+    """Write checkpoints whole, and read them safely: see `whole_file` and `read_checkpoint`.
 
-    A process that dies at any moment, or a machine that loses its power, leaves the file that was
-    there before or the complete new one. Reading checks every byte against the file's checksums.
     Local files only; any other address is left to Lightning.
 
     Args:
@@ -110,8 +108,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
         """Write the file.
 
         Args:
-            checkpoint: Its content.
-            path: Its place.
+            checkpoint: Content of the file.
+            path: Path of the file.
             storage_options: Not supported, as in the base class.
 
         Raises:
@@ -134,7 +132,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         """Read the file; see `read_checkpoint`.
 
         Args:
-            path: Its place.
+            path: Path of the file.
             map_location: Unused: tensors come to the CPU, from where Lightning takes them.
             weights_only: Unused: nothing else is ever read.
         """

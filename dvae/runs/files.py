@@ -36,7 +36,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     there before or the complete new one.
 
     Args:
-        path: Where the file is to be; folders that are missing are made.
+        path: Path of the file; folders that are missing are made.
 
     Yields:
         The place to write to, which is removed if that fails.
@@ -66,8 +66,8 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write a file whole, see `whole_file`.
 
     Args:
-        path: Where the file is to be.
-        content: Its bytes.
+        path: Path of the file.
+        content: Bytes of the file.
 
     Raises:
         OSError: It could not be written; what was there before is as it was.
@@ -81,7 +81,7 @@ def whole_files(folder: Path, only: str = "") -> Iterator[Path]:
     """Give a place for files, which move into a folder when all are complete.
 
     Args:
-        folder: Where the files are to be; made if it is not there.
+        folder: Folder of the files; made if it is not there.
         only: Folder in that place to which all the files belong; others are left out.
 
     Yields:
@@ -102,7 +102,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Give a place for a folder, which takes its name when it is complete.
 
     Args:
-        folder: Where the folder is to be; see `check_new`.
+        folder: Path of the folder; see `check_new`.
 
     Yields:
         The folder to write to, which is removed if that fails.

@@ -30,7 +30,7 @@ class Best:
 
     Attributes:
         path: The file.
-        score: Its ``val/elbo``, nats per example, a scalar on the CPU; None of no checkpoint.
+        score: Its ``val/elbo``, nats per example, a scalar on the CPU; None where there is no file.
     """
 
     path: Path
@@ -75,7 +75,7 @@ def find_best(resumed: Path, checkpoint: Mapping[str, Any], key: str) -> Best | 
 
     Args:
         resumed: Path of the checkpoint that the run goes on from.
-        checkpoint: Its content.
+        checkpoint: Content of that checkpoint.
         key: Key of the state of `Checkpoints` in it.
 
     Returns:
@@ -105,11 +105,11 @@ def copy_best(path: Path, own: Path) -> Path:
     """Copy the best so far into the folder of the run.
 
     Args:
-        path: The file.
-        own: Where it is to be.
+        path: Path of the file.
+        own: Path of the copy.
 
     Returns:
-        Where it is: where it was, if it could not be copied.
+        Path of the copy, or of the file if it could not be copied.
     """
     if own.is_file() and own.samefile(path):
         return own
@@ -143,8 +143,8 @@ def resume_command(run: RunFolder, checkpoint: str | None, fine_tuned: bool) -> 
     """Write the command that resumes a run.
 
     Args:
-        run: Its folder, with its config.
-        checkpoint: Where it stands; ``None`` if it has written none.
+        run: Folder of the run, with its config.
+        checkpoint: Path of its last checkpoint; ``None`` if it has written none.
         fine_tuned: Whether its config names weights to start from, which would start it afresh.
     """
     words = ["python", "train.py", "fit", "--config", str(run.config)]
