@@ -35,6 +35,7 @@ from dvae.bottlenecks import ProjectedCodebook, Upkeep
 from dvae.estimators import GumbelSoftmax
 from dvae.functional import categorical_kl
 from dvae.kernels import draw_seed, gumbel_codebook
+from dvae.priors import UniformPrior
 
 __all__ = ["main"]
 
@@ -252,10 +253,13 @@ def bottleneck_step(kernel: str, rows: int, codes: int, features: int, dim: int)
         kernel=kernel,  # type: ignore[arg-type]
     ).train()
     grid = torch.randn(rows // 64, features, 8, 8, requires_grad=True)
+    prior = UniformPrior()
+    prior.build((8, 8), (codes,))
 
     def step() -> None:
-        out = bottleneck.expectation(lambda code: code.flatten(2).square().sum(-1), grid)
-        (out.value - out.kl).mean().backward()
+        q = bottleneck(grid, prior)
+        value = q.expectation(lambda z, _: z.flatten(2).square().sum(-1))
+        (value - prior.closed_kl(q)).mean().backward()
 
     return step
 

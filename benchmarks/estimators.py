@@ -50,7 +50,8 @@ def make_step(model: CategoricalVAE, image: Tensor) -> Step:
     def step() -> None:
         model.zero_grad()
         features = model.encoder(image)
-        out = model.objective(lambda z: model.log_px(z, image), features, model.bottleneck)
+        q = model.bottleneck(features, model.prior)
+        out = model.objective(lambda z: model.log_px(z, image), q, model.prior)
         out.loss.backward()
 
     return step

@@ -206,7 +206,7 @@ def bare(steps: int, folder: Path, warm_up: int, device: str = "auto") -> float:
             code = estimator(logits).code
             params = model.decoder(code.flatten(1))
             log_px = bernoulli_log_prob(params, image).sum((1, 2, 3))
-            kl = categorical_kl(logits, model.bottleneck.log_prior_probs).sum(1)
+            kl = categorical_kl(logits, model.prior.log_probs).sum(1)
             loss = -(log_px - kl).mean()
             optimizer.zero_grad()
             loss.backward()

@@ -36,16 +36,18 @@ from dvae.likelihoods import (
     OptimalGaussian,
 )
 from dvae.models import ELBO, IWAE, CategoricalVAE, CodebookVAE
-from dvae.models.evaluation import bounds, exact_log_px
+from dvae.models.evaluation import exact_log_px
 from dvae.networks import MLP, ResNet
+from dvae.priors import CategoricalPrior
 from tests.estimators.catalogue import everything, name, pathwise
+from tests.posteriors import bounds_of, expectation, objective_of, priced, uniform
 from tests.toy import toy_trainer
 
 SMALL = {"num_codes": 6, "code_dim": 4}
 BUSY = Upkeep(kmeans=2, revive_after=1)
 BOTTLENECKS = {
     "categorical": lambda: CategoricalBottleneck(3, 4),
-    "plain": lambda: ProjectedCodebook(**SMALL, in_features=4, kernel="plain", learned_prior=True),
+    "plain": lambda: ProjectedCodebook(**SMALL, in_features=4, kernel="plain"),
     "blocked": lambda: ProjectedCodebook(**SMALL, in_features=4, kernel="blocked", upkeep=BUSY),
     "distance": lambda: DistanceCodebook(**SMALL, upkeep=BUSY),
     "vq": lambda: VQ(**SMALL, upkeep=BUSY),
@@ -116,22 +118,23 @@ def make_features(bottleneck, count):
 def test_bottlenecks(make, training):
     bottleneck = make().train(training)
     features = make_features(bottleneck, 0)
-    out = bottleneck(features)
-    found = bottleneck.expectation(total, features)
-    for value in (out.kl, out.loss, found.value, found.kl, found.loss):
-        assert value.shape == (0,)
-    parts = (out.code, out.kl, out.loss, found.value, found.kl, found.loss)
-    sum(part.sum() for part in parts).backward()
-    assert_no_gradient(*bottleneck.parameters())
-    assert bottleneck.bound(total, features, 3).shape == (0,)
-    index, mode = bottleneck.draw(features, 2), bottleneck.mode(features)
+    q, drawn = bottleneck(features), bottleneck(features).draw()
+    for prior in (uniform(bottleneck), priced(CategoricalPrior(), bottleneck)):
+        found = expectation(bottleneck, total, features, prior=prior)
+        for value in (q.entropy(), found.value, found.kl, found.loss):
+            assert value.shape == (0,)
+        parts = (drawn.z, q.entropy(), found.value, found.kl, found.loss)
+        sum(part.sum() for part in parts).backward(retain_graph=True)
+        assert_no_gradient(*bottleneck.parameters(), *prior.parameters())
+        assert prior.log_prob(q.mode()).shape == q.kl(prior).shape == (0,)
+        assert len(prior.sample(0)) == 0
+    assert q.bound(lambda z, _: total(z), 3).shape == (0,)
+    index, mode = q.sample(2), q.mode()
     assert index.shape == (2, *mode.shape) and len(mode) == 0
-    assert bottleneck.log_posterior(features, index).shape == (2, 0)
-    assert bottleneck.log_prior(mode).shape == bottleneck.kl(features).shape == (0,)
-    assert bottleneck.embed(mode).shape == out.code.shape
-    assert bottleneck.embed(index).shape == (2, *out.code.shape)
+    assert q.log_prob(index).shape == (2, 0)
+    assert bottleneck.embed(mode).shape == drawn.z.shape
+    assert bottleneck.embed(index).shape == (2, *drawn.z.shape)
     assert bottleneck.count(mode).sum() == 0
-    assert len(bottleneck.sample_prior(0)) == 0
 
 
 @of_bottlenecks
@@ -143,7 +146,7 @@ def test_an_empty_batch_before_the_first_and_in_between_leaves_the_code_book(mak
     for bottleneck, batches in ((with_empty, (none, some, none)), (without, (some,))):
         torch.manual_seed(1)
         for batch in batches:
-            bottleneck.expectation(total, batch)
+            expectation(bottleneck, total, batch)
     found, expected = with_empty.state_dict(), without.state_dict()
     for key in found.keys() - {"idle.next_look", "idle.0.next_look", "idle.1.next_look"}:
         assert torch.equal(found[key], expected[key]), key
@@ -219,17 +222,16 @@ def test_images_to_codes_and_back(make, training):
     assert model.traverse(image, place).shape == (0, model.num_codes, 1, 6, 6)
     with torch.no_grad():
         features = model.encoder(image)
-        found = bounds(image, features, model.bottleneck, model.log_px, 3, 10, torch.Generator())
+        found = bounds_of(model, image, features, 3, 10)
         assert found.elbo.shape == found.iwae.shape == (0,)
         if model.bottleneck.num_states <= 64:
-            parts = (model.bottleneck, model.decoder, model.likelihood)
-            assert exact_log_px(image, *parts, 10).shape == (0,)
+            assert exact_log_px(image, model, 10).shape == (0,)
 
 
 @pytest.mark.parametrize("objective", [ELBO(), ELBO(samples=3), IWAE(2)], ids=str)
 def test_objectives(objective):
     model, image = make_model(BOTTLENECKS["categorical"], objective), torch.zeros(0, 1, 6, 6)
-    out = model.objective(lambda z: model.log_px(z, image), model.encoder(image), model.bottleneck)
+    out = objective_of(model, image)
     out.loss.backward()
     assert out.loss == 0 and out.bound.shape == out.kl.shape == out.log_px.shape == (0,)
     assert_no_gradient(*model.parameters())

@@ -12,7 +12,7 @@ ROOT = Path(dvae.__file__).parent
 LAYERS = (
     {"commands", "devices", "extras", "functional", "names", "plotting", "scalars", "stepwise"},
     {"kernels", "schedules", "likelihoods", "metrics", "estimators"},
-    {"bottlenecks", "networks"},
+    {"bottlenecks", "networks", "priors"},
     {"models", "data", "runs"},
     {"callbacks", "lab", "compare", "sharing"},
     {"explore"},

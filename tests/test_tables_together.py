@@ -11,6 +11,7 @@ from benchmarks.tables import train as training
 from benchmarks.tables.runs import Group, Run, anneals, grouped, model
 from benchmarks.tables.spec import METRICS, load
 from benchmarks.tables.together import Together, _batched, together
+from tests.posteriors import objective_of
 from tests.test_tables import rows_of, stop_at
 
 # MeanField draws nothing: alone and together it meets the same codes.
@@ -74,10 +75,7 @@ def test_each_gets_the_loss_and_the_gradient_that_it_has_alone(table, draws):
     images = torch.rand(3, 5, 1, 28, 28, dtype=torch.float64)
     alone = copy.deepcopy(models)
     torch.manual_seed(1)  # drawn in the order of the models, either way
-    losses = [
-        vae.objective(lambda z, vae=vae, x=x: vae.log_px(z, x), vae.encoder(x), vae.bottleneck).loss
-        for vae, x in zip(alone, images, strict=True)
-    ]
+    losses = [objective_of(vae, x).loss for vae, x in zip(alone, images, strict=True)]
     sum(losses).backward()
     torch.manual_seed(1)
     out = Together(models).training_step(images, 0)

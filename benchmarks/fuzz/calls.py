@@ -265,9 +265,10 @@ def _bottleneck(draw: random.Random, what: list[str]) -> None:
     features = (torch.randn(draw.choice([1, 2, 5]), *shape) * scale).to(dtype).requires_grad_()
     module.to(dtype).train(draw.random() < 0.7)
     what.append(f"features {list(features.shape)} {dtype} scale {scale:g}")
-    found = module.expectation(lambda z: z.flatten(2).sum(-1).tanh(), features)
-    check_finite(found.value, features, (len(features),))
-    check_finite(module.kl(features), features, (len(features),))
+    q = module(features)
+    value = q.expectation(lambda z, _: z.flatten(2).sum(-1).tanh())
+    check_finite(value, features, (len(features),))
+    check_finite(q.entropy(), features, (len(features),))
 
 
 def fuzz(cases: int, seed: int = 0, show: int = 20) -> Counts:

@@ -109,19 +109,16 @@ def _vectors(bottleneck: GridBottleneck) -> Tensor:
 
 def _check_bounds(model: DiscreteVAE, image: Tensor) -> None:
     bottleneck, likelihood = model.bottleneck, model.likelihood
-    features = model.encoder(image)
+    q = bottleneck(model.encoder(image), model.prior)
     target = likelihood.dequantize(image, Generator().manual_seed(1))
-    found = bounds(
-        target, features, bottleneck, model.log_px, _DRAWS, _CHUNK, Generator().manual_seed(2)
-    )
+    found = bounds(target, q, q.sample(_DRAWS, Generator().manual_seed(2)), model, _CHUNK)
     for name in ("log_px", "elbo", "iwae"):
         value = getattr(found, name)
         if value.dtype not in (torch.float32, torch.float64) or not value.isfinite().all():
             raise Broken("bounds", f"the {name} of the test is {value.dtype} {value}")
-    index = bottleneck.draw(features, _DRAWS, Generator().manual_seed(3))
-    prior = bottleneck.log_prior(index.flatten(0, 1)).view(index.shape[:2])
-    ratio = (bottleneck.log_posterior(features, index) - prior).double()
-    kl = bottleneck.kl(features).double()
+    index = q.sample(_DRAWS, Generator().manual_seed(3))
+    ratio = (q.log_prob(index) - model.prior.log_prob(index)).double()
+    kl = (model.prior.closed_kl(q) + model.prior.open_kl(index)).double()
     error = (ratio.var(0) / _DRAWS).sum().sqrt()
     scale = _ROUNDING * float(found.log_px.abs().sum() + kl.sum())
     if float((ratio.mean(0) - kl).sum().abs()) > _DEVIATIONS * error + scale:
@@ -142,10 +139,10 @@ def _check_bounds(model: DiscreteVAE, image: Tensor) -> None:
 def _check_exact(model: DiscreteVAE, target: Tensor, iwae: Tensor, scale: float) -> None:
     bottleneck = model.bottleneck
     count = bottleneck.num_states or 0
-    exact = exact_log_px(target, bottleneck, model.decoder, model.likelihood, _CHUNK).double()
+    exact = exact_log_px(target, model, _CHUNK).double()
     index = bottleneck.states(0, count)
     code = bottleneck.embed(index).unsqueeze(1).expand(-1, len(target), *[-1] * _axes(bottleneck))
-    joint = model.log_px(code, target).double() + bottleneck.log_prior(index).double().unsqueeze(1)
+    joint = model.log_px(code, target).double() + model.prior.log_prob(index).double().unsqueeze(1)
     counted = joint.logsumexp(0)
     apart = float((exact - counted).abs().sum())
     if apart > scale:
@@ -163,15 +160,16 @@ def _check_precision(trainer: pl.Trainer, model: DiscreteVAE, image: Tensor) -> 
     """Compare with float32 at the same codes: half precision rounds what the networks give."""
     if not trainer.precision.endswith("mixed"):
         return
-    code = model.bottleneck.embed(
-        model.bottleneck.draw(model.encoder(image), 1, Generator().manual_seed(4))
-    )
+    q = model.bottleneck(model.encoder(image), model.prior)
+    index = q.sample(1, Generator().manual_seed(4))
+    code = model.bottleneck.embed(index)
     target = model.likelihood.dequantize(image, Generator().manual_seed(1))
     plain = model.log_px(code, target).squeeze(0)
-    kl = model.bottleneck.kl(model.encoder(image))
+    kl = model.prior.closed_kl(q) + model.prior.open_kl(index)
     with trainer.precision_plugin.forward_context():
         mixed = model.log_px(code, target).squeeze(0)
-        mixed_kl = model.bottleneck.kl(model.encoder(image))
+        mixed_q = model.bottleneck(model.encoder(image), model.prior)
+        mixed_kl = model.prior.closed_kl(mixed_q) + model.prior.open_kl(index)
     apart = float((mixed - mixed_kl - plain + kl).mean().abs())
     allowed = _HALF * float((plain - kl).mean().abs()) + 0.5
     if apart > allowed:

@@ -30,6 +30,7 @@ from dvae.estimators import VIMCO, GumbelSoftmax, ReinMax, StraightThrough
 from dvae.likelihoods import LIKELIHOODS
 from dvae.models import ELBO, IWAE, CategoricalVAE, CodebookVAE, DiscreteVAE
 from dvae.networks import MLP, ResNet
+from dvae.priors import PRIORS
 from tests.estimators.catalogue import named
 
 SIZE = (1, 8, 8)
@@ -73,10 +74,11 @@ def models() -> Iterator[tuple[str, Callable[[], DiscreteVAE]]]:
         "code book blocked ReinMax",
         lambda: codebook(ProjectedCodebook(16, 4, 8, ReinMax(), upkeep=kept, kernel="blocked")),
     )
-    yield (
-        "code book with a learned prior",
-        lambda: codebook(ProjectedCodebook(16, 4, 8, learned_prior=True, upkeep=kept)),
-    )
+    for name, prior in PRIORS.items():
+        yield (
+            f"code book, {name}",
+            lambda p=prior: codebook(ProjectedCodebook(16, 4, 8, upkeep=kept), prior=p()),
+        )
     yield "distance code book", lambda: codebook(DistanceCodebook(16, 4, upkeep=kept))
     for kind in (VQ, RotationVQ):
         yield f"quantizer {kind.__name__}", lambda k=kind: quantizer(k)
@@ -94,7 +96,8 @@ def models() -> Iterator[tuple[str, Callable[[], DiscreteVAE]]]:
 def step(model: DiscreteVAE, x: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
     """Take a step as Lightning does, without Lightning."""
     with model.bottleneck.accumulating():
-        out = model.objective(lambda z: model.log_px(z, x), model.encoder(x), model.bottleneck)
+        q = model.bottleneck(model.encoder(x), model.prior)
+        out = model.objective(lambda z: model.log_px(z, x), q, model.prior)
     out.loss.backward()
     model.bottleneck.step()
     optimizer.step()

@@ -48,14 +48,14 @@ class Together(pl.LightningModule):
         features = _batched([model.encoder for model in self._models], images)
         samples = self._models[0].objective.samples
         features, images = features.repeat(1, samples, 1), images.repeat(1, samples, 1, 1, 1)
-        outs = [model.bottleneck(own) for model, own in zip(self._models, features, strict=True)]
-        codes = torch.stack([out.code for out in outs])
+        pairs = zip(self._models, features, strict=True)
+        posteriors = [model.bottleneck(own, model.prior) for model, own in pairs]
+        codes = torch.stack([q.draw().z for q in posteriors])
         params = _batched([model.decoder for model in self._models], codes)
         log_px = self._models[0].likelihood.log_prob(params, images)
-        cost = torch.stack(
-            [m.objective.beta * o.kl + o.loss for m, o in zip(self._models, outs, strict=True)]
-        )
-        each = (cost - log_px).mean(1)
+        kls = [m.prior.closed_kl(q) for m, q in zip(self._models, posteriors, strict=True)]
+        cost = [m.objective.beta * kl for m, kl in zip(self._models, kls, strict=True)]
+        each = (torch.stack(cost) - log_px).mean(1)
         return {"loss": each.sum(), "each": each.detach()}
 
     def configure_optimizers(self) -> Any:

@@ -1,10 +1,11 @@
-"""Encoder output to code: posteriors over discrete codes, each with its prior."""
+"""Encoder features in, posteriors over discrete codes out."""
 
-from dvae.bottlenecks.base import Bottleneck, BottleneckOutput, Expectation
+from dvae.bottlenecks.base import Bottleneck
 from dvae.bottlenecks.categorical import CategoricalBottleneck
 from dvae.bottlenecks.codebook import CodebookBottleneck
 from dvae.bottlenecks.distance_codebook import DistanceCodebook
 from dvae.bottlenecks.grid import GridBottleneck
+from dvae.bottlenecks.posterior import CategoricalPosterior, CodeDraw, PointPosterior, Posterior
 from dvae.bottlenecks.projected_codebook import ProjectedCodebook
 from dvae.bottlenecks.quantizer import Quantizer
 from dvae.bottlenecks.quantizers import FSQ, LFQ, VQ, ResidualVQ, RotationVQ, SimVQ
@@ -15,12 +16,14 @@ __all__ = [
     "LFQ",
     "VQ",
     "Bottleneck",
-    "BottleneckOutput",
     "CategoricalBottleneck",
+    "CategoricalPosterior",
+    "CodeDraw",
     "CodebookBottleneck",
     "DistanceCodebook",
-    "Expectation",
     "GridBottleneck",
+    "PointPosterior",
+    "Posterior",
     "ProjectedCodebook",
     "Quantizer",
     "ResidualVQ",

@@ -98,7 +98,7 @@ class AveragedQuantizer(Quantizer):
 
     def _points(self, features: Tensor) -> Tensor:
         """Put features ``(B, D, H, W)`` in rows ``(N, D)``, in the order of their integers."""
-        return features.detach().flatten(2).mT.flatten(0, 1).to(self.uniform.dtype)
+        return features.detach().flatten(2).mT.flatten(0, 1).to(self.one.dtype)
 
     @torch.no_grad()
     def _gather(self, features: Tensor, index: Tensor) -> None:

@@ -1,52 +1,22 @@
-"""What a bottleneck is: encoder features in, a code for the decoder and what it cost out."""
+"""What a bottleneck is: encoder features in, a posterior over discrete codes out."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
-from torch import Generator, Tensor, nn
+import torch
+from torch import Tensor, nn
 
+from dvae.bottlenecks.posterior import Posterior
+from dvae.priors.base import Prior
 from dvae.stepwise import Stepwise
 
-__all__ = ["Bottleneck", "BottleneckOutput", "Expectation"]
-
-
-@dataclass(frozen=True)
-class BottleneckOutput:
-    """A code and what it cost.
-
-    Attributes:
-        code: Input of the decoder, ``(B, *code)``.
-        index: The categories, integers ``(B, ...)``.
-        logits: Unnormalised log-probabilities ``(B, ..., K)``.
-        kl: Exact categorical KL to the prior, nats per example, ``(B,)``.
-        loss: Auxiliary loss per example, ``(B,)``; zero where the bottleneck has none.
-    """
-
-    code: Tensor
-    index: Tensor
-    logits: Tensor
-    kl: Tensor
-    loss: Tensor
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """An expectation under the posterior and what the code cost.
-
-    Attributes:
-        value: Estimate of E_q[f], ``(B,)``, with the estimator's gradient.
-        kl: Exact categorical KL to the prior, nats per example, ``(B,)``.
-        loss: Auxiliary loss per example, ``(B,)``; zero where the bottleneck has none.
-    """
-
-    value: Tensor
-    kl: Tensor
-    loss: Tensor
+__all__ = ["Bottleneck", "refuse_prior"]
 
 
 class Bottleneck(Stepwise, nn.Module, ABC):
-    """A discrete posterior q(z | features) with its prior p(z).
+    """Makes the discrete posterior q(z | features) of a batch, and decoder inputs of codes.
 
     Attributes:
         in_features: Features (or channels of a grid) that it wants from the encoder.
@@ -64,79 +34,18 @@ class Bottleneck(Stepwise, nn.Module, ABC):
     has_loss: bool = False
 
     @abstractmethod
-    def forward(self, features: Tensor) -> BottleneckOutput:
-        """Return a code: drawn by the estimator in training, the arg-max in evaluation.
+    def forward(self, features: Tensor, prior: Prior | None = None) -> Posterior:
+        """Make the posterior of a batch; in training, start, revive and count codes as well.
 
         Args:
             features: Encoder output ``(B, in_features, ...)``.
+            prior: The prior that q will be held against: a fused posterior finds its KL in the
+                sweep that draws, and revived codes become probable under it. Uniform by default.
         """
-
-    @abstractmethod
-    def expectation(
-        self,
-        f: Callable[[Tensor], Tensor],
-        features: Tensor,
-        generator: Generator | None = None,
-    ) -> Expectation:
-        """Estimate E_q[f(code)] with the estimator's gradient, in either mode.
-
-        Args:
-            f: Takes decoder inputs ``(S, B, *code)``, returns ``(S, B)``.
-            features: Encoder output ``(B, in_features, ...)``.
-            generator: Where the noise comes from; the global one by default.
-        """
-
-    @abstractmethod
-    def bound(
-        self,
-        f: Callable[[Tensor], Tensor],
-        features: Tensor,
-        samples: int,
-        generator: Generator | None = None,
-    ) -> Tensor:
-        """Estimate the m-sample bound on log p(x), with the estimator's gradient.
-
-        Args:
-            f: log p(x | z): takes decoder inputs ``(S, B, *code)``, returns ``(S, B)``.
-            features: Encoder output ``(B, in_features, ...)``.
-            samples: Draws m.
-            generator: Where the noise comes from; the global one by default.
-
-        Returns:
-            Nats per example, ``(B,)``.
-        """
-
-    @abstractmethod
-    def kl(self, features: Tensor) -> Tensor:
-        """Return the exact KL to the prior, nats per example ``(B,)``."""
-
-    @abstractmethod
-    def draw(self, features: Tensor, samples: int, generator: Generator | None = None) -> Tensor:
-        """Draw exactly from q: integers ``(S, B, ...)``.
-
-        The noise of an image is one stretch of the generator's stream, so that on CPU the draws
-        of an image do not depend on how images are batched.
-        """
-
-    @abstractmethod
-    def mode(self, features: Tensor) -> Tensor:
-        """Return the most probable code: integers ``(B, ...)``."""
 
     @abstractmethod
     def embed(self, index: Tensor) -> Tensor:
-        """Turn integers ``(..., *positions)`` into the decoder's input ``(..., *code)``."""
-
-    @abstractmethod
-    def log_posterior(self, features: Tensor, index: Tensor) -> Tensor:
-        """Return log q(z | features) of ``index (S, B, ...)``, nats per example ``(S, B)``."""
-
-    @abstractmethod
-    def log_prior(self, index: Tensor) -> Tensor:
-        """Return log p(z), nats per example: ``index (N, ...)`` to ``(N,)``."""
-
-    @abstractmethod
-    def sample_prior(self, count: int, generator: Generator | None = None) -> Tensor:
-        """Draw codes from the prior: integers ``(count, ...)``."""
+        """Turn integers ``(..., *positions)`` into the decoder's input ``(..., *z)``."""
 
     @abstractmethod
     def count(self, index: Tensor) -> Tensor:
@@ -148,13 +57,25 @@ class Bottleneck(Stepwise, nn.Module, ABC):
         """Shape of the integers of one image."""
 
     @property
-    @abstractmethod
     def num_states(self) -> int | None:
         """Number of codes of a whole image, or ``None`` where it depends on the image size."""
+        return int(self.counts_shape[-1] ** math.prod(self.index_shape))
 
-    @abstractmethod
     def states(self, start: int, stop: int) -> Tensor:
-        """Return the states numbered ``start`` to ``stop - 1``: integers ``(N, ...)``."""
+        """Write the state numbers ``start`` to ``stop - 1`` in base K, one digit a position.
+
+        Returns:
+            Integers ``(N, *index_shape)``, on the CPU.
+
+        Raises:
+            ValueError: There are too many states for 64-bit numbers.
+        """
+        codes, positions = self.counts_shape[-1], math.prod(self.index_shape)
+        if codes**positions > 2**62:
+            raise ValueError("there are too many codes to number them")
+        number = torch.arange(start, stop).unsqueeze(1)
+        digits = number // codes ** torch.arange(positions) % codes
+        return digits.view(-1, *self.index_shape)
 
     def take_moved(self) -> list[tuple[Tensor, Tensor]]:
         """Return the parameters that were written to in training since this was last asked.
@@ -167,3 +88,22 @@ class Bottleneck(Stepwise, nn.Module, ABC):
             default.
         """
         return []
+
+
+def refuse_prior(name: str, value: Any) -> None:
+    """Refuse a prior that was asked of a bottleneck; what had none goes on.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+
+    Raises:
+        ValueError: A prior was asked for; the message says what to write.
+    """
+    if value:
+        given = value if isinstance(value, Sequence) else None
+        settings = f", init_args: {{probs: {list(given)}}}" if given else ""
+        raise ValueError(
+            f"{name} is the model's prior now: write model.prior: {{class_path: CategoricalPrior"
+            f"{settings}}} (in Python prior=CategoricalPrior({list(given) if given else ''}))"
+        )

@@ -38,7 +38,7 @@ class DistanceCodebook(CodebookBottleneck):
         variance: Start of :math:`\sigma^2`, above 0, in squared units of the features; by default
             from the data, or 1 without a k-means start.
         commitment: Weight of the auxiliary loss, at least 0.
-        learned_prior: Whether the prior over codes is learned; else it is uniform.
+        learned_prior: No longer here: the prior is the model's, see `dvae.priors`.
         upkeep: How the code book is started and kept alive.
 
     Raises:
@@ -50,8 +50,8 @@ class DistanceCodebook(CodebookBottleneck):
     Example:
         >>> import torch
         >>> layer = DistanceCodebook(num_codes=8, code_dim=4)
-        >>> out = layer(torch.randn(2, 4, 3, 3))
-        >>> out.code.shape, out.loss.shape
+        >>> q = layer(torch.randn(2, 4, 3, 3))
+        >>> q.draw().z.shape, q.loss.shape
         (torch.Size([2, 4, 3, 3]), torch.Size([2]))
     """
 
@@ -78,7 +78,9 @@ class DistanceCodebook(CodebookBottleneck):
     def _logits(self, rows: Tensor) -> Tensor:
         return -0.5 * squared_distance(rows, self.codebook) * (-self.log_variance).exp()
 
-    def _penalty(self, rows: Tensor, logits: Tensor) -> Tensor:
+    def _penalty(self, rows: Tensor, logits: Tensor) -> Tensor | None:
+        if not self.has_loss:
+            return None
         # The logits are minus what is weighed; -inf does not occur in them.
         return -self.commitment * (logits.softmax(-1) * logits).flatten(1).sum(1)
 

@@ -1,20 +1,21 @@
 """A code book whose logits are a linear function of the features, as in DALL-E."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from einops import rearrange
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from dvae.bottlenecks.base import Expectation
 from dvae.bottlenecks.codebook import CodebookBottleneck, rows_of
-from dvae.bottlenecks.fused import Kernel, KernelChoice, fused_draw, fused_seed
+from dvae.bottlenecks.fused import Kernel, KernelChoice
+from dvae.bottlenecks.fused_posterior import FusedPosterior
+from dvae.bottlenecks.posterior import Posterior
 from dvae.bottlenecks.processes import from_first_process
 from dvae.bottlenecks.upkeep import Upkeep, data_centers, draw_far, soft_variance
 from dvae.estimators.base import Estimator, check_count
 from dvae.functional import count_categories, information_by_category
-from dvae.kernels import Backend, Book, Relaxation, sweep
+from dvae.kernels import Book
+from dvae.priors.base import FactorisedPrior, Prior
 
 __all__ = ["ProjectedCodebook"]
 
@@ -47,9 +48,9 @@ class ProjectedCodebook(CodebookBottleneck):
         in_features: Channels that the encoder gives, at least 1.
         estimator: How the gradient crosses the draw; straight-through Gumbel-softmax at
             temperature 1 by default.
-        learned_prior: Whether the prior over codes is learned; else it is uniform.
+        learned_prior: No longer here: the prior is the model's, see `dvae.priors`.
         upkeep: How the code book is started and kept alive.
-        kernel: How `expectation`, `draw` and `kl` are computed. ``plain`` has matrices of
+        kernel: How draws, expectations and the KL are computed. ``plain`` has matrices of
             logits, positions by codes, and serves all estimators; ``blocked`` and ``triton`` (on
             CUDA) go over the codes block by block and serve Gumbel-softmax, straight-through and
             (not Triton) ReinMax; ``auto`` chooses by device and size. The noise of a seed is
@@ -65,8 +66,8 @@ class ProjectedCodebook(CodebookBottleneck):
     Example:
         >>> import torch
         >>> layer = ProjectedCodebook(num_codes=8, code_dim=4, in_features=6)
-        >>> out = layer(torch.randn(2, 6, 3, 3))
-        >>> out.code.shape, out.index.shape, out.kl.shape
+        >>> q = layer(torch.randn(2, 6, 3, 3))
+        >>> q.draw().z.shape, q.mode().shape, q.entropy().shape
         (torch.Size([2, 4, 3, 3]), torch.Size([2, 3, 3]), torch.Size([2]))
     """
 
@@ -86,66 +87,27 @@ class ProjectedCodebook(CodebookBottleneck):
         self.projection = nn.Linear(in_features, num_codes)
         self.kernel = KernelChoice(kernel, self.estimator)
 
-    def expectation(
-        self,
-        f: Callable[[Tensor], Tensor],
-        features: Tensor,
-        generator: Generator | None = None,
-    ) -> Expectation:
-        """Evaluate f at one draw, by the chosen kernel; see `Bottleneck.expectation`."""
+    def forward(self, features: Tensor, prior: Prior | None = None) -> Posterior:
+        """Make the posterior of a batch, by the chosen kernel; see `Bottleneck.forward`."""
         grid = rows_of(features)
-        rows = grid.flatten(0, -2)
         # What is reported of a model comes from evaluation, where everything is float32.
         half = self.training and features.dtype in _HALF
-        backend = self._backend(grid, half)
-        if backend is None:
-            return super().expectation(f, features, generator)
+        backend = self.kernel(self.estimator, grid, self.codebook, self.training, half)
+        if backend is None or not (prior is None or isinstance(prior, FactorisedPrior)):
+            return super().forward(features, prior)
         if self.training:
-            self._tend(grid)
-        taken = rows
-        if half and backend == "triton":
-            # Products of half precision summed in float32 are what tensor cores are for.
-            taken = rearrange(features, "b c h w -> (b h w) c")
-        batch, height, width, _ = grid.shape
-        book = self._book(taken.dtype)
-        found = fused_draw(taken, batch, book, self.estimator, backend, generator)
+            self._tend(grid, prior)
+        rows = grid.flatten(0, -2)
         if self.training:
             self._note(rows, self._logits)
-        code = rearrange(found.code, "(b h w) d -> 1 b d h w", h=height, w=width)
-        kl = found.kl.view(batch, height * width).sum(1)
-        return Expectation(f(code).squeeze(0), kl, torch.zeros_like(kl))
-
-    def kl(self, features: Tensor) -> Tensor:
-        """Sum the exact KL over the positions, by the chosen kernel; see `Bottleneck.kl`."""
-        grid = rows_of(features)
-        backend = self._backend(grid)
-        if backend is None:
-            return super().kl(features)
-        rows = grid.flatten(0, -2)
-        found = sweep(rows, self._book(rows.dtype), _draw_only(rows), 0, backend)
-        kl: Tensor = found.kl.view(grid.shape[:-1]).flatten(1).sum(1)
-        return kl
-
-    def draw(self, features: Tensor, samples: int, generator: Generator | None = None) -> Tensor:
-        """Draw by Gumbel-max, ``(S, B, H, W)``, by the chosen kernel; see `Bottleneck.draw`."""
-        grid = rows_of(features)
-        rows = grid.flatten(0, -2)
-        backend = self._backend(grid)
-        if backend is None:
-            return super().draw(features, samples, generator)
-        book, relaxation = self._book(rows.dtype), _draw_only(rows)
-        seeds = fused_seed(len(features), backend, rows.device, generator, (samples,))
-        drawn = [sweep(rows, book, relaxation, seed, backend).index for seed in seeds]
-        return torch.stack(drawn).view(samples, *grid.shape[:-1])
-
-    def _backend(self, grid: Tensor, half: bool = False) -> Backend | None:
-        return self.kernel(self.estimator, grid, self.codebook, self.training, half)
-
-    def _book(self, dtype: torch.dtype) -> Book:
-        learned = self.prior_logits.requires_grad
-        weight, bias = self.projection.weight.to(dtype), self.projection.bias.to(dtype)
-        prior = self.log_prior_probs if learned else None
-        return Book(weight, bias, self.codebook.to(dtype), prior)
+        if half and backend == "triton":
+            # Products of half precision summed in float32 are what tensor cores are for.
+            rows = rearrange(features, "b c h w -> (b h w) c")
+        tensors = (self.projection.weight, self.projection.bias, self.codebook)
+        book = Book(*(x.to(rows.dtype) for x in tensors))
+        return FusedPosterior(
+            grid, rows, book, prior, self.estimator, backend, self._logits, self.mix
+        )
 
     def _logits(self, rows: Tensor) -> Tensor:
         # Not under autocast: logits of a large code book need the digits of float32.
@@ -260,8 +222,3 @@ class _Cells:
         radius = (self.spread[code] / self.count[code]).sqrt().unsqueeze(1)
         least = 1e-3 * self.variance.sqrt()
         return code, mean, away / away.norm(dim=1, keepdim=True) * torch.maximum(radius, least)
-
-
-def _draw_only(rows: Tensor) -> Relaxation:
-    """Return the relaxation of a sweep whose code nobody wants."""
-    return Relaxation(rows.new_ones(()), hard=True, noisy=False)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -138,11 +137,16 @@ class _Moments:
 
 
 def _gradient(
-    model: DiscreteVAE, f: Callable[[Tensor], Tensor], features: Tensor, generator: Generator
+    model: DiscreteVAE,
+    f: Callable[[Tensor], Tensor],
+    features: Tensor,
+    generator: Generator,
+    estimator: Estimator | None = None,
 ) -> Tensor:
     """Draw the gradient of each example's E_q[f] in its features."""
     leaf = features.detach().requires_grad_()
-    value = model.bottleneck.expectation(f, leaf, generator).value
+    q = model.bottleneck(leaf)
+    value = q.expectation(lambda z, _: f(z), generator, estimator)
     (gradient,) = torch.autograd.grad(value.sum(), leaf)
     return gradient
 
@@ -182,11 +186,10 @@ def _estimates(
     rows = max(1, _CODES // codes)
     parts = list(zip(image.split(rows), features.detach().split(rows), strict=True))
     for _ in range(repeats):
-        with _replaced(model.bottleneck, estimator):
-            gradients = []
-            for x, h in parts:
-                f = torch.no_grad()(lambda code, x=x: model.log_px(code, x))
-                gradients.append(_gradient(model, f, h, generator))
+        gradients = []
+        for x, h in parts:
+            f = torch.no_grad()(lambda z, x=x: model.log_px(z, x))
+            gradients.append(_gradient(model, f, h, generator, estimator))
         yield torch.cat(gradients)
 
 
@@ -196,13 +199,3 @@ def _pull_back(features: Tensor, parameters: list[nn.Parameter], gradient: Tenso
         features, parameters, gradient, retain_graph=True, materialize_grads=True
     )
     return torch.cat([g.flatten().float() for g in gradients])
-
-
-@contextmanager
-def _replaced(bottleneck: nn.Module, estimator: Estimator) -> Iterator[None]:
-    own = bottleneck.estimator
-    bottleneck.estimator = estimator
-    try:
-        yield
-    finally:
-        bottleneck.estimator = own

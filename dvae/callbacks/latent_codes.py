@@ -57,13 +57,11 @@ def read_codes(model: DiscreteVAE, image: Tensor) -> Codes:
     indices, entropy, mean = [], 0.0 * torch.zeros(()), 0.0 * torch.zeros(())
     with model._evaluating():
         for part in image.split(chunk):
-            features = model.encoder(model.images_of(part, check=False))
+            posterior = bottleneck(model.encoder(model.images_of(part, check=False)))
+            indices.append(posterior.mode())
             if not bottleneck.has_posterior:
-                indices.append(bottleneck.mode(features))
                 continue
-            out = bottleneck(features)
-            q = out.logits.float().softmax(-1)
-            indices.append(out.index)
+            q = posterior.logits.float().softmax(-1)
             entropy = entropy.to(q.device) + torch.special.entr(q).sum(-1).sum(0)
             mean = mean.to(q.device) + q.sum(0)
     index = torch.cat(indices)

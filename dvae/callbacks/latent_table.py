@@ -47,8 +47,7 @@ def latent_table(
         target = model.likelihood.dequantize(image, noise)
         columns = {"log_px_mode": model.log_px(model.bottleneck.embed(index)[None], target)[0]}
         if model.bottleneck.has_posterior:
-            features = model.encoder(image)
-            log_q = model.bottleneck.log_posterior(features, index[None])[0]
+            log_q = model.bottleneck(model.encoder(image)).log_prob(index[None])[0]
             columns = {"log_q_mode": log_q, **columns}
     values = {name: column.tolist() for name, column in columns.items()}
     pictures = zip(to_images(image), to_images(model.decode(index)), strict=True)

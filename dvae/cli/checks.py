@@ -147,9 +147,9 @@ def check_objective(model: DiscreteVAE) -> None:
     model.eval()
     try:
         with torch.random.fork_rng(devices=[]):
-            features = model.encoder(image)
+            q = model.bottleneck(model.encoder(image), model.prior)
             target = model.likelihood.dequantize(image)
-            model.objective(lambda code: model.log_px(code, target), features, model.bottleneck)
+            model.objective(lambda z: model.log_px(z, target), q, model.prior)
     finally:
         for module, training in modes:
             module.training = training

@@ -14,7 +14,8 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 import dvae.bottlenecks
 import dvae.estimators
-import dvae.networks  # noqa: F401 (short class names resolve to what has been imported)
+import dvae.networks
+import dvae.priors  # noqa: F401 (short class names resolve to what has been imported)
 from dvae.callbacks import Checkpoints, RunId, Stopped, Stopwatch
 from dvae.cli.arguments import add_arguments
 from dvae.cli.callbacks import own_callbacks

@@ -76,7 +76,8 @@ def look(model: DiscreteVAE, image: Tensor, edits: Edits) -> Look:
     log_px = model.log_px(model.bottleneck.embed(both[:, None]), target)[:, 0]
     log_q = None
     if model.bottleneck.has_posterior:
-        log_q = model.bottleneck.log_posterior(model.encoder(image[None]), both[:, None])[:, 0]
+        q = model.bottleneck(model.encoder(image[None]))
+        log_q = q.log_prob(both[:, None])[:, 0]
     return Look(
         image,
         reconstruction,

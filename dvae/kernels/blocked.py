@@ -65,7 +65,7 @@ class _BlockedSweep(torch.autograd.Function):
         log_prior: Tensor | None,
         relaxation: Relaxation,
         seed: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         blocks = _Blocks(h, Book(weight, bias, codebook, log_prior), relaxation, seed)
         n, dim = len(h), codebook.shape[1]
         new = blocks.numbers
@@ -84,14 +84,15 @@ class _BlockedSweep(torch.autograd.Function):
             if posterior is not None and state.posterior_sum is not None:
                 posterior[rows] = state.posterior_sum / state.sum.unsqueeze(1)
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(index, mode)
+        log_sum = sums[0] + sums[1].log()
+        ctx.mark_non_differentiable(index, mode, log_sum)
         ctx.relaxation = relaxation
         ctx.save_for_backward(
             *(h, weight, bias, codebook, log_prior, seed),
             *(mixture, posterior, index, index if relaxation.noisy else mode, sums),
         )
         code = codebook[index] if relaxation.hard else mixture.to(h.dtype)
-        return code, index, kl, mode
+        return code, index, kl, mode, log_sum
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]

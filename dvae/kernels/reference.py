@@ -48,4 +48,5 @@ def reference_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor)
     if log_prior is None:
         log_prior = at_least_float.new_full((len(codebook),), -math.log(len(codebook)))
     kl = categorical_kl(at_least_float, log_prior.to(at_least_float.dtype))
-    return Sweep(code, index, kl, logits.detach().argmax(-1))
+    log_sum = at_least_float.detach().logsumexp(-1)
+    return Sweep(code, index, kl, logits.detach().argmax(-1), log_sum)

@@ -50,9 +50,12 @@ class Sweep:
         index: The code drawn, 64-bit integers ``(N,)``.
         kl: Exact KL of the categorical to the prior, nats, ``(N,)``, at least in float32.
         mode: The most probable code, 64-bit integers ``(N,)``.
+        log_sum: Logarithm of the sum of the logits' exponentials, ``(N,)``, without a gradient: a
+            code's log-probability is its logit less this.
     """
 
     code: Tensor
     index: Tensor
     kl: Tensor
     mode: Tensor
+    log_sum: Tensor

@@ -126,7 +126,7 @@ class _TritonSweep(torch.autograd.Function):
         log_prior: Tensor | None,
         relaxation: Relaxation,
         seed: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         tau = relaxation.tau.to(h.device, torch.float32)
         inputs = [_contiguous(x) for x in (h, weight, bias, codebook, log_prior)]
         n, dim = len(h), codebook.shape[1]
@@ -138,11 +138,12 @@ class _TritonSweep(torch.autograd.Function):
         others = (tau, seed, mixture, index, mode, kl, sums, keys)
         _launch("forward", inputs, relaxation, others)
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(index, mode)
+        log_sum = sums[0] + sums[1].log()
+        ctx.mark_non_differentiable(index, mode, log_sum)
         ctx.relaxation = relaxation
         ctx.save_for_backward(*inputs, tau, mixture, index, sums, keys)
         code = codebook[index] if relaxation.hard else mixture.to(h.dtype)
-        return code, index, kl, mode
+        return code, index, kl, mode, log_sum
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]

@@ -126,7 +126,7 @@ def vae_problem(model: CategoricalVAE, images: Tensor, title: str) -> Problem:
     model.check_image_shape(tuple(images.shape[1:]))
     model.eval()
     with torch.no_grad():
-        logits = bottleneck.logits(model.encoder(images))
+        logits = bottleneck(model.encoder(images)).logits
     target = model.likelihood.dequantize(images, model.evaluation.noise("pixels"))
     return Problem(
         f"{title}, {bottleneck.num_latents} latents of {bottleneck.num_codes} categories, "

@@ -1,30 +1,31 @@
-"""The training core of every discrete VAE: encoder, bottleneck, decoder, likelihood, one loss."""
+"""The training core of every discrete VAE: its five parts and one loss."""
 
 import inspect
+import io
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import OptimizerCallable
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from dvae.bottlenecks.base import Bottleneck
+from dvae.bottlenecks.grid import GridBottleneck
 from dvae.devices import is_waited_for
 from dvae.functional import batch_mean
-from dvae.likelihoods import LEVELS, Likelihood
-from dvae.metrics import CodebookUsage, ImageQuality
-from dvae.models.codec import Codec
+from dvae.likelihoods import Likelihood
+from dvae.metrics import CodebookUsage
 from dvae.models.compiled import Compile, NetworkCalls, check_compile, compile_calls
-from dvae.models.evaluation import Evaluation, bounds, exact_log_px
+from dvae.models.evaluation import Evaluation
 from dvae.models.gradients import Gradients
 from dvae.models.logging import StepMeans, is_logged
+from dvae.models.measured import Measured
 from dvae.models.moments import forget
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.models.overhead import measure_nothing
@@ -32,14 +33,17 @@ from dvae.models.parts import parameter_groups
 from dvae.models.precision import check_precision, warn_of_bfloat16
 from dvae.models.random_streams import part_ways
 from dvae.networks.base import Network
+from dvae.priors.base import Prior
+from dvae.priors.uniform import UniformPrior
 from dvae.runs.checkpoints import read_checkpoint
+from dvae.runs.former import modern_state, modern_states
 from dvae.runs.trust import refuse_foreign_classes
 from dvae.schedules import Schedule
 
 __all__ = ["DiscreteVAE"]
 
 
-class DiscreteVAE(Gradients, Codec):
+class DiscreteVAE(Gradients, Measured):
     """A VAE with a discrete code, trained through a pluggable estimator of the gradient.
 
     Everything is in nats per example, summed over pixels and positions and averaged over the
@@ -48,7 +52,7 @@ class DiscreteVAE(Gradients, Codec):
 
     Args:
         network: Recipe of encoder and decoder.
-        bottleneck: The discrete posterior and prior.
+        bottleneck: Makes the discrete posterior.
         likelihood: Distribution of the image given the decoder's output.
         objective: What training maximises; the ELBO by default.
         optimizer: Makes the optimizer from the parameters; AdamW (learning rate 2e-3) by default.
@@ -56,6 +60,7 @@ class DiscreteVAE(Gradients, Codec):
         evaluation: How much work the test puts into its bounds.
         compile: Whether training compiles the encoder, and the decoder with its likelihood;
             ``cuda-graphs`` captures them on a GPU besides.
+        prior: Distribution of the codes; uniform by default.
     """
 
     def __init__(
@@ -68,18 +73,21 @@ class DiscreteVAE(Gradients, Codec):
         lr_schedule: Schedule | None = None,
         evaluation: Evaluation | None = None,
         compile: Compile = False,
+        prior: Prior | None = None,
     ) -> None:
         super().__init__()
         self.image_shape = network.image_shape
         self.encoder = network.encoder(bottleneck.in_features)
         self.bottleneck = bottleneck
+        if isinstance(bottleneck, GridBottleneck):
+            bottleneck.grid = network.grid
+        self.prior = UniformPrior() if prior is None else prior
+        self.prior.build(bottleneck.index_shape, bottleneck.counts_shape)
         self.decoder = network.decoder(bottleneck.code_features, likelihood.params_per_channel)
         self.likelihood = likelihood
         self.objective = ELBO() if objective is None else objective
         self.evaluation = Evaluation() if evaluation is None else evaluation
         self.code_usage = CodebookUsage(bottleneck.counts_shape)
-        # A model whose likelihood says little to the eye sets it.
-        self.image_quality: ImageQuality | None = None
         # Factors on the learning rate by the name of a part; fine-tuning sets it.
         self.lr_scale: Mapping[str, float] = {}
         self.last_terms: dict[str, Tensor] = {}
@@ -88,8 +96,6 @@ class DiscreteVAE(Gradients, Codec):
         self.lr_schedule = lr_schedule
         self._compiles = compile
         self._calls: NetworkCalls | None = None
-        # Made anew at the start of each evaluation, so that evaluating twice agrees.
-        self._exact_noise = self._relaxed_noise = self._pixel_noise = Generator()
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -107,9 +113,22 @@ class DiscreteVAE(Gradients, Codec):
             FileNotFoundError: There is no such file.
             ValueError: It is damaged, or names a class from elsewhere.
         """
-        refuse_foreign_classes(read_checkpoint(checkpoint_path), trusted)
+        content = read_checkpoint(checkpoint_path)
+        refuse_foreign_classes(content, trusted)
         kwargs["weights_only"] = True
-        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        if not content.pop("translated"):
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        translated = io.BytesIO()
+        torch.save(content, translated)
+        translated.seek(0)
+        return super().load_from_checkpoint(translated, *args, **kwargs)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name what a former version wrote as today's does, where it was not read so."""
+        state = checkpoint["state_dict"] = modern_state(checkpoint["state_dict"])
+        trained = [name for name, p in self.named_parameters() if p.requires_grad]
+        written = [name for name in state if name in set(trained)]
+        modern_states(checkpoint.get("optimizer_states", []), written, trained)
 
     # Training
 
@@ -146,7 +165,8 @@ class DiscreteVAE(Gradients, Codec):
         target = self.likelihood.dequantize(image)
         encode, log_px = self._calls or (self.encoder, self.log_px)
         with self.bottleneck.accumulating(), self.likelihood.accumulating():
-            out = self.objective(lambda z: log_px(z, target), encode(image), self.bottleneck)
+            q = self.bottleneck(encode(image), self.prior)
+            out = self.objective(lambda z: log_px(z, target), q, self.prior)
         # For whoever shows the bound, or has to say which of them broke.
         parts = {"kl": out.kl, "reconstruction": out.log_px, "bound": out.bound}
         self.last_terms = {name: part.detach() for name, part in parts.items()}
@@ -162,19 +182,6 @@ class DiscreteVAE(Gradients, Codec):
         self.bottleneck.step()
         self.likelihood.step()
         forget(optimizer, self.bottleneck.take_moved())
-
-    def log_px(self, code: Tensor, image: Tensor) -> Tensor:
-        """Log-likelihood of images given codes.
-
-        Args:
-            code: Decoder inputs ``(S, B, *code)``.
-            image: Pixels in [0, 1] as the likelihood's `dequantize` gives them, ``(B, C, H, W)``.
-
-        Returns:
-            Nats per example, ``(S, B)``.
-        """
-        params = self.decoder(code.flatten(0, 1)).unflatten(0, code.shape[:2])
-        return self.likelihood.log_prob(params, image)  # where mixed precision ends
 
     def make_optimizer(self) -> Optimizer:
         """Make the optimizer of the parameters that are trained."""
@@ -246,78 +253,6 @@ class DiscreteVAE(Gradients, Codec):
                 f"model.network.image_shape to {list(shape)}, or choose other data"
             )
 
-    # Evaluation
-
-    def on_validation_epoch_start(self) -> None:
-        """Seed the noise and clear the counts."""
-        self._start_evaluation()
-
-    def on_test_epoch_start(self) -> None:
-        """Seed the noise and clear the counts."""
-        self._start_evaluation()
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Measure the bound at exact draws and, beside it, the relaxed objective."""
-        image = self.images_of(batch, check=batch_idx == 0)
-        features = self.encoder(image)
-        target = self.likelihood.dequantize(image, self._pixel_noise)
-        index = self.bottleneck.draw(features, 1, self._exact_noise)
-        log_px = self.log_px(self.bottleneck.embed(index), target).squeeze(0)
-        kl = self.bottleneck.kl(features)
-        # The same noise as the exact draws: an estimator whose code is hard has a gap of 0.
-        relaxed = self.bottleneck.expectation(
-            lambda z: self.log_px(z, target), features, self._relaxed_noise
-        ).value
-        self._measure_mode(features, image)
-        self._log_means(
-            {
-                "val/elbo": log_px - kl,
-                "val/kl": kl,
-                "val/reconstruction": -log_px,
-                "val/elbo_relaxed": relaxed - kl,
-                "val/relaxation_gap": relaxed - log_px,
-            },
-            progress_bar="val/elbo",
-        )
-
-    def on_validation_epoch_end(self) -> None:
-        """Reduce the counts of the whole epoch."""
-        self._log_usage("val")
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Measure the bounds at many exact draws and, where it can be counted, log p(x)."""
-        image = self.images_of(batch, check=batch_idx == 0)
-        features = self.encoder(image)
-        target = self.likelihood.dequantize(image, self._pixel_noise)
-        ev = self.evaluation
-        b = bounds(
-            target,
-            features,
-            self.bottleneck,
-            self.log_px,
-            ev.iwae_samples,
-            ev.chunk,
-            self._exact_noise,
-        )
-        self._measure_mode(features, image)
-        values = {
-            "test/elbo": b.elbo,
-            "test/iwae": b.iwae,
-            "test/kl": self.bottleneck.kl(features),
-            "test/reconstruction": -b.log_px,
-            "test/bits_per_dim": self._bits_per_dim(b.elbo),
-        }
-        states = self.bottleneck.num_states
-        if states is not None and states <= ev.max_states:
-            values["test/log_px"] = exact_log_px(
-                target, self.bottleneck, self.decoder, self.likelihood, ev.chunk
-            )
-        self._log_means(values)
-
-    def on_test_epoch_end(self) -> None:
-        """Reduce the counts of the whole epoch."""
-        self._log_usage("test")
-
     # Details
 
     def _remember_settings(self) -> None:
@@ -347,49 +282,6 @@ class DiscreteVAE(Gradients, Codec):
             self.log("train/elbo", elbo, prog_bar=not is_waited_for(elbo))
         # That of the step about to be taken, beside the temperature it is taken at.
         self.log("anneal/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-
-    def _log_means(self, values: Mapping[str, Tensor], progress_bar: str = "") -> None:
-        for name, value in values.items():
-            self.log(
-                name,
-                batch_mean(value),
-                batch_size=len(value),
-                on_step=False,
-                on_epoch=True,
-                sync_dist=True,
-                prog_bar=name == progress_bar,
-            )
-
-    def _bits_per_dim(self, elbo: Tensor) -> Tensor:
-        # A density counts a level's width, 1/256, as one: see `Likelihood`.
-        nats = -elbo / math.prod(self.image_shape) + self.likelihood.density * math.log(LEVELS)
-        return nats / math.log(2)
-
-    def _log_usage(self, stage: str) -> None:
-        counts = self.code_usage.compute()
-        self.log(f"{stage}/perplexity", CodebookUsage.perplexity(counts).float())
-        self.log(f"{stage}/usage", CodebookUsage.usage(counts).float())
-        self.log(f"{stage}/dead_codes", CodebookUsage.dead(counts).float())
-        self.code_usage.reset()
-        if self.image_quality is not None:
-            quality = self.image_quality.compute().items()
-            self.log_dict({f"{stage}/{name}": value for name, value in quality})
-            self.image_quality.reset()
-
-    def _measure_mode(self, features: Tensor, image: Tensor) -> None:
-        index = self.bottleneck.mode(features)
-        self.code_usage.update(self.bottleneck.count(index))
-        if self.image_quality is not None:
-            params = self.decoder(self.bottleneck.embed(index))
-            self.image_quality.update(self.likelihood.mean(params), image)
-
-    def _start_evaluation(self) -> None:
-        noise = partial(self.evaluation.noise, device=self.device, rank=self.global_rank)
-        self._exact_noise, self._relaxed_noise = noise("codes"), noise("codes")
-        self._pixel_noise = noise("pixels")
-        self.code_usage.reset()
-        if self.image_quality is not None:
-            self.image_quality.reset()
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -11,6 +11,7 @@ from dvae.models.evaluation import Evaluation
 from dvae.models.objectives import Objective
 from dvae.networks.base import Network
 from dvae.networks.mlp import MLP
+from dvae.priors.base import Prior
 from dvae.schedules import Schedule
 
 __all__ = ["CategoricalVAE"]
@@ -43,6 +44,7 @@ class CategoricalVAE(DiscreteVAE):
         lr_schedule: Schedule | None = None,
         evaluation: Evaluation | None = None,
         compile: Compile = False,
+        prior: Prior | None = None,
     ) -> None:
         super().__init__(
             network=MLP() if network is None else network,
@@ -53,5 +55,6 @@ class CategoricalVAE(DiscreteVAE):
             lr_schedule=lr_schedule,
             evaluation=evaluation,
             compile=compile,
+            prior=prior,
         )
         self._remember_settings()

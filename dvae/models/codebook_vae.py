@@ -12,6 +12,7 @@ from dvae.models.evaluation import Evaluation
 from dvae.models.objectives import Objective
 from dvae.networks.base import Network
 from dvae.networks.resnet import ResNet
+from dvae.priors.base import Prior
 from dvae.schedules import Schedule
 
 __all__ = ["CodebookVAE"]
@@ -54,6 +55,7 @@ class CodebookVAE(DiscreteVAE):
         lr_schedule: Schedule | None = None,
         evaluation: Evaluation | None = None,
         compile: Compile = False,
+        prior: Prior | None = None,
     ) -> None:
         # Under names of their own: the arguments as they were given are the settings remembered.
         net = ResNet() if network is None else network
@@ -73,7 +75,7 @@ class CodebookVAE(DiscreteVAE):
                 Evaluation(iwae_samples=1, chunk=512) if evaluation is None else evaluation
             ),
             compile=compile,
+            prior=prior,
         )
-        code.grid = net.grid
         self.image_quality = ImageQuality()
         self._remember_settings()

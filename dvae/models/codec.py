@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from dvae.bottlenecks.base import Bottleneck
 from dvae.data.batch import as_batch, as_pixels, check_range
 from dvae.likelihoods import Likelihood
+from dvae.priors.base import Prior
 
 __all__ = ["Codec"]
 
@@ -21,7 +22,8 @@ class Codec(pl.LightningModule):
     Attributes:
         image_shape: Channels, height and width.
         encoder: Images to features.
-        bottleneck: Features to codes.
+        bottleneck: Features to the posterior of codes.
+        prior: Distribution of codes.
         decoder: Codes to the likelihood's parameters.
         likelihood: Distribution of the image given the decoder's output.
     """
@@ -29,6 +31,7 @@ class Codec(pl.LightningModule):
     image_shape: tuple[int, int, int]
     encoder: nn.Module
     bottleneck: Bottleneck
+    prior: Prior
     decoder: nn.Module
     likelihood: Likelihood
 
@@ -87,7 +90,8 @@ class Codec(pl.LightningModule):
             ValueError: The images are of another shape than the network's, or no pixels.
         """
         with self._evaluating():
-            return self.bottleneck.mode(self.encoder(self.images_of(image)))
+            index: Tensor = self.bottleneck(self.encoder(self.images_of(image))).mode()
+            return index
 
     @torch.no_grad()
     def decode(self, index: Tensor) -> Tensor:
@@ -123,19 +127,13 @@ class Codec(pl.LightningModule):
             image: As in `encode`.
             generator: Where the noise comes from; the global one by default.
         """
-        means: list[Tensor] = []
-
-        def decode(code: Tensor) -> Tensor:
-            means.append(self.likelihood.mean(self.decoder(code[0])))
-            return code.flatten(2).sum(-1)
-
         with self._evaluating():
-            self.bottleneck.expectation(decode, self.encoder(self.images_of(image)), generator)
-        return means[0]
+            q = self.bottleneck(self.encoder(self.images_of(image)))
+            return self.likelihood.mean(self.decoder(q.draw(generator).z))
 
     def sample(self, count: int, generator: Generator | None = None) -> Tensor:
         """Draw codes from the prior and return their expected images, ``(count, C, H, W)``."""
-        return self.decode(self.bottleneck.sample_prior(count, generator))
+        return self.decode(self.prior.sample(count, generator))
 
     def traverse(
         self,

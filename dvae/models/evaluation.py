@@ -1,16 +1,17 @@
 """Honest evaluation: bounds at hard codes drawn exactly, and the likelihood itself by counting."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 
 from dvae.bottlenecks.base import Bottleneck
+from dvae.bottlenecks.posterior import Posterior
 from dvae.data.seeding import seeded_generator
 from dvae.functional import iwae_bound
 from dvae.likelihoods import Likelihood
+from dvae.priors.base import FactorisedPrior, Prior
 from dvae.scalars import MOST
 
 __all__ = ["Bounds", "Evaluation", "bounds", "exact_log_px"]
@@ -64,74 +65,80 @@ class Evaluation:
         return seeded_generator(f"evaluation: {purpose}", self.seed, rank, device=device)
 
 
+class Decodes(Protocol):
+    """What the bounds need of a model."""
+
+    bottleneck: Bottleneck
+    prior: Prior
+    decoder: nn.Module
+    likelihood: Likelihood
+
+    def log_px(self, code: Tensor, image: Tensor) -> Tensor:
+        """Take decoder inputs ``(S, B, *z)`` and images, return ``(S, B)`` in nats."""
+
+
 @dataclass(frozen=True)
 class Bounds:
     """Lower bounds on log p(x), nats per example.
 
     Attributes:
         log_px: Mean of log p(x | z) over the draws, ``(B,)``.
-        elbo: ``log_px`` minus the exact KL, ``(B,)``.
+        elbo: ``log_px`` minus the KL, ``(B,)``.
         iwae: Importance-weighted bound of the same draws, ``(B,)``.
+        kl: KL to the prior, ``(B,)``: exact, or of the draws where the prior has no closed form.
     """
 
     log_px: Tensor
     elbo: Tensor
     iwae: Tensor
+    kl: Tensor
 
 
 def bounds(
     image: Tensor,
-    features: Tensor,
-    bottleneck: Bottleneck,
-    log_px: Callable[[Tensor, Tensor], Tensor],
-    samples: int,
+    posterior: Posterior,
+    index: Tensor,
+    model: Decodes,
     chunk: int,
-    generator: Generator,
 ) -> Bounds:
     """Compute the ELBO and the importance-weighted bound of the same exact draws.
 
     Images are taken in groups small enough that at most ``chunk`` codes are decoded at once; an
-    image with more draws than that is decoded in parts. The bottleneck draws image by
-    image, so the numbers do not depend on how the images are batched.
+    image with more draws than that is decoded in parts.
 
     Args:
         image: ``(B, C, H, W)``.
-        features: Encoder output of the images.
-        bottleneck: Draws and weighs the codes.
-        log_px: Takes decoder inputs ``(S, B, *code)`` and images, returns ``(S, B)`` in nats.
-        samples: Draws m for each image.
+        posterior: q of the images.
+        index: Exact draws from it, integers ``(S, B, *positions)``.
+        model: Weighs images and codes.
         chunk: Codes decoded at once.
-        generator: Where the noise comes from.
 
     Returns:
         The bounds for each image.
     """
-    rows = max(1, chunk // samples)
+    rows = max(1, chunk // len(index))
+    log_q = posterior.log_prob(index)
     groups = []
-    for x, h in zip(image.split(rows), features.split(rows), strict=True):
-        index = bottleneck.draw(h, samples, generator)
-        log_likelihood = torch.cat([log_px(bottleneck.embed(z), x) for z in index.split(chunk)])
-        log_prior = bottleneck.log_prior(index.flatten(0, 1)).view(index.shape[:2])
-        log_weight = log_likelihood + log_prior - bottleneck.log_posterior(h, index)
-        groups.append((log_likelihood.mean(0), iwae_bound(log_weight)))
-    mean, iwae = (torch.cat(values) for values in zip(*groups, strict=True))
-    return Bounds(mean, mean - bottleneck.kl(features), iwae)
+    for x, drawn, log_q_z in zip(
+        image.split(rows), index.split(rows, 1), log_q.split(rows, 1), strict=True
+    ):
+        parts = drawn.split(chunk)
+        log_px = torch.cat([model.log_px(model.bottleneck.embed(z), x) for z in parts])
+        log_p = torch.cat([model.prior.log_prob(z) for z in parts])
+        groups.append((log_px.mean(0), iwae_bound(log_px + log_p - log_q_z), log_p.mean(0)))
+    mean, iwae, log_p = (torch.cat(values) for values in zip(*groups, strict=True))
+    kl = model.prior.closed_kl(posterior)
+    if not isinstance(model.prior, FactorisedPrior):
+        kl = kl - log_p
+    return Bounds(mean, mean - kl, iwae, kl)
 
 
-def exact_log_px(
-    image: Tensor,
-    bottleneck: Bottleneck,
-    decoder: nn.Module,
-    likelihood: Likelihood,
-    chunk: int,
-) -> Tensor:
+def exact_log_px(image: Tensor, model: Decodes, chunk: int) -> Tensor:
     r"""Compute :math:`\log p(x) = \log \sum_z p(z)\, p(x \mid z)` by visiting every code.
 
     Args:
         image: ``(B, C, H, W)``.
-        bottleneck: Lists the codes and their prior.
-        decoder: Maps decoder inputs to parameters of the likelihood.
-        likelihood: Weighs the images.
+        model: Lists the codes and weighs them and the images.
         chunk: Codes decoded at once.
 
     Returns:
@@ -140,13 +147,15 @@ def exact_log_px(
     Raises:
         ValueError: The number of codes depends on the size of the image.
     """
+    bottleneck = model.bottleneck
     count = bottleneck.num_states
     if count is None:
         raise ValueError("the number of codes must be known to visit them all")
     total = image.new_full((len(image),), -torch.inf)
     for start in range(0, count, chunk):
-        index = bottleneck.states(start, min(start + chunk, count))
-        params = decoder(bottleneck.embed(index))
-        joint = likelihood.pairwise_log_prob(params, image) + bottleneck.log_prior(index)[:, None]
+        index = bottleneck.states(start, min(start + chunk, count)).to(image.device)
+        params = model.decoder(bottleneck.embed(index))
+        joint = model.likelihood.pairwise_log_prob(params, image)
+        joint = joint + model.prior.log_prob(index)[:, None]
         total = torch.logaddexp(total, joint.logsumexp(0))
     return total

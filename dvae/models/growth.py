@@ -60,7 +60,7 @@ def grow(state: Mapping[str, Tensor], model: DiscreteVAE, jitter: float = JITTER
             f"got {type(bottleneck).__name__}"
         )
     encoder, decoder = _ends(model)
-    codes = len(_get(state, "bottleneck.log_prior_probs"))
+    codes = _prior_of(state)[1].shape[-1]
     latents = len(_get(state, f"{encoder}.weight")) // codes
     if latents > bottleneck.num_latents:
         raise ValueError(
@@ -87,21 +87,13 @@ def split_codebook(state: Mapping[str, Tensor], jitter: float, generator: Genera
     grown = dict(state)
     codebook = state["bottleneck.codebook"]
     grown["bottleneck.codebook"] = _part(codebook, codebook.std() * jitter, generator)
-    for name in (
-        "prior_logits",
-        "projection.weight",
-        "projection.bias",
-        "idle.steps",
-        "idle.uses",
-    ):
+    for name in ("projection.weight", "projection.bias", "idle.steps", "idle.uses"):
         key = f"bottleneck.{name}"
         if key in state:
             grown[key] = state[key].repeat_interleave(2, 0)
-    for name in ("prior_logits", "projection.bias"):
-        key = f"bottleneck.{name}"
-        if key in state:
-            grown[key] = grown[key] - math.log(2)
-    return grown
+    if "bottleneck.projection.bias" in state:
+        grown["bottleneck.projection.bias"] -= math.log(2)
+    return _split_prior(grown)
 
 
 def split_categories(
@@ -125,9 +117,7 @@ def split_categories(
     grown[f"{encoder}.bias"] = bias - math.log(2)
     columns = state[f"{decoder}.weight"].T
     grown[f"{decoder}.weight"] = _part(columns, columns.std() * jitter, generator).T.contiguous()
-    prior = state["bottleneck.log_prior_probs"].repeat_interleave(2, 0)
-    grown["bottleneck.log_prior_probs"] = prior - math.log(2)
-    return grown
+    return _split_prior(grown)
 
 
 def add_latents(state: Mapping[str, Tensor], encoder: str, decoder: str, count: int) -> State:
@@ -143,14 +133,31 @@ def add_latents(state: Mapping[str, Tensor], encoder: str, decoder: str, count: 
         All weights, those at the code for L + count latents.
     """
     grown = dict(state)
-    prior = state["bottleneck.log_prior_probs"]
+    name, table = _prior_of(state)
+    if table.dim() > 1:
+        # Each latent learns its own, from uniform on.
+        grown[name] = torch.cat([table, table.new_zeros(count, table.shape[1])])
+        table = table.new_zeros(table.shape[1])
     weight = state[f"{encoder}.weight"]
-    rows = count * len(prior)
+    rows = count * len(table)
     grown[f"{encoder}.weight"] = torch.cat([weight, weight.new_zeros(rows, weight.shape[1])])
-    grown[f"{encoder}.bias"] = torch.cat([state[f"{encoder}.bias"], prior.repeat(count)])
+    grown[f"{encoder}.bias"] = torch.cat([state[f"{encoder}.bias"], table.repeat(count)])
     weight = state[f"{decoder}.weight"]
     grown[f"{decoder}.weight"] = torch.cat([weight, weight.new_zeros(len(weight), rows)], 1)
     return grown
+
+
+def _prior_of(state: Mapping[str, Tensor]) -> tuple[str, Tensor]:
+    """Find the log-probabilities of a prior that factorises, given or learned."""
+    for name in ("prior.table", "prior.logits"):
+        if name in state:
+            return name, state[name]
+    raise ValueError("the checkpoint cannot grow to this model: its prior does not factorise")
+
+
+def _split_prior(state: State) -> State:
+    name, table = _prior_of(state)
+    return {**state, name: table.repeat_interleave(2, -1) - math.log(2)}
 
 
 def _part(rows: Tensor, size: Tensor, generator: Generator) -> Tensor:

@@ -4,14 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from dvae.bottlenecks.base import Bottleneck
+from dvae.bottlenecks.posterior import Posterior
 from dvae.estimators.base import check_count
 from dvae.functional import batch_mean
+from dvae.priors.base import FactorisedPrior, Prior
 from dvae.scalars import Range, register_scalar
 
-__all__ = ["ELBO", "IWAE", "Objective", "ObjectiveOutput"]
+__all__ = ["ELBO", "IWAE", "ELBOTerms", "Objective", "ObjectiveOutput", "elbo_terms"]
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,78 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, log_px: Callable[[Tensor], Tensor], features: Tensor, bottleneck: Bottleneck
+        self, log_px: Callable[[Tensor], Tensor], posterior: Posterior, prior: Prior
     ) -> ObjectiveOutput:
         """Evaluate the loss.
 
         Args:
-            log_px: Takes decoder inputs ``(S, B, *code)``, returns nats per example ``(S, B)``.
-            features: Encoder output of the batch.
-            bottleneck: The posterior and prior, with the estimator of the gradient.
+            log_px: Takes decoder inputs ``(S, B, *z)``, returns nats per example ``(S, B)``.
+            posterior: q of the batch, with the estimator of the gradient.
+            prior: p of the codes.
         """
+
+
+@dataclass(frozen=True)
+class ELBOTerms:
+    r"""The bound :math:`E_q[\log p(x|z) + \beta \log p(z)] + \beta H(q)` term by term.
+
+    Attributes:
+        value: Estimate of the expectation, ``(B,)``, with the estimator's gradient; without the
+            prior where the KL has a closed form.
+        closed_kl: What of the KL is not in the value: all of it, or minus the entropy, ``(B,)``.
+        log_px: log p(x | z) at the draws, ``(B,)``.
+        kl: KL to the prior, exact or at the draws, ``(B,)``.
+    """
+
+    value: Tensor
+    closed_kl: Tensor
+    log_px: Tensor
+    kl: Tensor
+
+
+def elbo_terms(
+    log_px: Callable[[Tensor], Tensor],
+    posterior: Posterior,
+    prior: Prior,
+    beta: Tensor | float = 1.0,
+    generator: Generator | None = None,
+) -> ELBOTerms:
+    """Estimate the terms of the bound, the prior inside the expectation where it has to be.
+
+    Args:
+        log_px: Takes decoder inputs ``(S, B, *z)``, returns nats per example ``(S, B)``.
+        posterior: q of a batch.
+        prior: p of the codes.
+        beta: Weight of the KL.
+        generator: Source of the noise; the global one by default.
+    """
+    if isinstance(prior, FactorisedPrior):
+        value = posterior.expectation(lambda z, _: log_px(z), generator)
+        kl = prior.closed_kl(posterior)
+        return ELBOTerms(value, kl, value, kl)
+    likelihood, log_p = _FirstValues(log_px), _FirstValues(prior.log_prob)
+    value = posterior.expectation(lambda z, code: likelihood(z) + beta * log_p(code), generator)
+    closed = prior.closed_kl(posterior)
+    return ELBOTerms(value, closed, likelihood.mean, closed - log_p.mean)
+
+
+class _FirstValues:
+    """A function whose first values are remembered, without their gradient."""
+
+    def __init__(self, f: Callable[[Tensor], Tensor]) -> None:
+        self._f = f
+        self._first: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        values = self._f(x)
+        self._first = values.detach() if self._first is None else self._first
+        return values
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean over the draws of the first call, ``(B,)``."""
+        assert self._first is not None
+        return self._first.mean(0)
 
 
 class ELBO(Objective):
@@ -74,26 +138,27 @@ class ELBO(Objective):
         self.samples = samples
 
     def forward(
-        self, log_px: Callable[[Tensor], Tensor], features: Tensor, bottleneck: Bottleneck
+        self, log_px: Callable[[Tensor], Tensor], posterior: Posterior, prior: Prior
     ) -> ObjectiveOutput:
         """Evaluate the loss; see `Objective.forward`."""
         if self.samples == 1:  # without the views of several, which are a hundredth of a step
-            out = bottleneck.expectation(log_px, features)
-            return self._output(out.value, out.kl, out.loss)
-        copies = features.expand(self.samples, *features.shape).flatten(0, 1)
+            return self._output(elbo_terms(log_px, posterior, prior, self.beta), posterior.loss)
+        copies = posterior.copies(self.samples)
 
-        def of_copies(code: Tensor) -> Tensor:
+        def of_copies(z: Tensor) -> Tensor:
             # (S, m B) to (S m, B), so that each code meets its own example.
-            pairs = (len(code) * self.samples, len(features))
-            return log_px(code.reshape(*pairs, *code.shape[2:])).view(code.shape[:2])
+            pairs = (z.shape[0] * self.samples, z.shape[1] // self.samples)
+            return log_px(z.reshape(*pairs, *z.shape[2:])).view(z.shape[:2])
 
-        out = bottleneck.expectation(of_copies, copies)
-        parts = (out.value, out.kl, out.loss)
-        return self._output(*(x.view(self.samples, len(features)).mean(0) for x in parts))
+        found = elbo_terms(of_copies, copies, prior, self.beta)
+        means = [getattr(found, name) for name in ("value", "closed_kl", "log_px", "kl")]
+        means = [x.view(self.samples, -1).mean(0) for x in means]
+        return self._output(ELBOTerms(*means), posterior.loss)
 
-    def _output(self, value: Tensor, kl: Tensor, extra: Tensor) -> ObjectiveOutput:
-        loss = batch_mean(extra) - batch_mean(value - self.beta * kl)
-        return ObjectiveOutput(loss, value - kl, value, kl)
+    def _output(self, found: ELBOTerms, extra: Tensor | None) -> ObjectiveOutput:
+        loss = -batch_mean(found.value - self.beta * found.closed_kl)
+        loss = loss if extra is None else batch_mean(extra) + loss
+        return ObjectiveOutput(loss, found.log_px - found.kl, found.log_px, found.kl)
 
     def extra_repr(self) -> str:
         """Name the settings."""
@@ -124,24 +189,20 @@ class IWAE(Objective):
         self.samples = samples
 
     def forward(
-        self, log_px: Callable[[Tensor], Tensor], features: Tensor, bottleneck: Bottleneck
+        self, log_px: Callable[[Tensor], Tensor], posterior: Posterior, prior: Prior
     ) -> ObjectiveOutput:
         """Evaluate the loss; see `Objective.forward`."""
-        if bottleneck.has_loss:
+        if posterior.loss is not None:
             raise ValueError(
-                f"IWAE has no place for the auxiliary loss of {type(bottleneck).__name__}: train "
-                "with ELBO, or take a bottleneck without one (its weight at 0 where it has one)"
+                "IWAE has no place for the bottleneck's auxiliary loss: train with ELBO, or take a "
+                "bottleneck without one (its weight at 0 where it has one)"
             )
-        seen: list[Tensor] = []
-
-        def remembered(code: Tensor) -> Tensor:
-            values = log_px(code)
-            seen.append(values.detach())
-            return values
-
-        bound = bottleneck.bound(remembered, features, self.samples)
-        kl = bottleneck.kl(features)
-        return ObjectiveOutput(-batch_mean(bound), bound, seen[0].mean(0), kl)
+        likelihood, log_p = _FirstValues(log_px), _FirstValues(prior.log_prob)
+        bound = posterior.bound(lambda z, code: likelihood(z) + log_p(code), self.samples)
+        kl = prior.closed_kl(posterior)
+        if not isinstance(prior, FactorisedPrior):
+            kl = kl - log_p.mean
+        return ObjectiveOutput(-batch_mean(bound), bound, likelihood.mean, kl)
 
     def extra_repr(self) -> str:
         """Name the settings."""

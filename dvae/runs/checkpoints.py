@@ -11,6 +11,7 @@ import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 
 from dvae.runs.files import write_whole
+from dvae.runs.former import modern_settings, modern_state
 
 __all__ = ["ADDING_UP", "Checkpoint", "SafeCheckpointIO", "read_checkpoint"]
 
@@ -48,6 +49,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
         raise ValueError(f"{path} is no checkpoint of a model: it has no state_dict")
+    content["state_dict"] = modern_state(content["state_dict"])
+    content["translated"] = modern_settings(content.get("hyper_parameters"))
     return content
 
 

@@ -14,7 +14,15 @@ from dvae.runs.trust import BUILDER, CLASS_PATH, INSTANTIATOR
 __all__ = ["build_model", "check_config", "config_of"]
 
 # Where the parts of a model are: nothing else can be named in a config.
-_PACKAGES = ("models", "networks", "bottlenecks", "likelihoods", "estimators", "schedules")
+_PACKAGES = (
+    "models",
+    "networks",
+    "bottlenecks",
+    "priors",
+    "likelihoods",
+    "estimators",
+    "schedules",
+)
 # Belongs to a training run, and is a class of torch.
 _NOT_SHARED = ("optimizer",)
 

@@ -1,5 +1,6 @@
 """The Hugging Face side of a shared model; imported only where the extra is installed."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from dvae.models import DiscreteVAE
 from dvae.models.weights import check_weights
+from dvae.runs.former import modern_settings, modern_state
 from dvae.sharing.config import build_model
 
 __all__ = ["SharedModel"]
@@ -42,14 +44,16 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
         if config is None:
             raise ValueError(f"{model_id} is no shared model: it has no config.json")
         shared = cls()
-        shared.model = build_model(config)
+        settings = copy.deepcopy(dict(config))
+        modern_settings(settings.get("init_args"))
+        shared.model = build_model(settings)
         path = Path(model_id) / WEIGHTS
         if not Path(model_id).is_dir():
             path = Path(hf_hub_download(model_id, WEIGHTS, **where))
         if not path.is_file():
             raise FileNotFoundError(f"{model_id} has no {WEIGHTS}")
         try:
-            state = load_file(path)
+            state = modern_state(load_file(path))
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} is cut short or damaged: get it anew") from error
         report = check_weights(shared.model, state)

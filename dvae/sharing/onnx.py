@@ -58,7 +58,7 @@ def export_onnx(model: DiscreteVAE, folder: str | Path) -> list[Exported]:
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, "onnx")
     check_new(folder)
-    if not hasattr(model.bottleneck, "logits"):
+    if not model.bottleneck.has_posterior:
         raise ValueError(
             f"{type(model.bottleneck).__name__} has no logits to export: its posterior is one code "
             "for certain"
@@ -101,7 +101,7 @@ class _Encoder(nn.Module):
         self.cpu().eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.bottleneck.logits(self.encoder(image))
+        logits = self.bottleneck(self.encoder(image)).logits
         return logits.argmax(-1), logits
 
 

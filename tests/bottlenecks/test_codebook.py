@@ -17,8 +17,10 @@ from dvae.estimators import (
     StraightThrough,
 )
 from dvae.functional import categorical_entropy, kmeans, squared_distance
+from dvae.priors import CategoricalPrior
 from tests.estimators.catalogue import everything, name
 from tests.laws import assert_chi_square, assert_mean
+from tests.posteriors import expectation, kl, look, priced, uniform
 
 ASLEEP = Upkeep(kmeans=0, revive_after=0)
 
@@ -41,28 +43,31 @@ KINDS = [ProjectedCodebook, DistanceCodebook]
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
-def with_learned_prior(kind):
-    bottleneck = make(kind, learned_prior=True)
+def learned_prior(bottleneck, logits):
+    prior = priced(CategoricalPrior(), bottleneck)
     with torch.no_grad():
-        bottleneck.prior_logits.copy_(torch.tensor([0.5, -1.0, 2.0]))
-    return bottleneck
+        prior.logits.copy_(torch.as_tensor(logits))
+    return prior
 
 
 @kinds
 @pytest.mark.parametrize("learned", [False, True])
 def test_kl_is_the_sum_over_all_codes(kind, learned):
-    bottleneck = with_learned_prior(kind) if learned else make(kind)
+    bottleneck = make(kind)
+    prior = learned_prior(bottleneck, [0.5, -1.0, 2.0]) if learned else uniform(bottleneck)
     features = features_of()
     states = bottleneck.states(0, bottleneck.num_states)
     grids = [((a, b),) for a, b in itertools.product(range(3), repeat=2)]
     assert sorted(tuple(map(tuple, s)) for s in states.tolist()) == grids
-    log_q = bottleneck.log_posterior(features, states.unsqueeze(1).expand(-1, 5, -1, -1))
-    log_p = bottleneck.log_prior(states)
+    log_q = look(bottleneck, features).log_prob(states.unsqueeze(1).expand(-1, 5, -1, -1))
+    log_p = prior.log_prob(states)
     torch.testing.assert_close(log_q.exp().sum(0), torch.ones(5))
     assert log_p.exp().sum().item() == pytest.approx(1)
     expected = (log_q.exp() * (log_q - log_p.unsqueeze(1))).sum(0)
-    torch.testing.assert_close(bottleneck.kl(features), expected)
-    torch.testing.assert_close(bottleneck(features).kl, expected)
+    torch.testing.assert_close(kl(bottleneck, features, prior), expected)
+    torch.testing.assert_close(bottleneck(features, prior).kl(prior), expected)
+    entropy = -(log_q.exp() * log_q).sum(0)
+    torch.testing.assert_close(bottleneck(features).entropy(), entropy)
 
 
 @kinds
@@ -75,22 +80,22 @@ def test_the_expectation_is_the_sum_over_all_codes(kind):
         return (code.flatten(2) @ weights).tanh()
 
     states = bottleneck.states(0, 9)
-    log_q = bottleneck.log_posterior(features, states.unsqueeze(1).expand(-1, 5, -1, -1))
+    log_q = look(bottleneck, features).log_prob(states.unsqueeze(1).expand(-1, 5, -1, -1))
     values = f(bottleneck.embed(states).unsqueeze(1).expand(-1, 5, -1, -1, -1))
     expected = (log_q.exp() * values).sum(0)
-    torch.testing.assert_close(bottleneck.expectation(f, features).value, expected)
+    torch.testing.assert_close(expectation(bottleneck, f, features).value, expected)
 
 
 @kinds
 def test_the_distance_penalty_is_the_expected_distance(kind):
     bottleneck, features = make(kind), features_of()
-    loss = bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features).loss
+    loss = expectation(bottleneck, lambda z: z.flatten(2).sum(-1), features).loss
     if kind is ProjectedCodebook:
         assert torch.equal(loss, torch.zeros(5))
         return
     rows = features.permute(0, 2, 3, 1)
     distance = (rows.unsqueeze(-2) - bottleneck.codebook).square().sum(-1)
-    q = bottleneck.logits(features).softmax(-1)
+    q = look(bottleneck, features).logits.softmax(-1)
     torch.testing.assert_close(q, (-distance / 2).softmax(-1))
     torch.testing.assert_close(loss, (q * distance / 2).sum((1, 2, 3)))
 
@@ -103,16 +108,18 @@ def test_the_distance_penalty_is_the_expected_distance(kind):
     ids=name,
 )
 def test_gradients_reach_encoder_code_book_and_decoder(kind, codes, estimator):
-    bottleneck = make(kind, codes, estimator=estimator, learned_prior=True).train()
+    bottleneck = make(kind, codes, estimator=estimator).train()
+    prior = priced(CategoricalPrior(), bottleneck)
     # Many, since the antithetic draws of a sharp posterior are often the same, and say nothing.
     features = features_of(100).requires_grad_()
     decoder = torch.randn(8, requires_grad=True)
-    out = bottleneck.expectation(lambda z: (z.flatten(2) * decoder).sum(-1).tanh(), features)
-    inputs = [features, bottleneck.codebook, decoder, bottleneck.prior_logits]
+    f = lambda z: (z.flatten(2) * decoder).sum(-1).tanh()  # noqa: E731
+    out = expectation(bottleneck, f, features, prior=prior)
+    inputs = [features, bottleneck.codebook, decoder, prior.logits]
     for gradient in torch.autograd.grad((out.value - out.kl - out.loss).sum(), inputs):
         assert gradient.isfinite().all() and gradient.abs().sum() > 0
     # The estimator's own path, without the help of the KL.
-    out = bottleneck.expectation(lambda z: (z.flatten(2) * decoder).sum(-1).tanh(), features)
+    out = expectation(bottleneck, f, features)
     (gradient,) = torch.autograd.grad(out.value.sum(), features)
     assert gradient.abs().sum() > 0
 
@@ -120,10 +127,11 @@ def test_gradients_reach_encoder_code_book_and_decoder(kind, codes, estimator):
 @kinds
 def test_encode_then_decode_is_the_hard_forward_pass(kind):
     bottleneck, features = make(kind, estimator=GumbelSoftmax(0.7)).eval(), features_of(5, 3, 2)
-    out = bottleneck(features)
-    assert torch.equal(out.index, bottleneck.mode(features))
-    torch.testing.assert_close(out.code, bottleneck.embed(out.index))
-    samples = bottleneck.draw(features, 7)
+    index = bottleneck(features).mode()
+    assert torch.equal(index, look(bottleneck, features).logits.argmax(-1))
+    code = torch.nn.functional.one_hot(index, 3).float()
+    torch.testing.assert_close(bottleneck.mix(code), bottleneck.embed(index))
+    samples = look(bottleneck, features).sample(7)
     assert samples.shape == (7, 5, 3, 2)
     assert bottleneck.embed(samples).shape == (7, 5, 4, 3, 2)
 
@@ -133,8 +141,8 @@ def test_encode_then_decode_is_the_hard_forward_pass(kind):
 def test_the_objective_does_not_change_with_the_batch_size(kind, copies):
     bottleneck, features = make(kind, estimator=ExactEnumeration()).train(), features_of()
     f = lambda z: z.flatten(2).square().sum(-1)  # noqa: E731
-    one = bottleneck.expectation(f, features)
-    many = bottleneck.expectation(f, features.repeat(copies, 1, 1, 1))
+    one = expectation(bottleneck, f, features)
+    many = expectation(bottleneck, f, features.repeat(copies, 1, 1, 1))
     for key in ("value", "kl", "loss"):
         torch.testing.assert_close(getattr(many, key).mean(), getattr(one, key).mean())
 
@@ -142,16 +150,17 @@ def test_the_objective_does_not_change_with_the_batch_size(kind, copies):
 @kinds
 @torch.no_grad()
 def test_draws_follow_the_posterior_and_the_prior_and_no_batch(kind):
-    bottleneck, features = with_learned_prior(kind), features_of(2, scale=0.5)
-    draws = bottleneck.draw(features, 5_000, torch.Generator().manual_seed(0))
-    probabilities = bottleneck.logits(features).softmax(-1)
+    bottleneck, features = make(kind), features_of(2, scale=0.5)
+    draws = look(bottleneck, features).sample(5_000, torch.Generator().manual_seed(0))
+    probabilities = look(bottleneck, features).logits.softmax(-1)
     for example, position in itertools.product(range(2), range(2)):
         counts = draws[:, example, 0, position].bincount(minlength=3)
         assert_chi_square(counts, probabilities[example, 0, position])
     generator = torch.Generator().manual_seed(0)
-    singly = [bottleneck.draw(x, 5_000, generator) for x in features.split(1)]
+    singly = [look(bottleneck, x).sample(5_000, generator) for x in features.split(1)]
     assert torch.equal(torch.cat(singly, 1), draws)
-    prior = bottleneck.sample_prior(10_000, torch.Generator().manual_seed(0))
+    prior = learned_prior(bottleneck, [0.5, -1.0, 2.0])
+    prior = prior.sample(10_000, torch.Generator().manual_seed(0))
     assert prior.shape == (10_000, 1, 2)
     counts = bottleneck.count(prior)
     assert_chi_square(counts, torch.tensor([0.5, -1.0, 2.0]).softmax(0))
@@ -163,21 +172,24 @@ def test_the_bound_of_one_draw_is_the_elbo_in_expectation(kind):
     features = features_of(1).expand(20_000, -1, -1, -1)
     f = lambda z: z.flatten(2).sum(-1).tanh()  # noqa: E731
     exact = make(kind, estimator=ExactEnumeration())
-    out = exact.expectation(f, features[:1])
+    out = expectation(exact, f, features[:1])
     with torch.no_grad():
-        assert_mean(bottleneck.bound(f, features, 1), (out.value - out.kl).detach().squeeze())
-        many = make(kind, estimator=VIMCO()).bound(f, features[:500], 4).mean()
+        prior = uniform(bottleneck)
+        joint = lambda z, code: f(z) + prior.log_prob(code)  # noqa: E731
+        elbo = (out.value - out.kl).detach().squeeze()
+        assert_mean(bottleneck(features).bound(joint, 1), elbo)
+        many = make(kind, estimator=VIMCO())(features[:500]).bound(joint, 4).mean()
     assert many > (out.value - out.kl).mean()
 
 
 @kinds
 def test_half_precision_features_are_lifted_to_float32(kind):
     bottleneck, features = make(kind), features_of()
-    assert bottleneck.logits(features.bfloat16()).dtype == torch.float32
+    assert look(bottleneck, features.bfloat16()).logits.dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
-        assert bottleneck.logits(features).dtype == torch.float32
-        out = bottleneck.expectation(lambda z: z.float().flatten(2).sum(-1), features)
-    torch.testing.assert_close(out.kl, bottleneck.kl(features))
+        assert look(bottleneck, features).logits.dtype == torch.float32
+        out = expectation(bottleneck, lambda z: z.float().flatten(2).sum(-1), features)
+    torch.testing.assert_close(out.kl, kl(bottleneck, features))
 
 
 def test_kmeans_finds_clusters_and_never_gets_worse():
@@ -204,7 +216,7 @@ def blobs(batch=16, codes=32):
 
 
 def usage(bottleneck, features):
-    counts = bottleneck.count(bottleneck.mode(features))
+    counts = bottleneck.count(look(bottleneck, features).mode())
     return (counts > 0).double().mean().item()
 
 
@@ -215,7 +227,7 @@ def test_posteriors_start_at_a_perplexity_of_the_root_of_k(kind):
         bottleneck = make(kind, 64, upkeep=Upkeep(revive_after=0))
         features = scale * torch.randn(8, 4, 8, 8)
         bottleneck.train()(features)
-        entropy = categorical_entropy(bottleneck.logits(features)).mean().item()
+        entropy = categorical_entropy(look(bottleneck, features).logits).mean().item()
         assert entropy == pytest.approx(0.5 * math.log(64), rel=1e-3)
 
 
@@ -230,14 +242,14 @@ def test_the_start_from_data_uses_the_codes_once(kind):
     bottleneck = make(kind, 32, upkeep=Upkeep(kmeans=10, revive_after=0))
     features = blobs()
     before = usage(bottleneck, features)
-    bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features)
+    expectation(bottleneck, lambda z: z.flatten(2).sum(-1), features)
     # Lloyd's algorithm from random points leaves some clusters shared: not all, but most.
     assert before < usage(bottleneck, features) and usage(bottleneck, features) > 0.6
     assert bottleneck.start.done
     weights = {k: v.clone() for k, v in bottleneck.state_dict().items()}
     loaded = make(kind, 32, upkeep=Upkeep(kmeans=10, revive_after=0))
     loaded.load_state_dict(weights)
-    loaded.expectation(lambda z: z.flatten(2).sum(-1), 3 * features)
+    expectation(loaded, lambda z: z.flatten(2).sum(-1), 3 * features)
     for key, value in loaded.state_dict().items():
         assert torch.equal(value, weights[key]), "a loaded code book is not started again"
 
@@ -259,7 +271,7 @@ def test_a_collapsed_code_book_is_in_use_after_one_revival(kind, bad):
     assert usage(bottleneck, features) < 0.5
     moved = []
     for _ in range(6):
-        bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features)
+        expectation(bottleneck, lambda z: z.flatten(2).sum(-1), features)
         moved += bottleneck.take_moved()
     # Copies of different codes may cover one another; they have their next turn in five steps.
     expected = 0.9 if kind is DistanceCodebook else 0.75 if bad == "equal" else 0.5
@@ -275,10 +287,10 @@ def test_a_collapsed_code_book_is_in_use_after_one_revival(kind, bad):
 def test_weights_in_float64_are_started_and_revived_too(kind):
     bottleneck = make(kind, 12, upkeep=Upkeep(kmeans=3, revive_after=2)).double().train()
     features = blobs().double().requires_grad_()
-    bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features)
+    expectation(bottleneck, lambda z: z.flatten(2).sum(-1), features)
     bottleneck.idle.steps[:4] = 2
     bottleneck.idle._next_look = 0
-    out = bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features)
+    out = expectation(bottleneck, lambda z: z.flatten(2).sum(-1), features)
     (out.value + out.kl + out.loss).sum().backward()
     assert bottleneck.take_moved() and features.grad.isfinite().all()
 
@@ -291,10 +303,10 @@ def test_a_revived_code_is_chosen_at_once(kind):
         bottleneck.codebook[2:] += 100
         if kind is ProjectedCodebook:
             bottleneck.projection.bias[2:] -= 1e4
-    alive = bottleneck.count(bottleneck.mode(features)) > 0
+    alive = bottleneck.count(look(bottleneck, features).mode()) > 0
     assert alive.sum() <= 2
     bottleneck.idle.steps.masked_fill_(~alive, 3)
-    bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features)
+    expectation(bottleneck, lambda z: z.flatten(2).sum(-1), features)
     assert usage(bottleneck, features) > 0.75
     assert bottleneck.idle.steps.max() <= 1
 
@@ -303,19 +315,19 @@ def test_a_revived_code_is_chosen_at_once(kind):
 @pytest.mark.parametrize(("dead", "anew"), [(12, False), (13, True)])
 def test_with_less_than_the_root_of_k_in_use_all_codes_are_started_anew(kind, dead, anew):
     features = blobs()
-    bottleneck = make(kind, 16, learned_prior=True, upkeep=Upkeep(kmeans=3, revive_after=3))
+    bottleneck = make(kind, 16, upkeep=Upkeep(kmeans=3, revive_after=3))
+    prior = learned_prior(bottleneck, torch.arange(16.0))
     with torch.no_grad():
         bottleneck.train()(features)
-        bottleneck.prior_logits.copy_(torch.arange(16.0))
         bottleneck.idle.steps[:dead] = 3
         bottleneck.idle._next_look = 0
-        bottleneck.train()(3 * features)
+        bottleneck.train()(3 * features, prior)
     moved = bottleneck.take_moved()
     assert moved and all(rows.sum() == (16 if anew else dead) for _, rows in moved)
-    assert torch.equal(bottleneck.prior_logits[dead:], torch.arange(16.0)[dead:]) != anew
+    assert torch.equal(prior.logits[dead:], torch.arange(16.0)[dead:]) != anew
     if anew:  # at the features of the batch, which are three times as far apart
-        assert bottleneck.prior_logits.count_nonzero() == 0
-        entropy = categorical_entropy(bottleneck.logits(3 * features)).mean().item()
+        assert prior.logits.count_nonzero() == 0
+        entropy = categorical_entropy(look(bottleneck, 3 * features).logits).mean().item()
         assert entropy == pytest.approx(0.5 * math.log(16), rel=1e-3)
 
 
@@ -329,7 +341,7 @@ def test_a_revival_sharpens_distances_to_a_perplexity_of_the_root_of_k_at_most(v
         bottleneck.idle.steps[:4] = 3
         bottleneck.idle._next_look = 0
         bottleneck.train()(features)
-    entropy = categorical_entropy(bottleneck.logits(features)).mean().item()
+    entropy = categorical_entropy(look(bottleneck, features).logits).mean().item()
     if variance > 1:
         assert entropy == pytest.approx(0.5 * math.log(16), rel=1e-3)
     else:
@@ -356,7 +368,7 @@ def test_a_projected_code_is_revived_as_half_of_one_in_use():
     with torch.no_grad():
         bottleneck.projection.bias[5] = -1e4
         before = {k: v.clone() for k, v in bottleneck.state_dict().items()}
-        index = bottleneck.logits(features).flatten(0, -2).argmax(-1)
+        index = look(bottleneck, features).logits.flatten(0, -2).argmax(-1)
         bottleneck._revive(points, dead)
     after = bottleneck.state_dict()
     (parent,) = (before["codebook"] != after["codebook"]).any(1)[:5].nonzero().flatten().tolist()
@@ -385,23 +397,22 @@ def test_a_projected_code_that_is_drawn_at_its_places_is_in_use():
         bottleneck.projection.weight.copy_(torch.tensor([2.0, -2.0, -2.0, 0.0]).unsqueeze(1))
         bottleneck.projection.bias.copy_(torch.tensor([0.0, 0.0, -0.5, -20.0]))
         before = bottleneck.codebook.clone()
-        assert bottleneck.mode(features).unique().tolist() == [0, 1]
+        assert look(bottleneck, features).mode().unique().tolist() == [0, 1]
         for _ in range(3):
-            bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features)
+            expectation(bottleneck, lambda z: z.flatten(2).sum(-1), features)
     assert torch.equal(bottleneck.codebook[2], before[2])
     assert not torch.equal(bottleneck.codebook[3], before[3])
 
 
 @kinds
 def test_a_revived_code_has_the_prior_of_those_in_use(kind):
-    bottleneck = make(kind, 12, learned_prior=True, upkeep=Upkeep(kmeans=0, revive_after=3))
-    with torch.no_grad():
-        bottleneck.prior_logits.copy_(torch.arange(12.0))
+    bottleneck = make(kind, 12, upkeep=Upkeep(kmeans=0, revive_after=3))
+    prior = learned_prior(bottleneck, torch.arange(12.0))
     dead = torch.arange(12) < 2
     bottleneck.idle.steps.masked_fill_(dead, 3)
-    bottleneck.expectation(lambda z: z.flatten(2).sum(-1), blobs())
+    bottleneck(blobs(), prior)
     expected = torch.where(dead, torch.arange(2.0, 12.0).mean(), torch.arange(12.0))
-    torch.testing.assert_close(bottleneck.prior_logits.detach(), expected)
+    torch.testing.assert_close(prior.logits.detach(), expected)
 
 
 def test_frozen_code_books_keep_still():
@@ -412,7 +423,9 @@ def test_frozen_code_books_keep_still():
         optimizer = torch.optim.SGD(parameters, lr=0.1)
         features = blobs().requires_grad_()
         for _ in range(4):
-            bottleneck.expectation(lambda z: z.flatten(2).sum(-1), features).value.mean().backward()
+            expectation(
+                bottleneck, lambda z: z.flatten(2).sum(-1), features
+            ).value.mean().backward()
             optimizer.step()
         assert torch.equal(bottleneck.codebook, before)
         assert features.grad.abs().sum() > 0
@@ -431,7 +444,7 @@ def test_evaluation_changes_nothing():
         bottleneck = make(kind, 8, upkeep=Upkeep(kmeans=5, revive_after=1)).eval()
         before = {k: v.clone() for k, v in bottleneck.state_dict().items()}
         for _ in range(3):
-            bottleneck.expectation(lambda z: z.flatten(2).sum(-1), blobs())
+            expectation(bottleneck, lambda z: z.flatten(2).sum(-1), blobs())
             bottleneck(blobs())
         assert all(torch.equal(v, before[k]) for k, v in bottleneck.state_dict().items())
 
@@ -440,12 +453,13 @@ def test_without_a_grid_there_are_no_samples():
     bottleneck = ProjectedCodebook(4, 2)
     assert bottleneck.num_states is None
     with pytest.raises(ValueError, match="does not know its grid"):
-        bottleneck.sample_prior(1)
+        uniform(bottleneck)
 
 
 def test_a_uniform_prior_is_exact_over_many_positions():
     bottleneck = ProjectedCodebook(8192, 2, 2)
-    log_p = bottleneck.log_prior(torch.zeros(1, 32, 32, dtype=torch.int64)).item()
+    prior = uniform(bottleneck, (32, 32))
+    log_p = prior.log_prob(torch.zeros(1, 32, 32, dtype=torch.int64)).item()
     assert log_p == pytest.approx(-1024 * math.log(8192), rel=1e-6)
 
 
@@ -468,8 +482,10 @@ def test_wrong_values_are_refused(make_it, message):
 
 def test_only_pathwise_estimators_are_layers():
     with pytest.raises(TypeError, match="VIMCO gives a gradient only through expectation"):
-        make(ProjectedCodebook, estimator=VIMCO()).train()(features_of())
-    assert make(ProjectedCodebook, estimator=ReinMax()).train()(features_of()).code.requires_grad
+        make(ProjectedCodebook, estimator=VIMCO()).train()(features_of()).draw()
+    assert (
+        make(ProjectedCodebook, estimator=ReinMax()).train()(features_of()).draw().z.requires_grad
+    )
 
 
 def test_k_means_of_float16_does_not_overflow():
@@ -479,7 +495,7 @@ def test_k_means_of_float16_does_not_overflow():
 
 def test_a_code_book_of_distances_starts_in_float64_too():
     bottleneck = DistanceCodebook(num_codes=4, code_dim=2).double()
-    code = bottleneck(torch.randn(3, 2, 2, 2, dtype=torch.float64)).code
+    code = bottleneck(torch.randn(3, 2, 2, 2, dtype=torch.float64)).draw().z
     assert code.dtype == torch.float64 and code.isfinite().all()
 
 
@@ -491,7 +507,7 @@ def test_distances_of_features_far_from_0_keep_their_digits(offset):
     features = (torch.randn(2, 4, 3, 3) * 256).round() / 256
     with torch.no_grad():
         bottleneck.codebook.mul_(256).round_().div_(256)
-        found = [bottleneck.logits(features)]
+        found = [look(bottleneck, features).logits]
         bottleneck.codebook.add_(offset)
-        found.append(bottleneck.logits(features + offset))
+        found.append(look(bottleneck, features + offset).logits)
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-4)

@@ -5,10 +5,12 @@ import logging
 import pytest
 import torch
 
-from dvae.bottlenecks import ProjectedCodebook, Upkeep, fused
+from dvae.bottlenecks import ProjectedCodebook, Upkeep, fused, fused_posterior
 from dvae.estimators import RLOO, DecoupledGumbelSoftmax, GumbelSoftmax, ReinMax, StraightThrough
 from dvae.kernels import gumbel_noise
+from dvae.priors import CategoricalPrior, UniformPrior
 from tests.laws import assert_chi_square, assert_same_mean, fix
+from tests.posteriors import expectation, kl, look, priced
 
 SEED = 31
 ASLEEP = Upkeep(kmeans=0, revive_after=0)
@@ -16,12 +18,18 @@ ESTIMATORS = [GumbelSoftmax(0.7), GumbelSoftmax(0.7, hard=True), StraightThrough
 IDS = ["soft", "hard", "straight_through", "reinmax"]
 
 
-def make(kernel, estimator, codes=37, learned=False, upkeep=ASLEEP):
+def make(kernel, estimator, codes=37, upkeep=ASLEEP):
     torch.manual_seed(0)
-    bottleneck = ProjectedCodebook(codes, 3, 4, estimator, learned, upkeep, kernel)
-    with torch.no_grad():
-        bottleneck.prior_logits.copy_(torch.linspace(-1, 1, codes))
+    bottleneck = ProjectedCodebook(codes, 3, 4, estimator, upkeep=upkeep, kernel=kernel)
+    bottleneck.grid = (2, 5)
     return bottleneck.train()
+
+
+def learned_prior(bottleneck):
+    prior = priced(CategoricalPrior(), bottleneck)
+    with torch.no_grad():
+        prior.logits.copy_(torch.linspace(-1, 1, bottleneck.num_codes))
+    return prior
 
 
 def features_of(batch=3, height=2, width=5):
@@ -41,11 +49,12 @@ def test_with_the_same_noise_both_paths_are_the_same(monkeypatch, estimator, lea
     monkeypatch.setattr(fused, "draw_seed", lambda *_: torch.tensor([SEED]))
     found = []
     for kernel in ("plain", "blocked"):
-        bottleneck = make(kernel, estimator, learned=learned)
+        bottleneck = make(kernel, estimator)
+        prior = learned_prior(bottleneck) if learned else None
         features = features_of().requires_grad_()
-        out = bottleneck.expectation(f, features)
+        out = expectation(bottleneck, f, features, prior=prior)
         wanted = [features, bottleneck.codebook, *bottleneck.projection.parameters()]
-        wanted += [bottleneck.prior_logits] if learned else []
+        wanted += [prior.logits] if learned else []
         loss = out.value.sum() + (out.kl * torch.tensor([1.0, 2.0, 3.0])).sum()
         found.append((out.value, out.kl, out.loss, *torch.autograd.grad(loss, wanted)))
     for plain, blocked in zip(*found, strict=True):
@@ -58,7 +67,7 @@ def test_with_noise_of_their_own_both_paths_have_the_same_means(estimator):
     for kernel in ("plain", "blocked"):
         bottleneck = make(kernel, estimator, codes=5)
         features = features_of(1, 1, 2).expand(4_000, -1, -1, -1).detach().requires_grad_()
-        out = bottleneck.expectation(lambda z: z.flatten(2).prod(-1).tanh(), features)
+        out = expectation(bottleneck, lambda z: z.flatten(2).prod(-1).tanh(), features)
         values.append(out.value)
         gradients.append(torch.autograd.grad(out.value.sum(), features)[0].flatten(1))
     assert_same_mean(*values)
@@ -72,7 +81,7 @@ def test_start_revival_and_usage_are_the_same():
         seen = []
         for step in range(8):
             torch.manual_seed(step)  # the two draw different amounts of noise
-            bottleneck.expectation(f, features_of() + step)
+            expectation(bottleneck, f, features_of() + step)
             seen += [bottleneck.idle.steps.clone(), bottleneck.codebook.detach().clone()]
         steps.append(seen)
     assert steps[0][0].sum() > 0
@@ -85,7 +94,7 @@ def test_evaluation_is_reproducible_and_changes_nothing():
     before = {name: x.clone() for name, x in bottleneck.state_dict().items()}
     with torch.no_grad():
         values = [
-            bottleneck.expectation(f, features_of(), torch.Generator().manual_seed(2)).value
+            expectation(bottleneck, f, features_of(), torch.Generator().manual_seed(2)).value
             for _ in range(2)
         ]
     assert torch.equal(*values)
@@ -103,7 +112,7 @@ def test_auto_chooses_by_size_and_estimator_and_says_so_once(monkeypatch, caplog
         caplog.clear()
         bottleneck = make("auto", estimator)
         for _ in range(2):
-            bottleneck.expectation(f, features_of(batch))
+            expectation(bottleneck, f, features_of(batch))
         assert [record.getMessage() for record in caplog.records] == [f"code book: {said}"]
 
 
@@ -112,7 +121,7 @@ def test_logits_that_are_no_categorical_are_refused():
     features[1, 2, 1, 3] = torch.nan
     for kernel in ("plain", "blocked"):
         with pytest.raises(ValueError, match="finite maximum in every row"):
-            make(kernel, GumbelSoftmax()).expectation(f, features)
+            expectation(make(kernel, GumbelSoftmax()), f, features)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=IDS)
@@ -124,11 +133,11 @@ def test_forbidden_codes_are_never_drawn_and_nothing_else_is_refused(estimator):
                 bottleneck.projection.bias[list(forbidden)] = -torch.inf
             if len(forbidden) == 37:
                 with pytest.raises(ValueError, match="finite maximum in every row"):
-                    bottleneck.expectation(f, features_of())
-                assert bottleneck.kl(features_of()).isnan().all()
+                    expectation(bottleneck, f, features_of())
+                assert kl(bottleneck, features_of()).isnan().all()
                 continue
-            assert bottleneck.expectation(f, features_of()).kl.isfinite().all()
-            drawn = bottleneck.draw(features_of(), 4)
+            assert expectation(bottleneck, f, features_of()).kl.isfinite().all()
+            drawn = look(bottleneck, features_of()).sample(4)
             assert not torch.isin(drawn, torch.tensor(list(forbidden))).any()
 
 
@@ -143,11 +152,11 @@ def test_what_an_image_draws_does_not_depend_on_the_images_beside_it(monkeypatch
     def drawn(parts, samples):
         generator = torch.Generator().manual_seed(3)
         with torch.no_grad():
-            return torch.cat([bottleneck.draw(x, samples, generator) for x in parts], 1)
+            return torch.cat([look(bottleneck, x).sample(samples, generator) for x in parts], 1)
 
     def relaxed(parts):
         generator = torch.Generator().manual_seed(3)
-        found = [bottleneck.expectation(f, x, generator).value for x in parts]
+        found = [expectation(bottleneck, f, x, generator).value for x in parts]
         return torch.cat(found)
 
     for samples in (1, 3):
@@ -162,12 +171,13 @@ def test_what_an_image_draws_does_not_depend_on_the_images_beside_it(monkeypatch
 def test_a_hard_draw_is_the_exact_one_of_the_same_seed(estimator):
     bottleneck, seen = make("blocked", estimator).eval(), []
     with torch.no_grad():
-        bottleneck.expectation(
+        expectation(
+            bottleneck,
             lambda z: seen.append(z[0]) or z.flatten(2).sum(-1),
             features_of(),
             torch.Generator().manual_seed(4),
         )
-        index = bottleneck.draw(features_of(), 1, torch.Generator().manual_seed(4))
+        index = look(bottleneck, features_of()).sample(1, torch.Generator().manual_seed(4))
     assert torch.equal(seen[0], bottleneck.embed(index[0]))
 
 
@@ -178,7 +188,7 @@ def test_another_estimator_in_its_place_is_computed_as_such():
         bottleneck = make(kernel, GumbelSoftmax(hard=True)).eval()
         bottleneck.estimator = RLOO(4)
         features = features_of().requires_grad_()
-        value = bottleneck.expectation(f, features, torch.Generator().manual_seed(5)).value
+        value = expectation(bottleneck, f, features, torch.Generator().manual_seed(5)).value
         found.append((value, *torch.autograd.grad(value.sum(), features)))
     for plain, blocked in zip(*found, strict=True):
         assert torch.equal(plain, blocked)
@@ -202,7 +212,7 @@ def test_what_does_not_go_together_is_refused(kernel, estimator, message):
 def test_triton_without_a_gpu_is_refused():
     pytest.importorskip("triton", reason="triton is not installed")
     with pytest.raises(ValueError, match="needs a CUDA device and got cpu"):
-        make("triton", GumbelSoftmax()).expectation(f, features_of())
+        expectation(make("triton", GumbelSoftmax()), f, features_of())
 
 
 def test_draw_mode_and_kl_need_no_matrix_and_are_the_same():
@@ -211,10 +221,12 @@ def test_draw_mode_and_kl_need_no_matrix_and_are_the_same():
     state = torch.get_rng_state()
     found = []
     for kernel in ("plain", "blocked"):
-        bottleneck = make(kernel, ReinMax(), learned=True).eval()
+        bottleneck = make(kernel, ReinMax()).eval()
+        prior = learned_prior(bottleneck)
         torch.set_rng_state(state)
         with torch.no_grad():
-            found.append((bottleneck.mode(features), bottleneck.kl(features)))
+            q = bottleneck(features, prior)
+            found.append((q.mode(), q.kl(prior)))
         # Neither of them is random.
         assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(found[0][0], found[1][0])
@@ -226,9 +238,9 @@ def test_a_draw_without_matrices_is_exact():
     bottleneck = make("blocked", GumbelSoftmax(), codes=5).eval()
     with torch.no_grad():
         grid = features.expand(200, -1, 5, 4)
-        drawn = bottleneck.draw(grid, 3, torch.Generator().manual_seed(4))
-        again = bottleneck.draw(grid, 3, torch.Generator().manual_seed(4))
-        probabilities = bottleneck.logits(features).flatten().softmax(0)
+        drawn = look(bottleneck, grid).sample(3, torch.Generator().manual_seed(4))
+        again = look(bottleneck, grid).sample(3, torch.Generator().manual_seed(4))
+        probabilities = look(bottleneck, features).logits.flatten().softmax(0)
     assert drawn.shape == (3, 200, 5, 4)
     assert torch.equal(drawn, again)
     assert not torch.equal(drawn[0], drawn[1])
@@ -272,6 +284,63 @@ def test_on_a_gpu_the_quicker_is_taken_and_memory_decides_where_plain_is(monkeyp
 def test_what_asks_for_triton_is_looked_at_on_a_cpu():
     bottleneck = ProjectedCodebook(16, 4, 8, GumbelSoftmax(), kernel="triton").eval()
     features = torch.randn(2, 8, 3, 3)
-    assert bottleneck.draw(features, 2).shape == (2, 2, 3, 3)
+    assert look(bottleneck, features).sample(2).shape == (2, 2, 3, 3)
     with pytest.raises(ValueError, match="triton.*needs a CUDA device"):
-        bottleneck.train().expectation(lambda code: code.flatten(2).sum(-1), features)
+        expectation(bottleneck.train(), lambda z: z.flatten(2).sum(-1), features)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=IDS)
+def test_what_evaluation_asks_for_is_the_same_and_takes_one_sweep(monkeypatch, estimator, learned):
+    sweeps, products = [], []
+    monkeypatch.setattr(fused, "sweep", _noted(fused.sweep, sweeps))
+    monkeypatch.setattr(fused_posterior, "sweep", _noted(fused_posterior.sweep, sweeps))
+    index = torch.randint(37, (1, 3, 2, 5), generator=torch.Generator().manual_seed(7))
+    found = []
+    for kernel in ("plain", "blocked"):
+        bottleneck = make(kernel, estimator).eval()
+        prior = learned_prior(bottleneck) if learned else priced(UniformPrior(), bottleneck)
+        monkeypatch.setattr(bottleneck, "_logits", _noted(bottleneck._logits, products))
+        with torch.no_grad():
+            q = bottleneck(features_of(), prior)
+            drawn = q.sample(1, torch.Generator().manual_seed(8))
+            noise = torch.Generator().manual_seed(8)
+            values: list = []
+            q.expectation(lambda z, _, seen=values: seen.append(z) or z.flatten(2).sum(-1), noise)
+            after = torch.rand(1, generator=noise)
+            found.append((q.kl(prior), q.mode(), q.log_prob(index)))
+            if not learned:
+                found[-1] += (q.entropy(),)
+        if kernel == "blocked":
+            assert len(sweeps) == 1 and not products
+            if estimator.__class__ is not GumbelSoftmax or estimator.hard:
+                assert torch.equal(values[0][0], bottleneck.embed(drawn[0]))
+            # The generator that was not drawn from goes on as if it had been.
+            fresh = torch.Generator().manual_seed(8)
+            bottleneck(features_of(), prior).sample(1, fresh)
+            assert torch.equal(torch.rand(1, generator=fresh), after)
+        products.clear()
+    for plain, blocked in zip(*found, strict=True):
+        torch.testing.assert_close(blocked, plain, rtol=1e-5, atol=1e-4)
+
+
+def test_other_noise_and_a_gradient_are_swept_anew():
+    bottleneck = make("blocked", GumbelSoftmax()).eval()
+    features = features_of().requires_grad_()
+    q = bottleneck(features)
+    with torch.no_grad():
+        first, second = (q.sample(1, torch.Generator().manual_seed(s)) for s in (1, 2))
+        assert not torch.equal(first, second)
+        q.sample(3, torch.Generator().manual_seed(1))
+        assert torch.equal(q.sample(1, torch.Generator().manual_seed(1)), first)
+    value = q.expectation(lambda z, _: z.flatten(2).sum(-1), torch.Generator().manual_seed(1))
+    (gradient,) = torch.autograd.grad(value.sum(), features)
+    assert gradient.abs().sum() > 0
+
+
+def _noted(function, calls):
+    def call(*args, **kwargs):
+        calls.append(args)
+        return function(*args, **kwargs)
+
+    return call

@@ -7,6 +7,7 @@ import torch
 
 from dvae.bottlenecks import FSQ, LFQ, VQ, ResidualVQ, RotationVQ, SimVQ, Upkeep
 from tests.laws import assert_chi_square
+from tests.posteriors import expectation, kl, look, uniform
 
 # As in the papers: the laws below are of one step, which is not to move the vectors before.
 ASLEEP = Upkeep(kmeans=0, revive_after=0)
@@ -42,16 +43,17 @@ def learned(bottleneck):
 @quantizers
 def test_encode_then_decode_is_the_hard_forward_pass(name):
     bottleneck, features = make(name).train(), features_of()
-    index = bottleneck.mode(features)
+    index = look(bottleneck, features).mode()
     code = bottleneck.embed(index)
     for training in (False, True):
-        out = bottleneck.train(training)(features)
-        assert torch.equal(out.index, index)
+        q = bottleneck.train(training)(features)
+        out = q.draw()
+        assert torch.equal(out.index, index) and torch.equal(q.mode(), index)
         # Straight-through codes are z + (e - z): equal but for rounding. The moving averages of
         # the training pass move the code book only after it.
-        torch.testing.assert_close(out.code, code, rtol=1e-4, atol=1e-5)
-        assert torch.equal(out.logits.argmax(-1), index)
-    samples = bottleneck.draw(features, 2)
+        torch.testing.assert_close(out.z, code, rtol=1e-4, atol=1e-5)
+        assert torch.equal(q.logits.argmax(-1), index)
+    samples = look(bottleneck, features).sample(2)
     assert samples.shape == (2, 5, *bottleneck.index_shape)
     assert bottleneck.embed(samples).shape == (2, 5, 4, 3, 2)
 
@@ -59,15 +61,15 @@ def test_encode_then_decode_is_the_hard_forward_pass(name):
 @quantizers
 def test_the_rate_is_the_kl_by_enumeration(name):
     bottleneck, features = make(name), features_of()
-    index = bottleneck.mode(features)
+    index = look(bottleneck, features).mode()
     integers = math.prod(bottleneck.index_shape)
     expected = torch.full((5,), integers * math.log(bottleneck.num_codes))
-    torch.testing.assert_close(bottleneck.kl(features), expected)
-    log_q = bottleneck.log_posterior(features, index.unsqueeze(0))
+    torch.testing.assert_close(kl(bottleneck, features), expected)
+    log_q = look(bottleneck, features).log_prob(index.unsqueeze(0))
     assert torch.equal(log_q, torch.zeros(1, 5))
-    torch.testing.assert_close(log_q[0] - bottleneck.log_prior(index), expected)
+    torch.testing.assert_close(log_q[0] - uniform(bottleneck).log_prob(index), expected)
     other = (index + 1) % bottleneck.num_codes
-    assert (bottleneck.log_posterior(features, other.unsqueeze(0)) == -torch.inf).all()
+    assert (look(bottleneck, features).log_prob(other.unsqueeze(0)) == -torch.inf).all()
     assert bottleneck.num_states == bottleneck.num_codes**integers
 
 
@@ -80,7 +82,7 @@ def test_gradients_reach_encoder_code_book_and_decoder(name):
     def f(code):
         return (code * decoder.view(4, 1, 1)).sum((-3, -2, -1)).sin()
 
-    out = bottleneck.expectation(f, features)
+    out = expectation(bottleneck, f, features)
     (encoder,) = torch.autograd.grad(out.value.sum(), features, retain_graph=True)
     assert encoder.abs().sum() > 0
     (out.value + out.loss).sum().backward()
@@ -95,8 +97,8 @@ def test_gradients_reach_encoder_code_book_and_decoder(name):
 @quantizers
 def test_the_objective_does_not_change_with_the_batch_size(name):
     f = lambda z: z.flatten(2).square().sum(-1)  # noqa: E731
-    one = make(name).train().expectation(f, features_of())
-    many = make(name).train().expectation(f, features_of().repeat(4, 1, 1, 1))
+    one = expectation(make(name).train(), f, features_of())
+    many = expectation(make(name).train(), f, features_of().repeat(4, 1, 1, 1))
     for key in ("value", "kl", "loss"):
         assert getattr(many, key).shape == (20,)
         torch.testing.assert_close(getattr(many, key).mean(), getattr(one, key).mean())
@@ -108,10 +110,10 @@ def test_weights_in_float64_do_as_those_in_float32(name):
     for dtype in (torch.float32, torch.float64):
         bottleneck = make(name).train().to(dtype)
         features = features_of().to(dtype).requires_grad_()
-        out = bottleneck.expectation(lambda z: z.flatten(2).square().sum(-1), features)
+        out = expectation(bottleneck, lambda z: z.flatten(2).square().sum(-1), features)
         (out.value + out.kl + out.loss).sum().backward()
-        code = bottleneck.eval()(features)
-        values = [out.value, out.kl, out.loss, features.grad, code.code, code.logits]
+        q = bottleneck.eval()(features)
+        values = [out.value, out.kl, out.loss, features.grad, q.draw().z, q.logits]
         assert {value.dtype for value in values} == {dtype}
         found.append([*values, *learned(bottleneck).values()])
     torch.testing.assert_close(*found, check_dtype=False, rtol=1e-4, atol=1e-5)
@@ -119,7 +121,7 @@ def test_weights_in_float64_do_as_those_in_float32(name):
 
 def test_the_loss_is_the_squared_distance_of_an_example():
     bottleneck, features = make("VQ").train(), features_of()
-    code = bottleneck.embed(bottleneck.mode(features))
+    code = bottleneck.embed(look(bottleneck, features).mode())
     expected = 0.25 * (features - code).square().flatten(1).sum(1).mean()
     torch.testing.assert_close(bottleneck(features).loss.mean(), expected)
 
@@ -128,22 +130,22 @@ def test_the_loss_is_the_squared_distance_of_an_example():
 def test_looking_changes_nothing(name):
     bottleneck, features = make(name).train(), features_of()
     before = {k: v.clone() for k, v in bottleneck.state_dict().items()}
-    bottleneck.mode(features), bottleneck.draw(features, 2), bottleneck.kl(features)
-    bottleneck.eval().expectation(lambda z: z.flatten(2).sum(-1), features)
-    bottleneck(features)
+    q = look(bottleneck, features)
+    q.mode(), q.sample(2), q.entropy()
+    expectation(bottleneck.eval(), lambda z: z.flatten(2).sum(-1), features)
     assert all(torch.equal(v, before[k]) for k, v in bottleneck.state_dict().items())
 
 
 @quantizers
 def test_counts_and_prior(name):
     bottleneck = make(name)
-    prior = bottleneck.sample_prior(2_000, torch.Generator().manual_seed(0))
+    prior = uniform(bottleneck).sample(2_000, torch.Generator().manual_seed(0))
     assert prior.shape == (2_000, *bottleneck.index_shape)
     counts = bottleneck.count(prior)
     assert counts.shape == bottleneck.counts_shape and counts.sum() == prior.numel()
-    uniform = torch.full((bottleneck.num_codes,), 1 / bottleneck.num_codes)
+    even = torch.full((bottleneck.num_codes,), 1 / bottleneck.num_codes)
     for row in counts.view(-1, bottleneck.num_codes):
-        assert_chi_square(row, uniform)
+        assert_chi_square(row, even)
 
 
 def test_the_averages_are_those_of_the_paper():
@@ -158,8 +160,8 @@ def test_the_averages_are_those_of_the_paper():
     second = torch.tensor([[3.0, -1.0], [-1.0, 0.0], [5.0, 2.0], [6.0, 0.0]])
     sizes, sums = torch.ones(3), vectors.clone()
     for rows, nearest in ((first, [0, 0, 1, 0]), (second, [1, 0, 1, 1])):
-        out = bottleneck(rows.T.reshape(1, 2, 2, 2))
-        assert out.index.flatten().tolist() == nearest
+        q = bottleneck(rows.T.reshape(1, 2, 2, 2))
+        assert q.mode().flatten().tolist() == nearest
         for k in range(3):
             mine = [row for row, i in zip(rows, nearest, strict=True) if i == k]
             sizes[k] = decay * sizes[k] + (1 - decay) * len(mine)
@@ -214,7 +216,7 @@ def test_dead_codes_are_revived_with_their_averages_and_stay(kind):
         )
     for _ in range(30):
         bottleneck(features)
-    used = bottleneck.count(bottleneck.mode(features)) > 0
+    used = bottleneck.count(look(bottleneck, features).mode()) > 0
     assert used.double().mean() > 0.9
 
 

@@ -255,7 +255,7 @@ def test_entropy_and_information_by_enumeration():
     model, image = make("categorical").eval(), images()
     with torch.no_grad():
         model.encoder[-1].weight.mul_(8)
-        q = model.bottleneck.logits(model.encoder(image)).double().softmax(-1)
+        q = model.bottleneck(model.encoder(image)).logits.double().softmax(-1)
     posterior = read_codes(model, image).posterior
     entropy = torch.distributions.Categorical(q).entropy().mean(0)
     torch.testing.assert_close(posterior.entropy.double(), entropy, atol=1e-5, rtol=1e-5)
@@ -279,7 +279,7 @@ def test_the_table_holds_the_log_probabilities_of_the_code():
     model, image = make("categorical").eval(), images(6)
     index, label = model.encode(image), list(range(6))
     rows = latent_table(model, image, index, label)
-    log_q = model.bottleneck.logits(model.encoder(image)).log_softmax(-1).amax(-1).sum(-1)
+    log_q = model.bottleneck(model.encoder(image)).logits.log_softmax(-1).amax(-1).sum(-1)
     mean = model.decode(index)
     log_px = -F.binary_cross_entropy(mean, image, reduction="none").flatten(1).sum(1)
     for n, row in enumerate(rows):

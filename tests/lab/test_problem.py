@@ -76,9 +76,9 @@ def test_a_model_of_the_command_line_is_loaded_from_its_checkpoint(tmp_path, mon
     assert exact_gradient(problem.f, problem.logits).isfinite().all()
 
     content = torch.load(path, weights_only=True)
-    del content["state_dict"]["bottleneck.log_prior_probs"]
+    del content["state_dict"]["prior.table"]
     torch.save(content, "damaged.ckpt")
-    with pytest.raises(ValueError, match=r"does not fit .*Missing key.*log_prior_probs"):
+    with pytest.raises(ValueError, match=r"does not fit .*Missing key.*prior.table"):
         load_vae("damaged.ckpt")
 
 

@@ -7,6 +7,7 @@ from dvae.models import ELBO, IWAE, CategoricalVAE
 from dvae.models.weights import load_weights
 from dvae.runs.checkpoints import read_checkpoint
 from dvae.schedules import Constant, Cosine, Linear
+from tests.posteriors import objective_of
 from tests.toy import toy_data, toy_model, toy_trainer
 
 
@@ -15,7 +16,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_examples():
     image = torch.rand(8, 1, 6, 6)
     features = model.encoder(image)
     torch.manual_seed(0)
-    out = model.objective(lambda z: model.log_px(z, image), features, model.bottleneck)
+    out = objective_of(model, image, features)
     assert out.log_px.shape == out.kl.shape == (8,)
     torch.testing.assert_close(out.loss, -(out.log_px - out.kl).mean())
 
@@ -23,7 +24,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_examples():
 def test_beta_weighs_the_kl_and_not_the_reported_bound():
     model = toy_model(ReinMax(), objective=ELBO(3.0)).eval()
     image = torch.rand(8, 1, 6, 6)
-    out = model.objective(lambda z: model.log_px(z, image), model.encoder(image), model.bottleneck)
+    out = objective_of(model, image)
     torch.testing.assert_close(out.loss, -(out.log_px - 3 * out.kl).mean())
     torch.testing.assert_close(out.bound, out.log_px - out.kl)
 
@@ -35,9 +36,7 @@ def test_draws_that_do_not_vary_make_no_difference(estimator):
     found = []
     for samples in (1, 3):
         model.zero_grad()
-        out = ELBO(0.5, samples)(
-            lambda z: model.log_px(z, image), model.encoder(image), model.bottleneck
-        )
+        out = objective_of(model, image, objective=ELBO(0.5, samples))
         out.loss.backward()
         assert out.bound.shape == (8,)
         gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
@@ -53,7 +52,7 @@ def test_the_mean_of_four_draws_has_a_quarter_of_the_variance_and_the_same_mean(
     for samples in (1, 4):
         # The same example many times: the gradient of each is an estimate.
         copies = features.expand(4000, -1).clone().requires_grad_()
-        out = ELBO(0.0, samples)(lambda z: model.log_px(z, image), copies, model.bottleneck)
+        out = objective_of(model, image, copies, ELBO(0.0, samples))
         (gradient,) = torch.autograd.grad(4000 * out.loss, copies)
         mean.append(gradient.mean(0))
         variance.append(gradient.var(0).sum())
@@ -68,9 +67,8 @@ def test_the_iwae_objective_with_one_sample_is_the_elbo_in_expectation():
     image = torch.rand(4000, 1, 6, 6)
     with torch.no_grad():
         features = model.encoder(image) * 3
-        f = lambda z: model.log_px(z, image)  # noqa: E731
-        iwae = model.objective(f, features, model.bottleneck)
-        elbo = ELBO()(f, features, model.bottleneck)
+        iwae = objective_of(model, image, features)
+        elbo = objective_of(model, image, features, ELBO())
     error = (iwae.bound - elbo.bound).std() / 4000**0.5
     assert abs(iwae.bound.mean() - elbo.bound.mean()) < 5 * error
 

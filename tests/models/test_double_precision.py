@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from dvae.functional import minimum_variance
 from dvae.kernels import gumbel_codebook, reinmax_codebook, straight_through_codebook
-from dvae.models.evaluation import bounds
 from tests.models.test_mixed_precision import MODELS
+from tests.posteriors import bounds_of, objective_of
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -20,7 +20,7 @@ def test_every_part_trains_and_is_evaluated_in_double_precision(name):
     model = deepcopy(single).double().train()
     for _ in range(2):  # the second finds what the first has left behind
         features = model.encoder(image)
-        out = model.objective(lambda z: model.log_px(z, image), features, model.bottleneck)
+        out = objective_of(model, image, features)
         out.loss.backward()
     assert {out.loss.dtype, out.bound.dtype, out.log_px.dtype, out.kl.dtype} == {torch.float64}
     trained = [p.grad for p in model.parameters() if p.grad is not None]
@@ -29,10 +29,10 @@ def test_every_part_trains_and_is_evaluated_in_double_precision(name):
     model, single = model.eval(), deepcopy(model).float().eval()
     with torch.no_grad():
         features = model.encoder(image)
-        found = bounds(image, features, model.bottleneck, model.log_px, 2, 64, torch.Generator())
-        index = model.bottleneck.draw(features, 3)
+        found = bounds_of(model, image, features, 2, 64)
+        index = model.bottleneck(features).sample(3)
         values = [
-            (m.bottleneck.kl(m.encoder(x)), m.log_px(m.bottleneck.embed(index), x))
+            (m.bottleneck(m.encoder(x)).kl(m.prior), m.log_px(m.bottleneck.embed(index), x))
             for m, x in ((model, image), (single, image.float()))
         ]
         assert model.reconstruct(image).dtype == torch.float64

@@ -7,7 +7,8 @@ import torch
 from dvae.estimators import GumbelSoftmax, ReinMax
 from dvae.likelihoods import Gaussian, LogitLaplace, OptimalGaussian
 from dvae.models import Evaluation
-from dvae.models.evaluation import bounds, exact_log_px
+from dvae.models.evaluation import exact_log_px
+from tests.posteriors import bounds_of
 from tests.toy import toy_data, toy_model, toy_trainer
 
 
@@ -48,7 +49,7 @@ def test_evaluating_twice_gives_the_same_number(tmp_path, small):
 def test_exact_log_likelihood_is_the_sum_over_all_codes(small):
     image = torch.rand(5, 1, 6, 6)
     with torch.no_grad():
-        exact = exact_log_px(image, small.bottleneck, small.decoder, small.likelihood, chunk=7)
+        exact = exact_log_px(image, small, chunk=7)
         _, params = enumerate_states(small)
         log_px = torch.stack([small.likelihood.log_prob(params, x) for x in image], 1)
         expected = (log_px - 3 * math.log(3)).logsumexp(0)
@@ -66,7 +67,7 @@ def test_bernoulli_model_is_a_probability_mass():
     ).eval()
     pixels = torch.tensor(list(itertools.product([0.0, 1.0], repeat=8))).view(-1, 1, 2, 4)
     with torch.no_grad():
-        log_px = exact_log_px(pixels, model.bottleneck, model.decoder, model.likelihood, 100)
+        log_px = exact_log_px(pixels, model, 100)
     assert log_px.exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
@@ -75,11 +76,10 @@ def test_elbo_below_iwae_below_the_exact_likelihood(small):
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         features = small.encoder(image) * 3
-        args = (image, features, small.bottleneck, small.log_px)
         one, few, many = (
-            bounds(*args, samples=m, chunk=500, generator=generator) for m in (1, 5, 2000)
+            bounds_of(small, image, features, m, 500, generator) for m in (1, 5, 2000)
         )
-        exact = exact_log_px(image, small.bottleneck, small.decoder, small.likelihood, 100)
+        exact = exact_log_px(image, small, 100)
     elbo = many.elbo.mean()
     # One weight is an unbiased estimate of the ELBO: compare its mean within five errors of it.
     error = (one.iwae - many.elbo).std() / math.sqrt(len(image))
@@ -94,23 +94,26 @@ def test_elbo_is_the_expectation_over_all_codes(small):
         features = small.encoder(image)
         index, params = enumerate_states(small)
         log_px = small.likelihood.pairwise_log_prob(params, image)
-        log_q = small.bottleneck.log_posterior(features, index.unsqueeze(1).expand(-1, 20, -1))
-        expected = (log_q.exp() * log_px).sum(0) - small.bottleneck.kl(features)
-        got = bounds(image, features, small.bottleneck, small.log_px, 4000, 9000, torch.Generator())
+        q = small.bottleneck(features)
+        log_q = q.log_prob(index.unsqueeze(1).expand(-1, 20, -1))
+        expected = (log_q.exp() * log_px).sum(0) - q.kl(small.prior)
+        got = bounds_of(small, image, features, 4000, 9000)
     assert got.elbo.mean().item() == pytest.approx(expected.mean().item(), abs=0.02)
 
 
-def test_memory_stays_within_the_chunk(small):
-    sizes = []
+def test_memory_stays_within_the_chunk(monkeypatch, small):
+    sizes, log_px = [], small.log_px
 
     def watched(code, image):
         sizes.append(code.shape[0] * code.shape[1])
-        return small.log_px(code, image)
+        return log_px(code, image)
+
+    monkeypatch.setattr(small, "log_px", watched)
 
     image = torch.rand(3, 1, 6, 6)
     with torch.no_grad():
         features = small.encoder(image)
-        bounds(image, features, small.bottleneck, watched, 5000, 512, torch.Generator())
+        bounds_of(small, image, features, 5000, 512)
     assert max(sizes) <= 512
     assert sum(sizes) == 3 * 5000
 

@@ -6,7 +6,7 @@ import torch
 from dvae.estimators import ESTIMATORS, MeanField, PathwiseEstimator
 from dvae.estimators.about import trials
 from dvae.models import ELBO, IWAE
-from dvae.models.evaluation import bounds
+from tests.posteriors import bounds_of, objective_of
 from tests.toy import toy_data, toy_model, toy_trainer
 
 LATENTS = 6
@@ -33,8 +33,8 @@ def evaluate(model):
     model.eval()
     torch.manual_seed(1)
     features = model.encoder(image)
-    out = model.objective(lambda z: model.log_px(z, image), features, model.bottleneck)
-    b = bounds(image, features, model.bottleneck, model.log_px, 8, 8192, torch.Generator())
+    out = objective_of(model, image, features)
+    b = bounds_of(model, image, features, 8)
     return -out.loss.item(), b.elbo.mean().item(), b.iwae.mean().item()
 
 
@@ -47,7 +47,7 @@ def assert_trained(before, after, estimator):
 
 def gradients(model):
     image = torch.rand(16, 1, 6, 6)
-    out = model.objective(lambda z: model.log_px(z, image), model.encoder(image), model.bottleneck)
+    out = objective_of(model, image)
     out.loss.backward()
     return {name: p.grad for name, p in model.named_parameters()}
 

@@ -24,14 +24,16 @@ from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.models.parts import parameter_groups
 from dvae.models.weights import WeightReport, load_weights
 from dvae.networks import MLP, ResNet
+from dvae.priors import CategoricalPrior
 from dvae.schedules import Cosine, Exponential, Linear, Sequential
+from tests.posteriors import expectation
 from tests.toy import toy_data, toy_model, toy_trainer
 
 SMALL = {"num_codes": 6, "code_dim": 4}
 BUSY = Upkeep(kmeans=2, revive_after=1)  # would change the code book at every step
 BOTTLENECKS = {
     "categorical": lambda: CategoricalBottleneck(3, 3, Reinforce()),  # a moving average
-    "projected": lambda: ProjectedCodebook(**SMALL, in_features=4, upkeep=BUSY, learned_prior=True),
+    "projected": lambda: ProjectedCodebook(**SMALL, in_features=4, upkeep=BUSY),
     "distance": lambda: DistanceCodebook(**SMALL, upkeep=BUSY),
     "vq": lambda: VQ(**SMALL, decay=0.8, upkeep=BUSY),
     "rotation": lambda: RotationVQ(**SMALL, decay=0.8),
@@ -41,10 +43,10 @@ BOTTLENECKS = {
     "residual": lambda: ResidualVQ(**SMALL, depth=2, decay=0.8, upkeep=BUSY),
 }
 # Whose tensors, if any, do not change in training.
-NOTHING_TO_LEARN = {"categorical": {"bottleneck.log_prior_probs"}, "vq": set()}
+NOTHING_TO_LEARN = {"categorical": set(), "vq": set()}
 
 
-def make(kind="projected", size=6, channels=1):
+def make(kind="projected", size=6, channels=1, prior=None):
     torch.manual_seed(0)
     if kind == "categorical":
         network = MLP(image_shape=(channels, size, size), hidden=(16,))
@@ -53,6 +55,7 @@ def make(kind="projected", size=6, channels=1):
         network=ResNet((channels, size, size), width=8, halvings=1, blocks=1),
         bottleneck=BOTTLENECKS[kind](),
         likelihood=Gaussian(0.2),
+        prior=prior,
     )
 
 
@@ -107,7 +110,7 @@ def test_the_encoder_behind_a_frozen_quantizer_has_the_gradient_of_training(kind
         model.bottleneck.train(not frozen)
         features = torch.randn(5, 4, 3, 3, generator=torch.Generator().manual_seed(1))
         features.requires_grad_()
-        out = model.bottleneck.expectation(lambda z: z.square().flatten(2).sum(2), features)
+        out = expectation(model.bottleneck, lambda z: z.square().flatten(2).sum(2), features)
         (out.value + out.loss).sum().backward()
         return features.grad
 
@@ -117,11 +120,11 @@ def test_the_encoder_behind_a_frozen_quantizer_has_the_gradient_of_training(kind
 
 
 def test_a_frozen_learned_prior_is_still_the_learned_one(tmp_path):
-    model = make("projected")
-    model.bottleneck.prior_logits.data.normal_()
-    before = model.bottleneck.log_prior_probs.detach().clone()
-    train(tmp_path, model, Freeze(["bottleneck"]), steps=1)
-    assert torch.equal(model.bottleneck.log_prior_probs, before)
+    model = make("projected", prior=CategoricalPrior())
+    model.prior.logits.data.normal_()
+    before = model.prior.log_probs.detach().clone()
+    train(tmp_path, model, Freeze(["prior"]), steps=1)
+    assert torch.equal(model.prior.log_probs, before)
 
 
 def test_the_temperature_of_a_frozen_bottleneck_is_still_annealed(tmp_path):

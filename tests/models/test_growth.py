@@ -10,15 +10,17 @@ from dvae.likelihoods import Gaussian
 from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.models.growth import grow
 from dvae.networks import MLP, ResNet
+from dvae.priors import CategoricalPrior
 from tests.toy import toy_data, toy_trainer
 
-PRIORS = [None, (0.5, 0.3, 0.2)]
+PRIORS = [None, (0.5, 0.3, 0.2), "learned"]
 
 
 def categorical(latents=3, codes=3, prior=None):
     return CategoricalVAE(
         network=MLP(image_shape=(1, 6, 6), hidden=(16,)),
-        bottleneck=CategoricalBottleneck(latents, codes, prior=prior),
+        bottleneck=CategoricalBottleneck(latents, codes),
+        prior=None if prior is None else CategoricalPrior(None if prior == "learned" else prior),
     )
 
 
@@ -26,7 +28,8 @@ def codebook(kind, codes):
     channels = {"in_features": 5} if kind is ProjectedCodebook else {}
     return CodebookVAE(
         network=ResNet((1, 8, 8), width=8, halvings=1, blocks=1),
-        bottleneck=kind(codes, 4, learned_prior=True, **channels),
+        bottleneck=kind(codes, 4, **channels),
+        prior=CategoricalPrior(),
         likelihood=Gaussian(0.3),
     )
 
@@ -47,16 +50,17 @@ def shaken(model):
 def check(small, large, images, parents):
     """Compare posterior over parents, KL, prior and decoder output."""
     before, after = small.encoder(images), large.encoder(images)
-    torch.testing.assert_close(small.bottleneck.kl(before), large.bottleneck.kl(after))
-    q, grown_q = (m.bottleneck.logits(f).softmax(-1) for m, f in ((small, before), (large, after)))
+    posteriors = small.bottleneck(before), large.bottleneck(after)
+    torch.testing.assert_close(posteriors[0].kl(small.prior), posteriors[1].kl(large.prior))
+    q, grown_q = (posterior.logits.softmax(-1) for posterior in posteriors)
     halves = grown_q.unflatten(-1, (q.shape[-1], parents))
     torch.testing.assert_close(halves.sum(-1), q)
     torch.testing.assert_close(halves, (q / parents).unsqueeze(-1).expand_as(halves))
     index = torch.randint(q.shape[-1], (50, *small.encode(images).shape[1:]))
     child = index * parents + torch.randint(parents, index.shape)
     torch.testing.assert_close(large.decode(child), small.decode(index))
-    prior = small.bottleneck.log_prior(index) - index[0].numel() * math.log(parents)
-    torch.testing.assert_close(large.bottleneck.log_prior(child), prior)
+    prior = small.prior.log_prob(index) - index[0].numel() * math.log(parents)
+    torch.testing.assert_close(large.prior.log_prob(child), prior)
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -64,7 +68,9 @@ def check(small, large, images, parents):
 @torch.no_grad()
 def test_split_categories(prior, times):
     small = shaken(categorical(prior=prior))
-    halves = None if prior is None else [p / times for p in prior for _ in range(times)]
+    halves = (
+        prior if prior in (None, "learned") else [p / times for p in prior for _ in range(times)]
+    )
     large = grown(small, categorical(codes=3 * times, prior=halves))
     check(small, large, torch.rand(9, 1, 6, 6), times)
 
@@ -93,8 +99,8 @@ def test_new_latents_cost_and_change_nothing(prior):
     small = shaken(categorical(prior=prior))
     large = grown(small, categorical(latents=5, prior=prior))
     images = torch.rand(9, 1, 6, 6)
-    kl = small.bottleneck.kl(small.encoder(images))
-    torch.testing.assert_close(large.bottleneck.kl(large.encoder(images)), kl)
+    kl, same = (m.bottleneck(m.encoder(images)).kl(m.prior) for m in (small, large))
+    torch.testing.assert_close(same, kl)
     index = torch.randint(3, (50, 5))
     torch.testing.assert_close(large.decode(index), small.decode(index[:, :3]))
     assert torch.equal(large.encode(images)[:, :3], small.encode(images))

@@ -27,8 +27,10 @@ from dvae.likelihoods import (
 )
 from dvae.models import ELBO, IWAE, CategoricalVAE, CodebookVAE
 from dvae.networks import MLP, ResNet
+from dvae.priors import PRIORS
 from tests.estimators.catalogue import everything, name
 from tests.fake_device import FAKE, FakeDevice
+from tests.posteriors import objective_of
 
 SHAPE = (1, 6, 6)
 LATENTS, CODES = 3, 4
@@ -45,9 +47,7 @@ def waits_of(model, steps=2, skipped=1):
         for step in range(steps):
             device.resting = step < skipped
             with model.bottleneck.accumulating():
-                out = model.objective(
-                    lambda z: model.log_px(z, image), model.encoder(image), model.bottleneck
-                )
+                out = objective_of(model, image)
             optimizer.zero_grad()
             out.loss.backward()
             model.on_before_optimizer_step(optimizer)
@@ -68,10 +68,9 @@ def bounded(estimator):
     return isinstance(estimator, (PathwiseEstimator, VIMCO))
 
 
-def grid(bottleneck, objective=None):
-    return CodebookVAE(
-        ResNet(SHAPE, width=8, halvings=1, blocks=1), bottleneck, Gaussian(), objective
-    )
+def grid(bottleneck, objective=None, prior=None):
+    network = ResNet(SHAPE, width=8, halvings=1, blocks=1)
+    return CodebookVAE(network, bottleneck, Gaussian(), objective, prior=prior)
 
 
 @pytest.mark.parametrize(("codes", "samples"), [(2, 1), (CODES, 3)])
@@ -106,9 +105,7 @@ def test_no_likelihood_waits(likelihood):
 
 BOTTLENECKS = {
     "projected": lambda: ProjectedCodebook(8, 4, 4, upkeep=UPKEEP, kernel="plain"),
-    "projected, learned prior": lambda: ProjectedCodebook(8, 4, 4, None, True, UPKEEP, "plain"),
     "blocked": lambda: ProjectedCodebook(8, 4, 4, None, False, UPKEEP, "blocked"),
-    "blocked, learned prior": lambda: ProjectedCodebook(8, 4, 4, None, True, UPKEEP, "blocked"),
     "blocked, relaxed": lambda: ProjectedCodebook(
         8, 4, 4, GumbelSoftmax(0.7), False, UPKEEP, "blocked"
     ),
@@ -125,6 +122,13 @@ BOTTLENECKS = {
     "LFQ": lambda: LFQ(8, 4),
     "ResidualVQ": lambda: ResidualVQ(8, 4, 2, upkeep=UPKEEP),
 }
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("bottleneck", ["projected", "blocked", "VQ"])
+def test_no_prior_waits(bottleneck, prior):
+    model = grid(BOTTLENECKS[bottleneck](), prior=PRIORS[prior]())
+    assert not waits_of(model)
 
 
 @pytest.mark.parametrize("samples", ["1", "3", "bound of 3"])

@@ -27,6 +27,7 @@ from dvae.estimators import RLOO, VIMCO, GumbelSoftmax, MeanField, ReinMax, base
 from dvae.likelihoods import DiscretizedLogisticMixture, LearnedGaussian
 from dvae.models import IWAE, CodebookVAE
 from dvae.networks import ResNet
+from dvae.priors import CategoricalPrior
 from tests.estimators.catalogue import named
 from tests.toy import toy_data, toy_model, toy_trainer
 
@@ -109,9 +110,10 @@ class InFull(nn.Module):
             return self.network(x.float())
 
 
-def codebook(make, *size, optimizer=None, **kwargs):
+def codebook(make, *size, optimizer=None, prior=None, **kwargs):
     network = ResNet((1, 6, 6), width=8, halvings=1, blocks=1)
-    return CodebookVAE(network, make(*(size or (8, 4)), **kwargs), optimizer=optimizer)
+    bottleneck = make(*(size or (8, 4)), **kwargs)
+    return CodebookVAE(network, bottleneck, optimizer=optimizer, prior=prior and prior())
 
 
 def fresh(estimator, **kwargs):
@@ -127,7 +129,7 @@ MODELS = {
     "projected": PROJECTED,
     "blocked": partial(PROJECTED, kernel="blocked"),
     "soft": partial(PROJECTED, estimator=MeanField()),
-    "prior": partial(PROJECTED, learned_prior=True),
+    "prior": partial(PROJECTED, prior=CategoricalPrior),
     "distance": partial(codebook, DistanceCodebook, estimator=RLOO(2)),
     "vq": partial(codebook, VQ),
     "rotation": partial(codebook, RotationVQ),

@@ -16,6 +16,7 @@ from tests.models.test_host_waits import (
     categorical,
     grid,
 )
+from tests.posteriors import objective_of
 
 BROKEN = [math.nan, math.inf]
 
@@ -37,7 +38,7 @@ def loss_of(model, value, count=1):
     features[0, :count] = value
     features.requires_grad_()
     with model.bottleneck.accumulating():
-        out = model.objective(lambda z: model.log_px(z, image), features, model.bottleneck)
+        out = objective_of(model, image, features)
     out.loss.backward()
     model.bottleneck.step()
     return out.loss
@@ -68,7 +69,7 @@ def test_of_all_bottlenecks(bottleneck, value):
     # Evaluation gets through as well, and says NaN.
     features = torch.full((2, made.in_features, 3, 3), value)
     made.eval()
-    index = made.mode(features)
+    q = made(features)
+    index = q.mode()
     assert index.min() >= 0 and index.max() < made.num_codes
-    made.count(index), made.embed(index), made.draw(features, 2)
-    made.log_posterior(features, index.unsqueeze(0)), made(features)
+    made.count(index), made.embed(index), q.sample(2), q.log_prob(index.unsqueeze(0)), q.entropy()

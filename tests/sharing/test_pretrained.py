@@ -34,10 +34,10 @@ CONFIGS = {
             "bottlenecks.CategoricalBottleneck",
             num_latents=3,
             num_codes=2,
-            prior=[0.25, 0.75],
             estimator=node("estimators.RELAX", num_latents=3, num_codes=2, tau=0.7),
         ),
         objective=node("models.ELBO", beta=0.5),
+        prior=node("priors.CategoricalPrior", probs=[0.25, 0.75]),
         evaluation={"iwae_samples": 3, "chunk": 10, "max_states": 5, "seed": 1},
         lr_schedule=node(
             "schedules.Sequential",
@@ -54,10 +54,10 @@ CONFIGS = {
             "bottlenecks.DistanceCodebook",
             num_codes=6,
             code_dim=4,
-            learned_prior=True,
             upkeep={"kmeans": 0, "revive_after": 3, "frozen": False},
         ),
         likelihood=node("likelihoods.DiscretizedLogisticMixture", components=2),
+        prior=node("priors.CategoricalPrior", probs=None),
     ),
     "quantizer": node(
         "models.CodebookVAE",

@@ -29,7 +29,7 @@ def test_all_of_them_give_the_same_codes_on_all_test_images(best, tmp_path, caps
     encoder = onnxruntime.InferenceSession(onnx / "encoder.onnx")
     found, logits = map(torch.from_numpy, encoder.run(None, {"image": images.numpy()}))
     assert found.dtype == torch.int64 and torch.equal(found, index)
-    expected = model.eval().bottleneck.logits(model.encoder(images))
+    expected = model.eval().bottleneck(model.encoder(images)).logits
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
     decoder = onnxruntime.InferenceSession(onnx / "decoder.onnx")
     pixels = torch.from_numpy(decoder.run(None, {"index": index.numpy()})[0])

@@ -1,0 +1,15 @@
+"""Priors: p(z) over the codes of an image, a part of the model."""
+
+from typing import TYPE_CHECKING
+
+from dvae.names import gather
+from dvae.priors.base import FactorisedPrior as FactorisedPrior
+from dvae.priors.base import Prior as Prior
+
+PRIORS: dict[str, type[Prior]] = gather(__name__, Prior)
+if TYPE_CHECKING:  # what a type checker knows; a new file works without a line here
+    from dvae.priors.categorical import *
+    from dvae.priors.uniform import *
+else:
+    globals().update(PRIORS)
+    __all__ = ["FactorisedPrior", "Prior", *PRIORS]
