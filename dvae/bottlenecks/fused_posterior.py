@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Generator, Tensor
 
 from dvae.bottlenecks.fused import fused_draw, fused_seed
-from dvae.bottlenecks.posterior import CategoricalPosterior, CodeDraw, Integrand, Posterior
+from dvae.bottlenecks.posterior import CategoricalPosterior, CodeDraw, CodeFunction, Posterior
 from dvae.estimators.base import Estimator
 from dvae.kernels import Backend, Book, Relaxation, Sweep, sweep
 from dvae.priors.base import FactorisedPrior
@@ -115,7 +115,7 @@ class FusedPosterior(Posterior):
 
     def expectation(
         self,
-        f: Integrand,
+        f: CodeFunction,
         generator: Generator | None = None,
         estimator: Estimator | None = None,
     ) -> Tensor:
@@ -125,7 +125,7 @@ class FusedPosterior(Posterior):
         found = self._sweep(generator)
         return f(self._z(found), found.index.view(1, *self._grid.shape[:-1])).squeeze(0)
 
-    def bound(self, f: Integrand, samples: int, generator: Generator | None = None) -> Tensor:
+    def bound(self, f: CodeFunction, samples: int, generator: Generator | None = None) -> Tensor:
         """Weigh draws by their matrices; see `Posterior.bound`."""
         return self._plain.bound(f, samples, generator)
 

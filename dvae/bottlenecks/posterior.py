@@ -21,12 +21,12 @@ from dvae.functional import (
 if TYPE_CHECKING:
     from dvae.priors.base import FactorisedPrior
 
-__all__ = ["CategoricalPosterior", "CodeDraw", "Integrand", "PointPosterior", "Posterior"]
+__all__ = ["CategoricalPosterior", "CodeDraw", "CodeFunction", "PointPosterior", "Posterior"]
 
 # Numbers of noise at once; a grid of 32x32 positions of 8,192 codes has half as many.
 _NOISE = 2**24
 
-Integrand = Callable[[Tensor, Tensor], Tensor]
+CodeFunction = Callable[[Tensor, Tensor], Tensor]
 """A function f(z, code) to take the expectation of.
 
 It takes decoder inputs ``(S, B, *z)`` and the codes that they stand for, and returns ``(S, B)``.
@@ -105,7 +105,7 @@ class Posterior(ABC):
     @abstractmethod
     def expectation(
         self,
-        f: Integrand,
+        f: CodeFunction,
         generator: Generator | None = None,
         estimator: Estimator | None = None,
     ) -> Tensor:
@@ -121,7 +121,7 @@ class Posterior(ABC):
         """
 
     @abstractmethod
-    def bound(self, f: Integrand, samples: int, generator: Generator | None = None) -> Tensor:
+    def bound(self, f: CodeFunction, samples: int, generator: Generator | None = None) -> Tensor:
         r"""Estimate :math:`\log \frac1m \sum_s \exp(f(z_s)) / q(z_s | x)`.
 
         With f the joint log p(x, z) it is the m-sample bound on log p(x). No auxiliary loss takes
@@ -211,7 +211,7 @@ class CategoricalPosterior(Posterior):
 
     def expectation(
         self,
-        f: Integrand,
+        f: CodeFunction,
         generator: Generator | None = None,
         estimator: Estimator | None = None,
     ) -> Tensor:
@@ -219,7 +219,7 @@ class CategoricalPosterior(Posterior):
         chosen = self._estimator if estimator is None else estimator
         return chosen.expectation(lambda code: f(self._mix(code), code), self._logits, generator)
 
-    def bound(self, f: Integrand, samples: int, generator: Generator | None = None) -> Tensor:
+    def bound(self, f: CodeFunction, samples: int, generator: Generator | None = None) -> Tensor:
         """Let the estimator weigh the draws; see `Posterior.bound`."""
 
         def log_weight(code: Tensor) -> Tensor:
@@ -281,14 +281,14 @@ class PointPosterior(Posterior):
 
     def expectation(
         self,
-        f: Integrand,
+        f: CodeFunction,
         generator: Generator | None = None,
         estimator: Estimator | None = None,
     ) -> Tensor:
         """Evaluate f at the code, through which its gradient goes; nothing is drawn."""
         return f(self._z.unsqueeze(0), self._index.unsqueeze(0)).squeeze(0)
 
-    def bound(self, f: Integrand, samples: int, generator: Generator | None = None) -> Tensor:
+    def bound(self, f: CodeFunction, samples: int, generator: Generator | None = None) -> Tensor:
         """Return f: all draws are the same and log q is 0; see `Posterior.bound`."""
         return self.expectation(f)
 
