@@ -23,10 +23,13 @@ def tensors_of(module: nn.Module, name: str) -> tuple[str, ...]:
         Names of parameters and buffers, as in the checkpoint.
 
     Raises:
-        ValueError: No tensor is called so; the message lists what there is.
+        ValueError: Nothing is called so; the message lists what there is.
     """
     settings = annealable_scalars(module)
-    return _match(name, [key for key in module.state_dict() if key not in settings])
+    tensors = [key for key in module.state_dict() if key not in settings]
+    # A part that has no tensors is one all the same, such as a bottleneck that learns nothing.
+    parts = [key for key, _ in module.named_modules() if key]
+    return tuple(key for key in _match(name, [*parts, *tensors]) if key not in parts)
 
 
 def check_rates(module: nn.Module, scales: Mapping[str, float]) -> dict[str, str]:

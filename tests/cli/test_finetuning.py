@@ -111,7 +111,7 @@ def test_grow(fit, capsys):
 CASES = {
     "a part that is not there": (
         ["--finetune.freeze=[encodr]"],
-        "no part of the model is called 'encodr'; there are: encoder, bottleneck, decoder",
+        "no part of the model is called 'encodr'; there are: encoder, bottleneck, prior, decoder",
     ),
     "a rate of no part": (
         ["--finetune.lr_scale={encodr: 0.1}"],

@@ -136,7 +136,7 @@ def test_the_temperature_of_a_frozen_bottleneck_is_still_annealed(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["encodr"], "called 'encodr'; there are: encoder, bottleneck, decoder"),
+        (["encodr"], "called 'encodr'; there are: encoder, bottleneck, prior, decoder"),
         (["encoder", "encoder.weight"], "called 'encoder.weight'; encoder has: 1, 2, 4"),
         (["encoder", "decoder"], "nothing is left to train"),
     ],

@@ -10,6 +10,7 @@ from dvae.bottlenecks import CategoricalBottleneck
 from dvae.estimators import REBAR, RELAX, control_variate
 from dvae.models import ELBO, CategoricalVAE
 from dvae.networks import MLP
+from tests.posteriors import objective_of
 from tests.toy import toy_data, toy_trainer
 
 LEARNED = pytest.mark.parametrize("make", [REBAR, lambda: RELAX(3, 3, 8)], ids=["rebar", "relax"])
@@ -71,7 +72,7 @@ def test_what_an_estimator_learns_by_is_the_mean_of_several_samples(make, monkey
     def gradients(samples, rows):
         noise_of(monkeypatch, rows)
         features = model.encoder(image)
-        out = ELBO(samples=samples)(lambda z: model.log_px(z, image), features, model.bottleneck)
+        out = objective_of(model, image, features, ELBO(samples=samples))
         return torch.autograd.grad(out.loss, list(model.parameters()))
 
     several = [gradients(1, rows) for rows in noise.split(16)]
