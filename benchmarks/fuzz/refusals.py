@@ -50,7 +50,8 @@ REFUSALS = (
     Refusal(
         lambda joint: (
             joint["objective"] == "IWAE"
-            and joint["bottleneck"] not in ("CategoricalBottleneck", "ProjectedCodebook")
+            # FSQ has no auxiliary loss that the bound would drop.
+            and joint["bottleneck"] not in ("CategoricalBottleneck", "ProjectedCodebook", "FSQ")
         ),
         r"IWAE",
     ),
@@ -61,6 +62,10 @@ REFUSALS = (
             and joint["estimator"] not in (*_PATHWISE, "VIMCO")
         ),
         r"bound|IWAE",
+    ),
+    Refusal(
+        lambda joint: joint["callback"] == "LearningRateMonitor" and joint["logger"] == "false",
+        r"LearningRateMonitor needs a logger",
     ),
     Refusal(
         lambda joint: joint["bottleneck"] in GRIDS and _estimated(joint) and _too_many(joint),

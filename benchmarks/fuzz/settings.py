@@ -89,7 +89,7 @@ def _parts(joint: Joint) -> _Spec:
         "bottleneck": {"class_path": bottleneck, "init_args": _code(joint)},
         "likelihood": {"class_path": joint["likelihood"]},
         "objective": _OBJECTIVES[joint["objective"]],
-        "optimizer": _OPTIMIZERS[joint["optimizer"]],
+        "optimizer": _OPTIMIZERS["Adam" if _needs_adaptive(joint) else joint["optimizer"]],
         "evaluation": {"iwae_samples": 4, "chunk": 16, "max_states": 100, "seed": 0},
     }
     if "lr" in _specs(joint):
@@ -107,6 +107,11 @@ _OPTIMIZERS: dict[str, _Spec] = {
     "Adam": {"class_path": "torch.optim.Adam", "init_args": {"lr": LR}},
     "SGD": {"class_path": "torch.optim.SGD", "init_args": {"lr": LR, "momentum": 0.9}},
 }
+
+
+def _needs_adaptive(joint: Joint) -> bool:
+    # As their docstrings say: the unit of what they learn by is that of f squared.
+    return joint["optimizer"] == "SGD" and joint["estimator"] in ("REBAR", "RELAX")
 
 
 def _code(joint: Joint) -> _Spec:

@@ -9,8 +9,11 @@ from jsonargparse import Namespace
 from pytorch_lightning.callbacks import (
     BatchSizeFinder,
     Callback,
+    DeviceStatsMonitor,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    LearningRateMonitor,
+    ThroughputMonitor,
     Timer,
 )
 from pytorch_lightning.plugins import CheckpointIO
@@ -22,6 +25,8 @@ from dvae.scalars import MOST
 __all__ = ["check_additions", "check_device", "check_length", "check_trainer_settings"]
 
 _AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch", "log_every_n_steps")
+# What Lightning refuses without a logger, when the run's folder is there already.
+_WRITERS = (DeviceStatsMonitor, LearningRateMonitor, ThroughputMonitor)
 # Strategies whose processes are copies of this one: what callbacks know stays in them, such as
 # which checkpoint is the best.
 _COPIES = re.compile("spawn|fork|notebook")
@@ -186,15 +191,21 @@ def check_additions(callbacks: Sequence[Callback], plugins: Sequence[Any]) -> No
 
 
 def check_device(settings: Namespace, trainer: pl.Trainer) -> None:
-    """Refuse what the devices of a built trainer cannot do.
+    """Refuse what the devices and loggers of a built trainer cannot do.
 
     Args:
         settings: Below the key ``trainer``.
         trainer: Made from them.
 
     Raises:
-        ValueError: Batch norm is to be shared by processes on CPUs.
+        ValueError: Batch norm is to be shared by processes on CPUs, or a callback has no logger to
+            write to.
     """
     device = trainer.strategy.root_device.type
     if settings.get("sync_batchnorm") and device != "cuda":
         raise ValueError(f"trainer.sync_batchnorm needs GPUs; got true on {device}")
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, _WRITERS) and not trainer.loggers:
+            raise ValueError(
+                f"{type(callback).__name__} needs a logger to write to; got trainer.logger false"
+            )

@@ -28,7 +28,7 @@ def tensors_of(module: nn.Module, name: str) -> tuple[str, ...]:
     settings = annealable_scalars(module)
     tensors = [key for key in module.state_dict() if key not in settings]
     # A part that has no tensors is one all the same, such as a bottleneck that learns nothing.
-    parts = [key for key, _ in module.named_modules() if key]
+    parts = [key for key, _ in module.named_children()]
     return tuple(key for key in _match(name, [*parts, *tensors]) if key not in parts)
 
 

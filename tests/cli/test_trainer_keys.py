@@ -248,6 +248,10 @@ def _or_none(effect, run):
         ("--trainer.callbacks+=LearningRateFinder", "set the lr of model.optimizer"),
         ("--trainer.callbacks+=BatchSizeFinder", "set data.batch_size"),
         (
+            "--trainer.callbacks+=LearningRateMonitor --trainer.logger=false",
+            "LearningRateMonitor needs a logger to write to; got trainer.logger false",
+        ),
+        (
             "--trainer.enable_checkpointing=false --checkpoints.every_n_steps=2",
             "checkpoints.every_n_steps needs trainer.enable_checkpointing",
         ),
