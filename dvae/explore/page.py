@@ -10,11 +10,11 @@ from PIL import Image
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
 from dvae.explore.codes import Look, place_name, table_of
 from dvae.explore.view import Explorer, View
 from dvae.models import DiscreteVAE
+from dvae.plotting import to_images
 
 __all__ = ["launch", "make_page"]
 
@@ -218,7 +218,7 @@ def _headers(columns: int, shape: tuple[int, ...]) -> list[str]:
 
 
 def _picture(image: Tensor) -> Image.Image:
-    picture = to_pil_image(image.nan_to_num().clamp(0, 1).float())
+    (picture,) = to_images(image.nan_to_num().unsqueeze(0))
     zoom = max(1, _HEIGHT // picture.height)
     size = (picture.width * zoom, picture.height * zoom)
     enlarged: Image.Image = picture.resize(size, Image.Resampling.NEAREST)
