@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "LEAST",
-    "MOST",
+    "MAX_COUNT",
     "Range",
     "ScalarRef",
     "annealable_scalars",
@@ -18,7 +18,7 @@ __all__ = [
     "settings_of",
 ]
 
-MOST = 2**31 - 1
+MAX_COUNT = 2**31 - 1
 """What torch takes for a size, a count and a seed everywhere."""
 
 LEAST = 1e-15

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback
 
 from dvae.callbacks.place import begin_at_place, settle_place
-from dvae.models.random_streams import part_ways, random_state, set_random_state
+from dvae.models.random_streams import random_state, separate_stream, set_random_state
 
 __all__ = ["RandomState"]
 
@@ -72,5 +72,5 @@ class RandomState(Callback):
             set_random_state(states[trainer.global_rank])
         else:
             set_random_state(states[0])
-            part_ways(trainer.global_rank)
+            separate_stream(trainer.global_rank)
         self._loaded = None

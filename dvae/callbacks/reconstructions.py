@@ -10,7 +10,7 @@ from dvae.callbacks.examples import training_examples, validation_examples
 from dvae.callbacks.pictures import are_due, show_picture
 from dvae.models.base import DiscreteVAE
 from dvae.plotting import labelled_rows
-from dvae.scalars import MOST
+from dvae.scalars import MAX_COUNT
 
 __all__ = ["Reconstructions"]
 
@@ -34,8 +34,8 @@ class Reconstructions(Callback):
     """
 
     def __init__(self, count: int = 12, every_n_epochs: int = 1) -> None:
-        if not 1 <= count <= MOST:
-            raise ValueError(f"reconstructions.count must be >= 1 and <= {MOST}; got {count}")
+        if not 1 <= count <= MAX_COUNT:
+            raise ValueError(f"reconstructions.count must be >= 1 and <= {MAX_COUNT}; got {count}")
         if every_n_epochs < 0:
             raise ValueError(f"reconstructions.every_n_epochs must be >= 0; got {every_n_epochs}")
         self.count = count

@@ -20,7 +20,7 @@ from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dvae.models.precision import check_precision
-from dvae.scalars import MOST
+from dvae.scalars import MAX_COUNT
 
 __all__ = ["check_additions", "check_device", "check_length", "check_trainer_settings"]
 
@@ -62,7 +62,7 @@ def _check_numbers(settings: Namespace) -> None:
             raise ValueError(f"trainer.{key} must be >= 1; got {value}")
     # Lightning compares and divides by it; null is not a number, and torch counts to 2^63.
     batches = settings.get("accumulate_grad_batches", 1)
-    if batches is None or batches > MOST:
+    if batches is None or batches > MAX_COUNT:
         text = "null" if batches is None else batches
         raise ValueError(f"trainer.accumulate_grad_batches must be >= 1 and < 2^31; got {text}")
     clip = settings.get("gradient_clip_val")
@@ -73,7 +73,7 @@ def _check_numbers(settings: Namespace) -> None:
         raise ValueError(f"trainer.val_check_interval must be > 0; got {interval}")
     overfit = settings.get("overfit_batches")
     if isinstance(overfit, (int, float)) and (
-        not 0 <= overfit <= MOST or (overfit > 1 and overfit % 1)
+        not 0 <= overfit <= MAX_COUNT or (overfit > 1 and overfit % 1)
     ):
         raise ValueError(
             f"trainer.overfit_batches must be a fraction, or a count of batches; got {overfit}"

@@ -9,7 +9,7 @@ from dvae.kernels.codebook import (
     triton_refusal,
 )
 from dvae.kernels.noise import draw_seed, gumbel_noise
-from dvae.kernels.sweep import Book, Relaxation, Sweep
+from dvae.kernels.parts import Book, Relaxation, Sweep
 
 __all__ = [
     "Backend",

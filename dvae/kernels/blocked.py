@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from dvae.devices import is_waited_for
 from dvae.kernels.noise import log2_exponential_block, sweep_keys
-from dvae.kernels.sweep import Book, Relaxation, Sweep
+from dvae.kernels.parts import Book, Relaxation, Sweep
 
 __all__ = ["blocked_sweep"]
 

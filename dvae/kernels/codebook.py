@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dvae.kernels.blocked import blocked_sweep
+from dvae.kernels.parts import Book, Relaxation, Sweep
 from dvae.kernels.reference import reference_sweep
-from dvae.kernels.sweep import Book, Relaxation, Sweep
 from dvae.scalars import LEAST
 
 __all__ = [

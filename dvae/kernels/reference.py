@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dvae.functional import categorical_kl, one_hot_like, straight_through
 from dvae.kernels.noise import gumbel_noise
-from dvae.kernels.sweep import Book, Relaxation, Sweep
+from dvae.kernels.parts import Book, Relaxation, Sweep
 
 __all__ = ["reference_sweep"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dvae.kernels import triton_kernels as kernels
-from dvae.kernels.sweep import Book, Relaxation, Sweep
+from dvae.kernels.parts import Book, Relaxation, Sweep
 
 __all__ = ["Tile", "precision_of", "refusal", "tile_of", "triton_sweep"]
 

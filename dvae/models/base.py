@@ -26,12 +26,12 @@ from dvae.models.evaluation import Evaluation
 from dvae.models.gradients import Gradients
 from dvae.models.logging import StepMeans, is_logged
 from dvae.models.measured import Measured
-from dvae.models.moments import forget
+from dvae.models.moments import forget_moments
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
-from dvae.models.overhead import measure_nothing
+from dvae.models.overhead import drop_idle_profiler
 from dvae.models.parts import parameter_groups
 from dvae.models.precision import check_precision, warn_of_bfloat16
-from dvae.models.random_streams import part_ways
+from dvae.models.random_streams import separate_stream
 from dvae.networks.base import Network
 from dvae.priors.base import Prior
 from dvae.priors.uniform import UniformPrior
@@ -137,8 +137,8 @@ class DiscreteVAE(Gradients, Measured):
 
         Compiling happens in the first step. The weights are drawn by now, and the same everywhere.
         """
-        part_ways(self.global_rank)
-        measure_nothing(self.trainer)
+        separate_stream(self.global_rank)
+        drop_idle_profiler(self.trainer)
         for part in (self.bottleneck, self.likelihood):
             part.skip_step()  # of a run that was interrupted within one
         self._step_means.clear()
@@ -181,7 +181,7 @@ class DiscreteVAE(Gradients, Measured):
         self._step_means.clear()
         self.bottleneck.step()
         self.likelihood.step()
-        forget(optimizer, self.bottleneck.take_moved())
+        forget_moments(optimizer, self.bottleneck.take_moved())
 
     def make_optimizer(self) -> Optimizer:
         """Make the optimizer of the parameters that are trained."""

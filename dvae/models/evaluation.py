@@ -12,7 +12,7 @@ from dvae.data.seeding import seeded_generator
 from dvae.functional import iwae_bound
 from dvae.likelihoods import Likelihood
 from dvae.priors.base import FactorisedPrior, Prior
-from dvae.scalars import MOST
+from dvae.scalars import MAX_COUNT
 
 __all__ = ["Bounds", "Evaluation", "bounds", "exact_log_px"]
 
@@ -43,8 +43,8 @@ class Evaluation:
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"evaluation.{name} must be >= {least}; got {value}")
-            if value > MOST:
-                raise ValueError(f"evaluation.{name} must be <= {MOST}; got {value}")
+            if value > MAX_COUNT:
+                raise ValueError(f"evaluation.{name} must be <= {MAX_COUNT}; got {value}")
 
     def noise(
         self,

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-__all__ = ["forget"]
+__all__ = ["forget_moments"]
 
 
 @torch.no_grad()
-def forget(optimizer: Optimizer, moved: Iterable[tuple[Tensor, Tensor]]) -> None:
+def forget_moments(optimizer: Optimizer, moved: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Set an optimizer's averages of gradients to zero, as they were at its start.
 
     Everything that it keeps in the parameter's own shape is such an average: the moments of Adam

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.profilers import PassThroughProfiler
 
-__all__ = ["measure_nothing", "prepare_cpu"]
+__all__ = ["drop_idle_profiler", "prepare_cpu"]
 
 
 def prepare_cpu() -> None:
@@ -25,7 +25,7 @@ def prepare_cpu() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def measure_nothing(trainer: Trainer) -> None:
+def drop_idle_profiler(trainer: Trainer) -> None:
     """Take the stopwatch away from a trainer that has not been asked for a profile.
 
     Lightning opens ninety contexts a step for a profiler that does nothing.

@@ -5,7 +5,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-__all__ = ["part_ways", "random_state", "set_random_state"]
+__all__ = ["random_state", "separate_stream", "set_random_state"]
 
 
 def random_state() -> dict[str, Tensor]:
@@ -27,7 +27,7 @@ def set_random_state(state: dict[str, Tensor]) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
-def part_ways(rank: int) -> None:
+def separate_stream(rank: int) -> None:
     """Give a process a stream of its own, where all were seeded alike.
 
     The first one goes on as it is, so that a single process knows nothing of this. The stream of

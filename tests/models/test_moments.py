@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dvae.models.moments import forget
+from dvae.models.moments import forget_moments
 
 OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, lr=0.1, amsgrad=True),
@@ -22,7 +22,7 @@ def test_a_forgotten_row_stays_where_it_is_without_a_gradient(name, shape):
         table.grad, other.grad = torch.ones(shape), torch.ones(shape)
         optimizer.step()
     rows = torch.tensor([True, False, True, False])
-    forget(optimizer, [(table, rows)])
+    forget_moments(optimizer, [(table, rows)])
     before = table.detach().clone()
     table.grad, other.grad = torch.zeros(shape), torch.zeros(shape)
     optimizer.step()
@@ -33,4 +33,4 @@ def test_a_forgotten_row_stays_where_it_is_without_a_gradient(name, shape):
 
 def test_before_its_first_step_an_optimizer_has_nothing_to_forget():
     table = torch.nn.Parameter(torch.zeros(4, 3))
-    forget(torch.optim.Adam([table]), [(table, torch.tensor([True] * 4))])
+    forget_moments(torch.optim.Adam([table]), [(table, torch.tensor([True] * 4))])
