@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from dvae.callbacks.place import is_adding_up
+from dvae.runs.checkpoints import Checkpoint
 from dvae.runs.layout import BEST, LAST, MONITOR
 from dvae.runs.resume import Best, copy_best, find_best
 
@@ -75,7 +76,7 @@ class Checkpoints(ModelCheckpoint):
         if trainer.state.fn != TrainerFn.FITTING or self.state_key not in checkpoint["callbacks"]:
             return
         assert trainer.ckpt_path is not None
-        best = find_best(Path(trainer.ckpt_path), checkpoint, self.state_key)
+        best = find_best(Checkpoint(trainer.ckpt_path, checkpoint), self.state_key)
         if best is not None:
             self._remember(best)
 

@@ -86,14 +86,8 @@ def read_run(folder: Path) -> Run:
     """
     run = RunFolder(folder)
     try:
-        settings = flatten(read_config(run.config))
+        return Run(folder, flatten(read_config(run.config)), read_curves(run.metrics))
     except RecursionError:
         raise ValueError(f"{run.config} contains itself; restore the run's own") from None
     except ValueError as error:
-        raise ValueError(f"{error}; restore the run's own") from None
-    try:
-        return Run(folder, settings, read_curves(run.metrics))
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; remove the run from the comparison, or train it again"
-        ) from None
+        raise ValueError(f"{error}; restore the file, or leave the run out") from None

@@ -148,30 +148,32 @@ class _Batches:
             yield self._data.on_after_batch_transfer(there, 0)
 
 
+@dataclass(eq=False)
 class _Writer(pl.Callback):
     """Put the codes of a prediction into shards, and write those that are full.
 
-    Args:
+    Attributes:
         folder: Folder of the shards.
         about: What they have in common.
         rows: Images of the split.
         batch_size: Images in a batch.
         labelled: Whether the labels mean anything.
-
-    Attributes:
         missing: Shards that are to be written.
         batches: Numbers of the batches that they need.
     """
 
-    def __init__(
-        self, folder: Path, about: TokenSet, rows: Rows, batch_size: int, labelled: bool
-    ) -> None:
-        self.folder, self.about = folder, about
-        self._rows, self._batch_size, self._labelled = rows, batch_size, labelled
+    folder: Path
+    about: TokenSet
+    rows: Rows
+    batch_size: int
+    labelled: bool
+
+    def __post_init__(self) -> None:
         self._open: dict[int, tuple[Tensor, int]] = {}
-        self.missing = set(range(about.shards)) - self._complete()
+        self.missing = set(range(self.about.shards)) - self._complete()
+        spans = [self.about.span(shard) for shard in self.missing]
         # A shard need not begin with a batch.
-        self.batches = sorted({row // batch_size for n in self.missing for row in about.span(n)})
+        self.batches = sorted({row // self.batch_size for span in spans for row in span})
 
     def on_predict_batch_end(
         self,
@@ -183,7 +185,7 @@ class _Writer(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         codes, per_shard = outputs.to("cpu", torch.int32), self.about.rows_per_shard
-        start = self.batches[batch_idx] * self._batch_size
+        start = self.batches[batch_idx] * self.batch_size
         stop = start + len(codes)
         for shard in range(start // per_shard, (stop - 1) // per_shard + 1):
             if shard not in self.missing:
@@ -199,11 +201,11 @@ class _Writer(pl.Callback):
 
     def _write(self, shard: int, span: range, rows: Tensor) -> None:
         cut = slice(span.start, span.stop)
-        labels, files = self._rows.images.labels, self._rows.files
+        labels, files = self.rows.images.labels, self.rows.files
         content = Shard(
-            index=self._rows.index[cut],
+            index=self.rows.index[cut],
             code=rows,
-            label=labels[cut] if self._labelled else None,
+            label=labels[cut] if self.labelled else None,
             file=None if files is None else files[cut],
         )
         write_shard(self.folder / self.about.name(shard), self.about, content)

@@ -68,11 +68,11 @@ class Checkpoint:
 
     Args:
         path: Path of the file.
+        content: What is in the file, where it has been read.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._content: dict[str, Any] | None = None
+    def __init__(self, path: str | Path, content: dict[str, Any] | None = None) -> None:
+        self.path, self._content = Path(path), content
 
     @property
     def content(self) -> dict[str, Any]:

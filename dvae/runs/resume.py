@@ -3,15 +3,14 @@
 import logging
 import math
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dvae.runs.checkpoints import ADDING_UP, Checkpoint, read_checkpoint
+from dvae.runs.checkpoints import ADDING_UP, Checkpoint
 from dvae.runs.config import read_config
 from dvae.runs.files import clear_parts, write_whole
 from dvae.runs.layout import BEST, MONITOR, RunFolder
@@ -67,26 +66,26 @@ def find_last(experiment: Path) -> Checkpoint | None:
     return None
 
 
-def find_best(resumed: Path, checkpoint: Mapping[str, Any], key: str) -> Best | None:
+def find_best(resumed: Checkpoint, key: str) -> Best | None:
     """Find the best so far of a run that goes on: beside its checkpoint, or where it was.
 
     The file itself says how good it is. One of a later step is not the best so far: it is of a
     training that went on from here another time.
 
     Args:
-        resumed: Path of the checkpoint that the run goes on from.
-        checkpoint: Content of that checkpoint.
+        resumed: Checkpoint that the run goes on from.
         key: Key of the state of `Checkpoints` in it.
 
     Returns:
         The best, or None where there is none; one that is known of and not found is said in a line.
     """
-    state = checkpoint["callbacks"][key]
-    beside, recorded = resumed.parent / BEST, state["best_model_path"]
+    state = resumed.content["callbacks"][key]
+    beside, recorded = resumed.path.parent / BEST, state["best_model_path"]
     for path in dict.fromkeys([beside, Path(recorded)] if recorded else [beside]):
-        content = checkpoint if path == resumed else _content(path)
+        found = resumed if path == resumed.path else _good(path)
+        content = found.content if found and found.step <= resumed.step else {}
         score = content.get("callbacks", {}).get(key, {}).get("best_model_score")
-        if score is not None and content["global_step"] <= checkpoint["global_step"]:
+        if score is not None:
             return Best(path, score)
     known = state["best_model_score"]
     if known is not None:
@@ -95,7 +94,7 @@ def find_best(resumed: Path, checkpoint: Mapping[str, Any], key: str) -> Best | 
             "judged anew from here on",
             MONITOR,
             float(known),
-            resumed,
+            resumed.path,
             recorded,
         )
     return None
@@ -187,10 +186,3 @@ def _claimed_step(path: Path) -> float:
         return float(torch.load(path, "cpu", weights_only=True, mmap=True)["global_step"])
     except Exception:  # of a damaged file torch.load raises all sorts of things
         return math.inf
-
-
-def _content(path: Path) -> Mapping[str, Any]:
-    try:
-        return read_checkpoint(path)
-    except (OSError, ValueError):
-        return {}
