@@ -25,6 +25,16 @@ class Parser(argparse.ArgumentParser):
         """
         raise ValueError(message)
 
+    def add_trusted(self) -> None:
+        """Add ``--trusted``, which is a list."""
+        self.add_argument(
+            "--trusted",
+            action="append",
+            default=[],
+            metavar="PACKAGE",
+            help="package of your own whose classes the model or its data may be of; any number",
+        )
+
 
 def run_command(
     parser: argparse.ArgumentParser,

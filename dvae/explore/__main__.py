@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of a run, for the test split of its data set, or of images; by default the data set "
         "of the checkpoint's run, or else the bundled MNIST",
     )
+    parser.add_trusted()
     parser.add_argument("--host", default="127.0.0.1", help="address, default 127.0.0.1")
     parser.add_argument("--port", type=int, default=7860, help="default 7860")
     return parser
@@ -59,8 +60,9 @@ def _main(args: argparse.Namespace) -> None:
     require("gradio", "explore")
     from dvae.explore.page import launch, make_page
 
-    snapshots, left_out = load_snapshots(args.checkpoints)
-    gallery = load_gallery(snapshots[0].model.image_shape, snapshots[0].path, args.data)
+    snapshots, left_out = load_snapshots(args.checkpoints, args.trusted)
+    first = snapshots[0]
+    gallery = load_gallery(first.model.image_shape, first.path, args.data, args.trusted)
     page = make_page(Explorer(snapshots, gallery))
     for reason in left_out:
         print(f"left out: {reason}")

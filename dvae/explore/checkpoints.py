@@ -38,11 +38,14 @@ class Snapshot:
         return f"{', '.join([f'step {self.step}', *values])} ({self.path.name})"
 
 
-def load_snapshots(paths: Sequence[Path]) -> tuple[list[Snapshot], list[str]]:
+def load_snapshots(
+    paths: Sequence[Path], trusted: Sequence[str] = ()
+) -> tuple[list[Snapshot], list[str]]:
     """Load the checkpoints of one run; no code in them is executed. All are held in memory.
 
     Args:
         paths: Checkpoints, folders of checkpoints, or folders of runs, at least one.
+        trusted: Packages beside dvae whose classes they may name.
 
     Returns:
         The snapshots by step, each file once; and for each checkpoint of a folder that cannot be
@@ -63,7 +66,7 @@ def load_snapshots(paths: Sequence[Path]) -> tuple[list[Snapshot], list[str]]:
             if file.resolve() in found:
                 continue
             try:
-                snapshot = _load(file, first)
+                snapshot = _load(file, first, trusted)
             except ValueError as error:
                 if file == path:
                     raise
@@ -86,8 +89,8 @@ def _checkpoints(path: Path) -> list[Path]:
     return files
 
 
-def _load(path: Path, first: Snapshot | None) -> Snapshot:
-    source = load_checkpoint(path)
+def _load(path: Path, first: Snapshot | None, trusted: Sequence[str]) -> Snapshot:
+    source = load_checkpoint(path, trusted)
     model = source.model.eval()
     if first is not None:
         problem = _difference(first.model, model)

@@ -1,19 +1,20 @@
 """Images to look at: the test split of a data set, a folder, or a file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from dvae.data import DATA_SETS, MNIST, ImageDataModule, ImageFolder, Images, Pixels
+from dvae.data import DATA_SETS, MNIST, ImageDataModule, ImageFolder, Images
 from dvae.data.batch import as_pixels
 from dvae.data.folder_layout import find_images
 from dvae.data.images import class_name
 from dvae.data.reading import ImageReader, common_bits
 from dvae.runs.config import read_config
 from dvae.runs.layout import CONFIG, RunFolder
+from dvae.runs.trust import allowed, build, class_of
 
 __all__ = ["Gallery", "load_gallery", "read_image"]
 
@@ -53,7 +54,12 @@ class Gallery:
         return self.read(number)
 
 
-def load_gallery(shape: Shape, checkpoint: Path, data: Path | None = None) -> Gallery:
+def load_gallery(
+    shape: Shape,
+    checkpoint: Path,
+    data: Path | None = None,
+    trusted: Sequence[str] = (),
+) -> Gallery:
     """Open the images that go with a model.
 
     Args:
@@ -62,6 +68,7 @@ def load_gallery(shape: Shape, checkpoint: Path, data: Path | None = None) -> Ga
             is taken.
         data: Folder of a run, whose data set is taken, or a folder of images, which are cut and
             scaled to the shape; the run's own data by default, or else the bundled MNIST.
+        trusted: Packages beside dvae whose data sets the settings of a run may name.
 
     Raises:
         FileNotFoundError: There is no such folder, or a file of the data set is missing.
@@ -71,7 +78,7 @@ def load_gallery(shape: Shape, checkpoint: Path, data: Path | None = None) -> Ga
         raise FileNotFoundError(f"there is no folder {data}: --data is that of a run or of images")
     run = RunFolder.of_checkpoint(checkpoint.resolve()) if data is None else RunFolder(data)
     if run.config.is_file():
-        module = _data_of(run.config)
+        module = _data_of(run.config, trusted)
     elif data is None:
         module = MNIST()
     else:
@@ -141,24 +148,23 @@ def _folder(folder: Path, shape: Shape) -> Gallery:
     return Gallery(f"folder {root.name}", len(paths), read, partial(_read, reader=reader))
 
 
-def _data_of(path: Path) -> ImageDataModule:
+def _data_of(path: Path, trusted: Sequence[str]) -> ImageDataModule:
     node = read_config(path).get("data")
     if not isinstance(node, Mapping) or "class_path" not in node:
         raise ValueError(f"{path} names no data set: it has no data.class_path")
-    # Only the data sets of dvae, by name: a config is a file of somebody.
-    given = str(node["class_path"])
-    package, _, name = given.rpartition(".")
-    if name not in DATA_SETS or package not in ("", "dvae.data", DATA_SETS[name].__module__):
+    given, packages = str(node["class_path"]), allowed(["dvae.data"], trusted)
+    full = given if "." in given else f"dvae.data.{given}"
+    try:
+        if not issubclass(class_of(full, packages), ImageDataModule):
+            raise ValueError("it is not an ImageDataModule")
+    except ValueError as error:
         raise ValueError(
             f"{path} names the data set {given}, which is none of dvae's ({', '.join(DATA_SETS)}): "
-            "name a folder of images with --data"
-        )
+            f"name a folder of images with --data ({error})"
+        ) from error
     try:
-        settings = dict(node.get("init_args") or {})
-        if isinstance(settings.get("pixels"), Mapping):
-            settings["pixels"] = Pixels(**settings["pixels"])
-        module: ImageDataModule = DATA_SETS[name](**settings)
-    except TypeError as error:
+        module: ImageDataModule = build({**node, "class_path": full}, packages)
+    except ValueError as error:
         raise ValueError(f"the data settings of {path} do not fit: {error}") from error
     return module
 

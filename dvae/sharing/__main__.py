@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
         command.add_argument("source", metavar="CKPT", help="checkpoint, or folder of `save`")
+        command.add_trusted()
         if name == "push":
             command.add_argument("--repo", required=True, help="user/name on the Hub")
             command.add_argument("--private", action="store_true", help="if it is a new one")
@@ -42,26 +43,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(args: argparse.Namespace) -> None:
-    source = _load(args.source)
+    trusted: Sequence[str] = args.trusted
+    source = _load(args.source, trusted)
+    model, figures, data = source.model, source.figures, source.data
     if args.command == "push":
         private = True if args.private else None
-        print(push_to_hub(source.model, args.repo, source.figures, source.data, private=private))
+        print(push_to_hub(model, args.repo, figures, data, private=private, trusted=trusted))
     elif args.command == "save":
-        for path in save_pretrained(source.model, args.out, source.figures, source.data):
+        for path in save_pretrained(model, args.out, figures, data, trusted=trusted):
             print(f"{path}  {_size(path.stat().st_size)}")
     else:
-        for file in export_onnx(source.model, args.out):
+        for file in export_onnx(model, args.out):
             print(
                 f"{file.path}  {_size(file.size)}  largest difference from the model "
                 f"{file.difference:.1e}"
             )
 
 
-def _load(source: str) -> Source:
+def _load(source: str, trusted: Sequence[str]) -> Source:
     # Not a name on the Hub: what is exported or uploaded is one's own.
     if Path(source).is_dir():
-        return Source(from_pretrained(source), {}, "")
-    return load_checkpoint(source)
+        return Source(from_pretrained(source, trusted), {}, "")
+    return load_checkpoint(source, trusted)
 
 
 def _size(size: int) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dvae.models import DiscreteVAE
@@ -31,7 +31,7 @@ images again. {parameters:,} parameters.
 ```python
 from dvae.sharing import from_pretrained
 
-model = from_pretrained("{name}")
+model = from_pretrained("{name}"{trusted})
 index = model.encode(images)  # pixels in [0, 1], (B, {axes}) to integers (B, {index})
 images = model.decode(index)
 images = model.sample(16)  # codes drawn from the prior
@@ -51,6 +51,7 @@ def model_card(
     config: Mapping[str, Any],
     figures: Mapping[str, float],
     data: str,
+    trusted: Sequence[str],
 ) -> str:
     """Write the card as Markdown.
 
@@ -60,10 +61,12 @@ def model_card(
         config: What it is built from.
         figures: What was measured, by the names of a run; nothing else is claimed.
         data: What it was measured on; ``""`` where that is not known.
+        trusted: Packages whose classes it is made of, which whoever loads it has to trust too.
     """
     shape = model.index_shape
     return _CARD.format(
         name=name,
+        trusted=f", trusted={trusted!r}" if trusted else "",
         kind=type(model).__name__,
         image="x".join(map(str, model.image_shape)),
         integers=math.prod(shape),

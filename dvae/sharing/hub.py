@@ -1,7 +1,7 @@
 """The Hugging Face side of a shared model; imported only where the extra is installed."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,19 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
 
     @classmethod
     def _from_pretrained(  # type: ignore[override]
-        cls, *, model_id: str, config: Mapping[str, Any] | None = None, **where: Any
+        cls,
+        *,
+        model_id: str,
+        config: Mapping[str, Any] | None = None,
+        trusted: Sequence[str] = (),
+        **where: Any,
     ) -> "SharedModel":
         if config is None:
             raise ValueError(f"{model_id} is no shared model: it has no config.json")
         shared = cls()
         settings = copy.deepcopy(dict(config))
         modern_settings(settings.get("init_args"))
-        shared.model = build_model(settings)
+        shared.model = build_model(settings, trusted)
         path = Path(model_id) / WEIGHTS
         if not Path(model_id).is_dir():
             path = Path(hf_hub_download(model_id, WEIGHTS, **where))

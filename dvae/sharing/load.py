@@ -1,5 +1,6 @@
 """One call that loads a trained model from wherever it lies."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from dvae.sharing.source import load_checkpoint
 __all__ = ["load"]
 
 
-def load(path: str | Path, **where: Any) -> DiscreteVAE:
+def load(path: str | Path, trusted: Sequence[str] = (), **where: Any) -> DiscreteVAE:
     """Load a trained model; its class is found by itself, and no code of the file is executed.
 
     Args:
         path: A checkpoint; the folder of a run, whose best checkpoint is taken; a folder that was
             shared; or ``user/name`` on the Hugging Face Hub.
+        trusted: Packages beside dvae whose classes it may be made of, such as ``my_package``.
         where: For the Hub, see `dvae.sharing.from_pretrained`.
 
     Returns:
@@ -24,7 +26,7 @@ def load(path: str | Path, **where: Any) -> DiscreteVAE:
 
     Raises:
         FileNotFoundError: There is no such file or folder, or no model in it.
-        ValueError: It is damaged, or names a class that is not of dvae.
+        ValueError: It is damaged, or names a class that is not of dvae or of a trusted package.
         MissingExtra: A package for shared folders is not installed.
 
     Example:
@@ -38,7 +40,7 @@ def load(path: str | Path, **where: Any) -> DiscreteVAE:
         there = [p / name for name in (BEST, LAST) for p in places if (p / name).is_file()]
         if not there:
             raise FileNotFoundError(f"{path} has no model: no {BEST} or {LAST} in it")
-        return load_checkpoint(there[0]).model.eval()
+        return load_checkpoint(there[0], trusted).model.eval()
     if folder.is_dir() or not folder.suffix:
-        return from_pretrained(path, **where).eval()
-    return load_checkpoint(folder).model.eval()
+        return from_pretrained(path, trusted, **where).eval()
+    return load_checkpoint(folder, trusted).model.eval()

@@ -1,7 +1,7 @@
 """Saving a model to be shared, loading a shared one, and uploading it to the Hugging Face Hub."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ def save_pretrained(
     figures: Mapping[str, float] | None = None,
     data: str = "",
     config: Mapping[str, Any] | None = None,
+    trusted: Sequence[str] = (),
 ) -> list[Path]:
     """Write ``config.json``, ``model.safetensors`` and the model card ``README.md``.
 
@@ -30,6 +31,7 @@ def save_pretrained(
         data: What it was measured on, for the card.
         config: Class and settings, for a model that was made of parts in Python: ``class_path`` and
             ``init_args``, as in a YAML file.
+        trusted: Packages beside dvae whose classes it may be made of; whoever loads it names them.
 
     Returns:
         The files.
@@ -40,7 +42,7 @@ def save_pretrained(
     """
     folder = Path(folder)
     check_new(folder)
-    shared, settings = _shared(model, folder.name, figures or {}, data, config)
+    shared, settings = _shared(model, folder.name, figures or {}, data, config, trusted)
     with whole_folder(folder) as beside:
         shared.save_pretrained(beside, config=settings)
     return sorted(folder.iterdir())
@@ -53,6 +55,7 @@ def push_to_hub(
     data: str = "",
     config: Mapping[str, Any] | None = None,
     private: bool | None = None,
+    trusted: Sequence[str] = (),
 ) -> str:
     """Upload a model to the Hugging Face Hub, with the credentials of ``hf auth login``.
 
@@ -63,6 +66,7 @@ def push_to_hub(
         data: As in `save_pretrained`.
         config: As in `save_pretrained`.
         private: Whether a new repository is private; the account's default if None.
+        trusted: As in `save_pretrained`.
 
     Returns:
         The address of the commit.
@@ -71,15 +75,16 @@ def push_to_hub(
         MissingExtra: huggingface_hub or safetensors is not installed.
         ValueError: The settings of the model are not known, or the name is none of a repository.
     """
-    shared, settings = _shared(model, name, figures or {}, data, config)
+    shared, settings = _shared(model, name, figures or {}, data, config, trusted)
     return str(shared.push_to_hub(name, config=settings, private=private))
 
 
-def from_pretrained(name: str | Path, **where: Any) -> DiscreteVAE:
-    """Load a shared model; only classes of dvae are built, and no code of the source is executed.
+def from_pretrained(name: str | Path, trusted: Sequence[str] = (), **where: Any) -> DiscreteVAE:
+    """Load a shared model; no foreign class is built, and no code of the source is executed.
 
     Args:
         name: A folder, which needs no network, or ``user/name`` on the Hub.
+        trusted: Packages beside dvae whose classes it may be made of.
         where: For the Hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only``,
             ``force_download``.
 
@@ -89,7 +94,7 @@ def from_pretrained(name: str | Path, **where: Any) -> DiscreteVAE:
     Raises:
         MissingExtra: huggingface_hub or safetensors is not installed.
         FileNotFoundError: There is no such folder, or a file in it is missing.
-        ValueError: A file is damaged, a class is not of dvae, or weights and settings disagree.
+        ValueError: A file is damaged, a class is foreign, or weights and settings disagree.
     """
     text = str(name)
     if not Path(text).is_dir() and (
@@ -97,7 +102,7 @@ def from_pretrained(name: str | Path, **where: Any) -> DiscreteVAE:
     ):
         raise FileNotFoundError(f"there is no folder {text}")
     try:
-        model: DiscreteVAE = _mixin().from_pretrained(text, **where).model
+        model: DiscreteVAE = _mixin().from_pretrained(text, trusted=trusted, **where).model
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config.json of {text} is cut short or damaged: {error}") from error
     except AttributeError as error:  # the mixin takes any JSON for settings by name
@@ -111,13 +116,14 @@ def _shared(
     figures: Mapping[str, float],
     data: str,
     config: Mapping[str, Any] | None,
+    trusted: Sequence[str],
 ) -> tuple[Any, dict[str, Any]]:
     mixin = _mixin()
-    settings = config_of(model) if config is None else dict(config)
-    check_config(settings, model)
+    settings = config_of(model, trusted) if config is None else dict(config)
+    check_config(settings, model, trusted)
     shared = mixin()
     shared.model = model
-    shared.card = model_card(name, model, settings, figures, data)
+    shared.card = model_card(name, model, settings, figures, data, trusted)
     return shared, settings
 
 

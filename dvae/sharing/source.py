@@ -1,7 +1,7 @@
 """A trained model with what its run measured, from a checkpoint or a shared folder."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Source:
     step: int = 0
 
 
-def load_checkpoint(path: str | Path) -> Source:
+def load_checkpoint(path: str | Path, trusted: Sequence[str] = ()) -> Source:
     """Load a checkpoint of the command line; no code in it is executed, no foreign class built.
 
     Figures are taken from the run's ``metrics.csv`` where they belong to these weights: validation
@@ -46,6 +46,7 @@ def load_checkpoint(path: str | Path) -> Source:
 
     Args:
         path: The checkpoint.
+        trusted: Packages beside dvae whose classes it may name.
 
     Returns:
         Model and figures.
@@ -64,7 +65,7 @@ def load_checkpoint(path: str | Path) -> Source:
             "use dvae.sharing.save_pretrained"
         )
     shared = {n: v for n, v in values.items() if n not in (INSTANTIATOR, "optimizer")}
-    model = build_model({"class_path": class_path, "init_args": shared})
+    model = build_model({"class_path": class_path, "init_args": shared}, trusted)
     report = check_weights(model, content["state_dict"])
     if not report.matches:
         raise ValueError(f"{path} is not of the model that it names: {report.problem()}")
