@@ -6,7 +6,6 @@ from typing import Any
 import pytorch_lightning as pl
 import yaml
 from jsonargparse import Namespace
-from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import LightningEnum
@@ -14,7 +13,7 @@ from pytorch_lightning.utilities import LightningEnum
 from dvae.runs.files import write_whole
 from dvae.runs.layout import run_folder
 
-__all__ = ["SaveConfig", "SaveText", "make_plain"]
+__all__ = ["SaveConfig", "make_plain"]
 
 
 def make_plain(settings: Any) -> Any:
@@ -42,17 +41,14 @@ class SaveConfig(SaveConfigCallback):
 
     The CSV logger does not: its folder has the file.
 
-    Args:
-        args: Arguments of Lightning's class.
-        kwargs: Keyword arguments of Lightning's class.
+    Attributes:
+        init_from: What the run has of another's checkpoint, for a file beside it; empty for none.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["save_to_log_dir"] = False
-        super().__init__(*args, **kwargs)
+    init_from = ""
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Write the file.
+        """Write the files.
 
         Args:
             trainer: Trainer of the run.
@@ -60,9 +56,10 @@ class SaveConfig(SaveConfigCallback):
             stage: Unused.
 
         Raises:
-            OSError: It could not be written, or another run's is there.
+            OSError: One could not be written, or another run's is there.
         """
-        path = run_folder(trainer).config
+        run = run_folder(trainer)
+        path = run.config
         if path.is_file():
             raise FileExistsError(
                 f"{path} is that of another run: choose another folder with "
@@ -70,28 +67,12 @@ class SaveConfig(SaveConfigCallback):
             )
         text = self.parser.dump(self.config, skip_none=False)
         _write(path, text)
+        if self.init_from:
+            _write(run.path / "init_from.txt", self.init_from)
         loggers = trainer.loggers if trainer.enable_autolog_hparams else []
         for logger in loggers:
             if not isinstance(logger, CSVLogger):
                 logger.log_hyperparams(yaml.safe_load(text))
-
-
-class SaveText(Callback):
-    """Put a text into the folder of the run.
-
-    Args:
-        name: Name of the file.
-        text: Content of the file.
-    """
-
-    def __init__(self, name: str, text: str) -> None:
-        self.name = name
-        self.text = text
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the file."""
-        if trainer.is_global_zero:
-            _write(run_folder(trainer).path / self.name, self.text)
 
 
 def _write(path: Path, text: str) -> None:

@@ -20,7 +20,7 @@ from dvae.callbacks import Checkpoints, RunId, Stopped, Stopwatch
 from dvae.cli.arguments import add_arguments
 from dvae.cli.callbacks import own_callbacks
 from dvae.cli.checks import check_fit
-from dvae.cli.config_file import SaveConfig, SaveText, make_plain
+from dvae.cli.config_file import SaveConfig, make_plain
 from dvae.cli.finetuning import check_source, take_over
 from dvae.cli.loggers import new_run_id, next_folder, run_loggers
 from dvae.cli.summary import summary, table
@@ -61,6 +61,7 @@ class DVAECLI(LightningCLI):
                     seed_everything_default=0,
                     auto_configure_optimizers=False,
                     save_config_callback=SaveConfig,
+                    save_config_kwargs={"save_to_log_dir": False},
                     trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
                     args=args,
                 )
@@ -242,10 +243,10 @@ class DVAECLI(LightningCLI):
             allow_mismatch = self._given.allow_mismatch
             taken = take_over(self.model, settings, init_from, allow_mismatch)
             print(taken)
-            if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            saver = self._own(SaveConfig)
+            if saver is not None:
                 # All names, where the lines above have those of parts.
-                listing = SaveText("init_from.txt", taken.listing())
-                self.trainer.callbacks.append(listing)  # type: ignore[attr-defined]
+                saver.init_from = taken.listing()
         self.model.lr_scale = settings.lr_scale
 
     def _say_how_to_go_on(self, stop: Stopped) -> None:

@@ -25,7 +25,7 @@ def full(_):
 
 def save(tmp_path):
     trainer = toy_trainer(tmp_path)
-    SaveConfig(Parser(), 3).setup(trainer, toy_model(), "fit")
+    SaveConfig(Parser(), 3, save_to_log_dir=False).setup(trainer, toy_model(), "fit")
 
 
 def test_the_config_is_whole_or_absent(tmp_path, monkeypatch):
