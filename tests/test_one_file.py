@@ -1,4 +1,4 @@
-"""One file is enough: a new estimator, likelihood, schedule or data set is found in every list."""
+"""One file is enough for an estimator, a prior, a likelihood, a schedule or a data set."""
 
 import os
 import re
@@ -43,6 +43,12 @@ class NewestImages(ImageDataModule):
         images = torch.zeros(30, 1, 28, 28, dtype=torch.uint8)
         return Images(images, torch.zeros(30, dtype=torch.int64))
 """,
+    "priors/newest_prior.py": """
+from dvae.priors.uniform import UniformPrior
+
+class NewestPrior(UniformPrior):
+    pass
+""",
     "schedules/newest_ramp.py": """
 from dvae.schedules.ramps import Linear
 
@@ -53,10 +59,10 @@ class NewestRamp(Linear):
 # Runs where the new files are.
 LOOK = """
 import json, sys
-import dvae, dvae.data, dvae.estimators, dvae.likelihoods, dvae.schedules
+import dvae, dvae.data, dvae.estimators, dvae.likelihoods, dvae.priors, dvae.schedules
 from dvae.estimators import Newest
 assert dvae.Newest is Newest and "Newest" in dvae.estimators.__all__
-assert dvae.likelihoods.NewestPixels and dvae.schedules.NewestRamp
+assert dvae.likelihoods.NewestPixels and dvae.priors.NewestPrior and dvae.schedules.NewestRamp
 assert dvae.data.NewestImages and "NewestImages" in dvae.data.__all__
 
 from dvae.lab.catalogue import catalogue
@@ -88,13 +94,15 @@ class Built(DVAECLI):
         assert type(self.model.bottleneck.estimator) is Newest
         assert float(self.model.bottleneck.estimator.tau) == 0.25
         assert type(self.model.likelihood) is dvae.likelihoods.NewestPixels
+        assert type(self.model.prior) is dvae.priors.NewestPrior
         assert type(config.anneal.beta) is dvae.schedules.NewestRamp
         assert type(self.datamodule) is dvae.data.NewestImages
         print("built")
 Built([
     "fit", "--config", "configs/mnist_categorical.yaml", "--anneal.tau", "null",
     "--model.bottleneck.estimator", "Newest", "--model.bottleneck.estimator.tau", "0.25",
-    "--model.likelihood", "NewestPixels", "--anneal.beta", "NewestRamp",
+    "--model.likelihood", "NewestPixels", "--model.prior", "NewestPrior",
+    "--anneal.beta", "NewestRamp",
     "--anneal.beta.start", "0", "--anneal.beta.end", "1",
     "--data", "NewestImages", "--data.val_size", "10", "--data.batch_size", "10",
 ])
@@ -105,7 +113,7 @@ Built([
 def test_one_new_file_is_found_everywhere(tmp_path):
     for path in [*ROOT.iterdir(), *(ROOT / "dvae").iterdir()]:
         copy = tmp_path / path.relative_to(ROOT)
-        if path.name in ("data", "estimators", "likelihoods", "schedules"):
+        if path.name in ("data", "estimators", "likelihoods", "priors", "schedules"):
             shutil.copytree(path, copy, ignore=shutil.ignore_patterns("*.gz"))
         elif path.name == "dvae":
             copy.mkdir()
