@@ -1,8 +1,8 @@
 r"""From sums over drawn gradients to bias, variance and cosine, each with its standard error."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -134,32 +134,21 @@ class Sums:
     @classmethod
     def stack(cls, blocks: Sequence["Sums"]) -> "Sums":
         """Put blocks along a leading axis."""
-        return cls(
-            torch.stack([block.count for block in blocks]),
-            torch.stack([block.deviation for block in blocks]),
-            torch.stack([block.square for block in blocks]),
-            torch.stack([block.cosine for block in blocks]),
-        )
+        return _each(lambda *parts: torch.stack(parts), *blocks)
 
     def total(self) -> "Sums":
         """Add up the blocks, and keep a leading axis of one."""
-        return Sums(
-            self.count.sum(0, keepdim=True),
-            self.deviation.sum(0, keepdim=True),
-            self.square.sum(0, keepdim=True),
-            self.cosine.sum(0, keepdim=True),
-        )
+        return _each(lambda part: part.sum(0, keepdim=True), self)
 
     def __add__(self, other: "Sums") -> "Sums":
-        return Sums(
-            self.count + other.count,
-            self.deviation + other.deviation,
-            self.square + other.square,
-            self.cosine + other.cosine,
-        )
+        return _each(torch.add, self, other)
 
-    def __neg__(self) -> "Sums":
-        return Sums(-self.count, -self.deviation, -self.square, -self.cosine)
+    def __sub__(self, other: "Sums") -> "Sums":
+        return _each(torch.sub, self, other)
+
+
+def _each(operation: Callable[..., Tensor], *sums: Sums) -> Sums:
+    return Sums(*(operation(*(getattr(s, field.name) for s in sums)) for field in fields(Sums)))
 
 
 def summarise(blocks: Sums, exact: Tensor) -> GradientStats:
@@ -213,7 +202,7 @@ def _estimates(sums: Sums, exact: Tensor) -> Tensor:
 
 def _jackknife(blocks: Sums, total: Sums, exact: Tensor) -> list[float]:
     """Return the standard errors of `_estimates` from leaving out one block at a time."""
-    left_out = _estimates(total + -blocks, exact)
+    left_out = _estimates(total - blocks, exact)
     count = len(left_out)
     spread = (left_out - left_out.mean(0)).square().sum(0) * (count - 1) / count
     errors: list[float] = spread.sqrt().tolist()

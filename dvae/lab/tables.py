@@ -6,6 +6,7 @@ import io
 import math
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -24,6 +25,8 @@ _HEADER = (
     "cosine of one draw",
     "time",
 )
+
+_RELATIVE = ("relative_bias", "relative_variance", "relative_error")
 
 _LEGEND = """\
 - **bias**: norm of (expected gradient - exact gradient) over the norm of the exact one, sampling
@@ -125,21 +128,8 @@ def _values(report: Report, row: Row) -> dict[str, object]:
         "problem": report.title,
         "estimator": row.name,
         "tau": "" if row.tau is None else row.tau,
-        "draws": s.draws,
-        "exact_norm": s.exact_norm,
-        "bias": s.bias,
-        "bias_noise": s.bias_noise,
-        "bias_squared": s.bias_squared,
-        "bias_squared_error": s.bias_squared_error,
-        "relative_bias": s.relative_bias,
-        "variance": s.variance,
-        "variance_error": s.variance_error,
-        "relative_variance": s.relative_variance,
-        "relative_error": s.relative_error,
-        "cosine": s.cosine,
-        "cosine_error": s.cosine_error,
-        "cosine_single": s.cosine_single,
-        "cosine_single_error": s.cosine_single_error,
+        **asdict(s),
+        **{name: getattr(s, name) for name in _RELATIVE},
         "time_ms": row.time.milliseconds,
         "time_ratio": row.time.ratio,
         "time_ratio_p20": row.time.ratio_p20,
