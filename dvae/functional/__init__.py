@@ -32,6 +32,7 @@ from dvae.functional.likelihoods import (
 from dvae.functional.minimum_variance import minimum_variance, minimum_variance_gradient
 from dvae.functional.softmax import softmax, softmax_jacobian
 from dvae.functional.straight_through import one_hot_like, straight_through
+from dvae.functional.truncation import truncate_logits
 from dvae.functional.zgr import zgr
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "softmax_jacobian",
     "squared_distance",
     "straight_through",
+    "truncate_logits",
     "usage_from_counts",
     "vimco_advantage",
     "zgr",

@@ -1,16 +1,62 @@
 """What a prior is: the distribution of a model's codes, and its part in the bound."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor, nn
 
+from dvae.functional import truncate_logits
+
 if TYPE_CHECKING:
     from dvae.bottlenecks.posterior import Posterior
 
-__all__ = ["FactorisedPrior", "Prior"]
+__all__ = ["FactorisedPrior", "Prior", "Sampling"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How codes are drawn from a prior; by default exactly as it has them.
+
+    Args:
+        temperature: Divisor of the logits, above 0; below 1 draws what is more probable.
+        top_k: Categories of each integer to draw from, the most probable ones; 0 for all.
+        top_p: Probability to draw from at least, in (0, 1], of the fewest most probable ones.
+        guidance: Weight of classifier-free guidance, at least 0, for priors with classes: logits
+            ``(1 + w) given the class - w without it``.
+
+    Raises:
+        ValueError: A value outside its range.
+
+    References:
+        J. Ho, T. Salimans, 2022, arXiv 2207.12598, eq. 6 (guidance).
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    guidance: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature must be a number > 0; got {self.temperature}")
+        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:
+            raise ValueError(f"top_k must be an integer >= 0; got {self.top_k!r}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1]; got {self.top_p}")
+        if not (math.isfinite(self.guidance) and self.guidance >= 0):
+            raise ValueError(f"guidance must be a number >= 0; got {self.guidance}")
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Change logits ``(..., K)`` before a draw; see `truncate_logits`."""
+        return truncate_logits(logits, self.temperature, self.top_k, self.top_p)
+
+
+EXACT = Sampling()
 
 
 class Prior(nn.Module, ABC):
@@ -26,10 +72,12 @@ class Prior(nn.Module, ABC):
     Attributes:
         index_shape: Shape of the integers of one image, ``(L,)`` or that of the grid.
         num_codes: Categories K of each integer.
+        num_classes: Classes that it can be told of; 0 where it knows none.
     """
 
     index_shape: tuple[int, ...] = ()
     num_codes: int = 0
+    num_classes: int = 0
 
     def build(self, index_shape: Sequence[int], counts_shape: Sequence[int]) -> None:
         """Fit the prior to a code; the model does it, once.
@@ -61,13 +109,32 @@ class Prior(nn.Module, ABC):
         """
 
     @abstractmethod
-    def sample(self, count: int, generator: Generator | None = None) -> Tensor:
+    def sample(
+        self,
+        count: int,
+        generator: Generator | None = None,
+        how: Sampling = EXACT,
+        label: Tensor | None = None,
+    ) -> Tensor:
         """Draw codes: integers ``(count, *positions)``.
 
         Args:
             count: How many.
             generator: Source of the noise; the global one by default.
+            how: What is drawn from; exactly p by default.
+            label: Class of each, integers ``(count,)``, for priors with classes.
+
+        Raises:
+            ValueError: A class that the prior does not know of.
         """
+
+    def given(self, label: Tensor | None) -> "Prior":
+        """Return p(z | label) for a batch, or this prior where it knows no classes.
+
+        Args:
+            label: Class of each example, integers ``(B,)``; ``None`` where it is not known.
+        """
+        return self
 
     def closed_kl(self, posterior: "Posterior") -> Tensor:
         """Return the part of the KL that needs no draw, here minus the entropy of q.
@@ -104,6 +171,25 @@ class Prior(nn.Module, ABC):
         return []
 
 
+def refuse_label(prior: Prior, label: Tensor | None) -> None:
+    """Refuse classes of a prior that knows none, or fewer.
+
+    Args:
+        prior: The prior.
+        label: Integers, or nothing.
+
+    Raises:
+        ValueError: See above.
+    """
+    if label is None or not label.numel():
+        return
+    if not prior.num_classes:
+        raise ValueError(f"{type(prior).__name__} knows no classes: leave label out")
+    low, high = int(label.min()), int(label.max())
+    if low < 0 or high >= prior.num_classes:
+        raise ValueError(f"label must be in [0, {prior.num_classes}); got {low} to {high}")
+
+
 class FactorisedPrior(Prior):
     """A prior of independent positions, whose KL is exact.
 
@@ -124,10 +210,17 @@ class FactorisedPrior(Prior):
         table = self.log_probs.expand(*code.shape, -1)
         return table.gather(-1, code.unsqueeze(-1)).squeeze(-1).flatten(-positions).sum(-1)
 
-    def sample(self, count: int, generator: Generator | None = None) -> Tensor:
+    def sample(
+        self,
+        count: int,
+        generator: Generator | None = None,
+        how: Sampling = EXACT,
+        label: Tensor | None = None,
+    ) -> Tensor:
         """Draw each position; see `Prior.sample`."""
+        refuse_label(self, label)
         # One uniform number a position and not K of Gumbel noise: a grid has many positions.
-        cdf = self.log_probs.detach().double().softmax(-1).cumsum(-1)
+        cdf = how(self.log_probs.detach().double()).softmax(-1).cumsum(-1)
         shape = (count, *self.index_shape)
         uniform = torch.rand(shape, generator=generator, dtype=cdf.dtype, device=cdf.device)
         if cdf.dim() == 1:
