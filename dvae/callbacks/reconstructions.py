@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
@@ -10,6 +11,7 @@ from dvae.callbacks.examples import training_examples, validation_examples
 from dvae.callbacks.pictures import are_due, show_picture
 from dvae.models.base import DiscreteVAE
 from dvae.plotting import labelled_rows
+from dvae.priors import UniformPrior
 from dvae.scalars import MAX_COUNT
 
 __all__ = ["Reconstructions"]
@@ -66,6 +68,10 @@ class Reconstructions(Callback):
 
     def _samples(self, model: DiscreteVAE) -> Any:
         noise = model.evaluation.noise("prior", model.device)
-        images = model.sample(3 * self.count, noise).chunk(3)
-        names = ("prior", "samples", "")
+        count, classes = 3 * self.count, model.prior.num_classes
+        label = torch.arange(count) % classes if classes else None
+        images = model.sample(count, noise, label).chunk(3)
+        # What a uniform prior gives of a grid is no picture of what the decoder can do.
+        independent = isinstance(model.prior, UniformPrior) and len(model.index_shape) > 1
+        names = ("independent", "uniform", "codes") if independent else ("prior", "samples", "")
         return labelled_rows(dict(zip(names, images, strict=True)))

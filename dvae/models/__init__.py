@@ -4,7 +4,7 @@ from dvae.models.base import DiscreteVAE
 from dvae.models.categorical_vae import CategoricalVAE
 from dvae.models.codebook_vae import CodebookVAE
 from dvae.models.evaluation import Evaluation
-from dvae.models.objectives import ELBO, IWAE, Objective
+from dvae.models.objectives import ELBO, IWAE, Objective, PriorLikelihood
 
 __all__ = [
     "ELBO",
@@ -14,4 +14,5 @@ __all__ = [
     "DiscreteVAE",
     "Evaluation",
     "Objective",
+    "PriorLikelihood",
 ]

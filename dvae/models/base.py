@@ -166,10 +166,11 @@ class DiscreteVAE(Gradients, Measured):
         encode, log_px = self._calls or (self.encoder, self.log_px)
         with self.bottleneck.accumulating(), self.likelihood.accumulating():
             q = self.bottleneck(encode(image), self.prior)
-            out = self.objective(lambda z: log_px(z, target), q, self.prior)
+            prior = self.prior_of(batch)
+            out = self.objective(lambda z: log_px(z, target), q, prior)
         # For whoever shows the bound, or has to say which of them broke.
         parts = {"kl": out.kl, "reconstruction": out.log_px, "bound": out.bound}
-        self.last_terms = {name: part.detach() for name, part in parts.items()}
+        self.last_terms = {n: part.detach() for n, part in parts.items() if part is not None}
         self._log_training(out)
         return out.loss  # type: ignore[no-any-return]
 
@@ -269,17 +270,18 @@ class DiscreteVAE(Gradients, Measured):
         if not is_logged(self.trainer):
             return
         with torch.no_grad():
-            values = {
-                "train/loss": out.loss.detach(),
-                "train/kl": batch_mean(out.kl),
-                "train/reconstruction": -batch_mean(out.log_px),
-                "train/elbo": batch_mean(out.bound),
-            }
+            values = {"train/loss": out.loss.detach(), "train/kl": batch_mean(out.kl)}
+            if out.log_px is not None:
+                values["train/reconstruction"] = -batch_mean(out.log_px)
+            # What a bar shows of the training: the bound, or the loss of what is no bound.
+            shown = "train/loss"
+            if out.bound is not None:
+                shown, values["train/elbo"] = "train/elbo", batch_mean(out.bound)
             means = self._step_means.add(values)
-            elbo = means.pop("train/elbo")
+            value = means.pop(shown)
             self.log_dict(means)
             # What Lightning has for a bar it reads in every step, also where there is none.
-            self.log("train/elbo", elbo, prog_bar=not is_waited_for(elbo))
+            self.log(shown, value, prog_bar=not is_waited_for(value))
         # That of the step about to be taken, beside the temperature it is taken at.
         self.log("anneal/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 

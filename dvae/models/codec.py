@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,7 +12,7 @@ from torch import Generator, Tensor, nn
 from dvae.bottlenecks.base import Bottleneck
 from dvae.data.batch import as_batch, as_pixels, check_range
 from dvae.likelihoods import Likelihood
-from dvae.priors.base import Prior
+from dvae.priors.base import Prior, Sampling
 
 __all__ = ["Codec"]
 
@@ -131,9 +132,38 @@ class Codec(pl.LightningModule):
             q = self.bottleneck(self.encoder(self.images_of(image)))
             return self.likelihood.mean(self.decoder(q.draw(generator).z))
 
-    def sample(self, count: int, generator: Generator | None = None) -> Tensor:
-        """Draw codes from the prior and return their expected images, ``(count, C, H, W)``."""
-        return self.decode(self.prior.sample(count, generator))
+    def sample(
+        self,
+        count: int,
+        generator: Generator | None = None,
+        label: int | Sequence[int] | Tensor | None = None,
+        **how: float,
+    ) -> Tensor:
+        """Draw codes from the prior and return their expected images.
+
+        Args:
+            count: How many.
+            generator: Source of the noise; the global one by default.
+            label: Class of all images, or of each, for priors that know classes.
+            how: ``temperature``, ``top_k``, ``top_p`` and ``guidance``: see `dvae.priors.Sampling`;
+                by default codes are drawn as the prior has them.
+
+        Returns:
+            Pixels in [0, 1], ``(count, C, H, W)``.
+
+        Raises:
+            ValueError: A value outside its range, or a class that the prior does not know.
+        """
+        unknown = how.keys() - {field.name for field in fields(Sampling)}
+        if unknown:
+            raise ValueError(
+                f"sample takes temperature, top_k, top_p and guidance; got {sorted(unknown)[0]!r}"
+            )
+        if label is not None:
+            label = torch.as_tensor(label, device=self.device).expand(count)
+        with self._evaluating():
+            index = self.prior.sample(count, generator, Sampling(**how), label)  # type: ignore[arg-type]
+        return self.decode(index)
 
     def traverse(
         self,

@@ -8,12 +8,15 @@ from typing import Any
 from torch import Generator, Tensor
 
 from dvae.bottlenecks.posterior import Posterior
+from dvae.data.batch import as_batch
 from dvae.functional import batch_mean
 from dvae.likelihoods import LEVELS
 from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.codec import Codec
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
 from dvae.models.objectives import elbo_terms
+from dvae.priors.base import Prior
+from dvae.priors.uniform import UniformPrior
 
 __all__ = ["Measured"]
 
@@ -37,6 +40,25 @@ class Measured(Codec):
         self.image_quality = None
         # Made anew at the start of each evaluation, so that evaluating twice agrees.
         self._exact_noise = self._relaxed_noise = self._pixel_noise = Generator()
+
+    def prior_of(self, batch: Any) -> Prior:
+        """Return the prior of a batch's codes, given its labels where the prior knows classes.
+
+        Args:
+            batch: See `dvae.data.batch.as_batch`.
+
+        Raises:
+            ValueError: The prior knows classes and the batch has no labels.
+        """
+        if not self.prior.num_classes:
+            return self.prior
+        label = as_batch(batch).label
+        if label is None:
+            raise ValueError(
+                f"{type(self.prior).__name__} knows {self.prior.num_classes} classes and the batch "
+                "has no labels: leave num_classes out, or choose other data"
+            )
+        return self.prior.given(label.to(self.device))
 
     def log_px(self, code: Tensor, image: Tensor) -> Tensor:
         """Log-likelihood of images given codes.
@@ -73,6 +95,7 @@ class Measured(Codec):
         kl = relaxed.closed_kl + self.prior.open_kl(index)
         elbo, elbo_relaxed = log_px - kl, relaxed.value - relaxed.closed_kl
         self._measure_mode(q, image)
+        self._measure_prior("val", batch, q, index, log_px)
         self._log_means(
             {
                 "val/elbo": elbo,
@@ -94,8 +117,10 @@ class Measured(Codec):
         q = self.bottleneck(self.encoder(image), self.prior)
         target = self.likelihood.dequantize(image, self._pixel_noise)
         ev = self.evaluation
-        b = bounds(target, q, q.sample(ev.iwae_samples, self._exact_noise), self, ev.chunk)
+        index = q.sample(ev.iwae_samples, self._exact_noise)
+        b = bounds(target, q, index, self, ev.chunk)
         self._measure_mode(q, image)
+        self._measure_prior("test", batch, q, index[:1], b.log_px)
         values = {
             "test/elbo": b.elbo,
             "test/iwae": b.iwae,
@@ -139,6 +164,21 @@ class Measured(Codec):
             quality = self.image_quality.compute().items()
             self.log_dict({f"{stage}/{name}": value for name, value in quality})
             self.image_quality.reset()
+
+    def _measure_prior(
+        self, stage: str, batch: Any, posterior: Posterior, index: Tensor, log_px: Tensor
+    ) -> None:
+        """Log the code length under a prior that is more than uniform, and the bound by class."""
+        if isinstance(self.prior, UniformPrior):
+            return
+        bits = -self.prior.log_prob(index).mean(0) / math.log(2)
+        tokens = index[0, 0].numel() if index.numel() else 1
+        values = {f"{stage}/prior_bits": bits, f"{stage}/prior_bits_per_token": bits / tokens}
+        if self.prior.num_classes:
+            given = self.prior_of(batch)
+            kl = given.closed_kl(posterior) + given.open_kl(index)
+            values[f"{stage}/elbo_given_label"] = log_px - kl
+        self._log_means(values)
 
     def _measure_mode(self, posterior: Posterior, image: Tensor) -> None:
         index = posterior.mode()

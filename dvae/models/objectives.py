@@ -1,9 +1,11 @@
-"""What training maximises: the ELBO with a weighted KL, or the m-sample bound."""
+"""What training maximises: the ELBO with a weighted KL, the m-sample bound, or the prior alone."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Generator, Tensor, nn
 
 from dvae.bottlenecks.posterior import Posterior
@@ -12,7 +14,15 @@ from dvae.functional import batch_mean
 from dvae.priors.base import FactorisedPrior, Prior
 from dvae.scalars import Range, register_scalar
 
-__all__ = ["ELBO", "IWAE", "ELBOTerms", "Objective", "ObjectiveOutput", "elbo_terms"]
+__all__ = [
+    "ELBO",
+    "IWAE",
+    "ELBOTerms",
+    "Objective",
+    "ObjectiveOutput",
+    "PriorLikelihood",
+    "elbo_terms",
+]
 
 
 @dataclass(frozen=True)
@@ -21,14 +31,15 @@ class ObjectiveOutput:
 
     Attributes:
         loss: What is minimised, nats per example averaged over the batch, ``()``.
-        bound: The bound being trained at the codes of training, KL unweighted, ``(B,)``.
-        log_px: log p(x | z) at the codes of training, ``(B,)``.
-        kl: Exact KL to the prior, ``(B,)``.
+        bound: The bound being trained at the codes of training, KL unweighted, ``(B,)``; ``None``
+            of what is not a bound.
+        log_px: log p(x | z) at the codes of training, ``(B,)``; ``None`` where nothing is decoded.
+        kl: KL to the prior, exact or at the codes of training, ``(B,)``.
     """
 
     loss: Tensor
-    bound: Tensor
-    log_px: Tensor
+    bound: Tensor | None
+    log_px: Tensor | None
     kl: Tensor
 
 
@@ -207,3 +218,37 @@ class IWAE(Objective):
     def extra_repr(self) -> str:
         """Name the settings."""
         return f"samples={self.samples}"
+
+
+class PriorLikelihood(Objective):
+    r"""Only :math:`E_q[\log p(z)]`, for a prior that is trained after the model; decodes nothing.
+
+    With the encoder frozen it is the prior's part of the ELBO; it is not a bound on log p(x).
+
+    Args:
+        codes: ``draws`` from q, or its ``mode``: the arg-max codes, whose distribution is another
+            one, for those who use nothing but `encode`.
+
+    Raises:
+        ValueError: ``codes`` is neither.
+    """
+
+    def __init__(self, codes: Literal["draws", "mode"] = "draws") -> None:
+        super().__init__()
+        if codes not in ("draws", "mode"):
+            raise ValueError(f"PriorLikelihood.codes must be draws or mode; got {codes!r}")
+        self.codes = codes
+
+    def forward(
+        self, log_px: Callable[[Tensor], Tensor], posterior: Posterior, prior: Prior
+    ) -> ObjectiveOutput:
+        """Evaluate the loss; see `Objective.forward`."""
+        with torch.no_grad():
+            index = posterior.sample(1)[0] if self.codes == "draws" else posterior.mode()
+        log_p = prior.log_prob(index)
+        kl = -posterior.entropy().detach() - log_p
+        return ObjectiveOutput(-batch_mean(log_p), None, None, kl)
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return f"codes={self.codes!r}"

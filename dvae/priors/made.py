@@ -44,27 +44,33 @@ class MADEPrior(SequentialPrior):
     def _make(self) -> None:
         t, k, width = self.positions, self.num_codes, self.width
         self.enter = MaskedLinear(t, k, width, strict=True, one_hot=True)
-        self.blocks = nn.ModuleList(
-            nn.ModuleList(MaskedLinear(t, width, width) for _ in range(2))
-            for _ in range(self.depth)
-        )
+        self.blocks = nn.ModuleList(_Block(t, width) for _ in range(self.depth))
         self.leave = MaskedLinear(t, width, k)
         self.skip = MaskedLinear(t, k, k, strict=True, one_hot=True)
-        for layer in (self.leave, self.skip, *(block[1] for block in self.blocks)):  # type: ignore[index]
+        for layer in (self.leave, self.skip):
             nn.init.zeros_(layer.weight)
 
     def logits(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """Compute all logits in one pass; see `SequentialPrior.logits`."""
         x = code.flatten(1)
         hidden = self.enter(x)
-        for first, second in self.blocks:  # type: ignore[misc]
-            hidden = hidden + second(F.silu(first(F.silu(hidden))))
-        logits = (self.leave(F.silu(hidden)) + self.skip(x)).unflatten(1, code.shape[1:])
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        logits: Tensor = (self.leave(F.silu(hidden)) + self.skip(x)).unflatten(1, code.shape[1:])
         return logits if logits.dtype == torch.float64 else logits.float()
 
     def extra_repr(self) -> str:
         """Name the settings."""
         return f"width={self.width}, depth={self.depth}"
+
+
+class _Block(nn.Sequential):
+    """What is added to hidden units, at first nothing."""
+
+    def __init__(self, positions: int, width: int) -> None:
+        first, second = (MaskedLinear(positions, width, width) for _ in range(2))
+        nn.init.zeros_(second.weight)
+        super().__init__(nn.SiLU(), first, nn.SiLU(), second)
 
 
 class MaskedLinear(nn.Module):
