@@ -10,7 +10,7 @@ __all__ = ["full_path", "gather", "home", "home_of"]
 
 # What they export is shown, so that a new estimator need not be listed once more.
 # The estimators, which cost nothing beside torch, are looked at before the models.
-_SHOWN = ("dvae.estimators", "dvae.models")
+_SHOWN = ("dvae.estimators", "dvae.priors", "dvae.models")
 _FUNCTIONS = {"load": "dvae.sharing"}
 
 

@@ -1,0 +1,132 @@
+"""A prior that looks at the whole code: in the bound, in training, and in what is sampled."""
+
+import pytest
+import torch
+
+from dvae.estimators import ExactEnumeration, GumbelSoftmax
+from dvae.models import ELBO, IWAE, PriorLikelihood
+from dvae.models.evaluation import exact_log_px
+from dvae.models.objectives import elbo_terms
+from dvae.priors import CategoricalPrior, MADEPrior
+from tests.estimators.catalogue import everything, name, unbiased
+from tests.laws import assert_mean
+from tests.posteriors import bounds_of, objective_of
+from tests.toy import toy_data, toy_model, toy_trainer
+
+CODES = 3
+
+
+def small(estimator=None, **kwargs):
+    torch.manual_seed(0)
+    model = toy_model(estimator, 2, CODES, prior=MADEPrior(4), **kwargs).eval()
+    for parameter in model.prior.parameters():
+        parameter.data.normal_()
+    return model
+
+
+def images(count=5):
+    return torch.rand(count, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_elbo_is_below_the_bound_of_draws_and_that_below_the_likelihood():
+    model, image = small(), images(200)
+    with torch.no_grad():
+        features = 3 * model.encoder(image)
+        one, many = (bounds_of(model, image, features, m) for m in (1, 500))
+        exact = exact_log_px(image, model, 100)
+        states = model.bottleneck.states(0, CODES**2)
+        log_q = model.bottleneck(features).log_prob(states.unsqueeze(1).expand(-1, 200, -1))
+        z = model.bottleneck.embed(states).unsqueeze(1).expand(-1, 200, -1)
+        terms = model.log_px(z, image) + model.prior.log_prob(states).unsqueeze(1) - log_q
+        elbo = (log_q.exp() * terms).sum(0)
+    assert many.elbo.mean().item() == pytest.approx(elbo.mean().item(), abs=0.05)
+    assert elbo.mean() < many.iwae.mean() < exact.mean() + 1e-3
+    assert many.iwae.mean() == pytest.approx(exact.mean().item(), abs=0.02)
+    torch.testing.assert_close(one.kl.mean(), (one.log_px - one.elbo).mean())
+
+
+@pytest.mark.parametrize("estimator", everything(2, CODES), ids=name)
+def test_every_estimator_trains_encoder_and_prior_through_the_prior(estimator):
+    copies = 4000
+    model, image = small(), images(1)
+    features = (2 * model.encoder(image)).detach()
+
+    def gradient(kind, count):
+        rows = features.expand(count, -1).clone().requires_grad_()
+        q = model.bottleneck(rows, model.prior)
+        f = lambda z, code: model.prior.log_prob(code)  # noqa: E731
+        value = q.expectation(f, torch.Generator().manual_seed(3), kind)
+        (found,) = torch.autograd.grad(value.sum(), rows)
+        return found
+
+    truth = gradient(ExactEnumeration(), 1)
+    found = gradient(estimator, copies)
+    assert found.isfinite().all() and found.abs().sum() > 0
+    if unbiased(estimator):
+        assert_mean(found, truth[0])
+
+
+def test_the_terms_are_those_of_the_bound():
+    model, image = small(ExactEnumeration()), images()
+    q = model.bottleneck(model.encoder(image), model.prior)
+    states = model.bottleneck.states(0, CODES**2)
+    log_q = q.log_prob(states.unsqueeze(1).expand(-1, 5, -1))
+    log_p = model.prior.log_prob(states).unsqueeze(1)
+    log_px = model.log_px(model.bottleneck.embed(states).unsqueeze(1).expand(-1, 5, -1), image)
+    for beta in (1.0, 0.3):
+        found = elbo_terms(lambda z: model.log_px(z, image), q, model.prior, beta)
+        expected = (log_q.exp() * (log_px + beta * (log_p - log_q))).sum(0)
+        torch.testing.assert_close(found.value - beta * found.closed_kl, expected)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [ELBO(), ELBO(0.5, samples=3), IWAE(3), PriorLikelihood(), PriorLikelihood("mode")],
+    ids=str,
+)
+def test_every_objective_learns_the_prior_and_reports_what_it_is(tmp_path, objective):
+    torch.manual_seed(0)
+    model = toy_model(GumbelSoftmax(0.7), prior=MADEPrior(4), objective=objective)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    trainer = toy_trainer(tmp_path, max_epochs=2)
+    trainer.fit(model, datamodule=toy_data())
+    moved = {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    alone = isinstance(objective, PriorLikelihood)
+    assert moved == ({"prior"} if alone else {"encoder", "decoder", "prior"})
+    logged = trainer.callback_metrics
+    assert ("train/elbo" in logged) != alone and "train/loss" in logged
+    assert logged["val/prior_bits"] > 0
+    assert logged["val/prior_bits_per_token"] == pytest.approx(logged["val/prior_bits"].item() / 3)
+
+
+def test_the_prior_alone_learns_the_distribution_of_the_codes():
+    model = toy_model(prior=CategoricalPrior(), objective=PriorLikelihood())
+    image = images(64)
+    with torch.no_grad():
+        features = 4 * model.encoder(image)
+        mean = model.bottleneck(features).logits.softmax(-1).mean(0)
+    optimizer = torch.optim.Adam(model.prior.parameters(), lr=0.05)
+    for step in range(600):
+        optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 600)
+        optimizer.zero_grad()
+        out = objective_of(model, image, features)
+        out.loss.backward()
+        optimizer.step()
+    assert out.bound is None and out.log_px is None
+    torch.testing.assert_close(model.prior.log_probs.exp(), mean, atol=0.03, rtol=0.05)
+
+
+def test_samples_come_from_the_prior_and_take_its_settings():
+    model = small()
+    drawn = model.sample(7, torch.Generator().manual_seed(1))
+    codes = model.prior.sample(7, torch.Generator().manual_seed(1))
+    assert torch.equal(drawn, model.decode(codes))
+    sharp = model.sample(9, temperature=1e-4)
+    assert len(sharp.flatten(1).unique(dim=0)) == 1
+    for given, message in (
+        ({"heat": 2.0}, "sample takes temperature, top_k, top_p and guidance; got 'heat'"),
+        ({"temperature": -1.0}, "temperature must be a number > 0"),
+        ({"label": 3}, "MADEPrior knows no classes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.sample(2, **given)
