@@ -8,7 +8,7 @@ from dvae.models import ELBO, IWAE, PriorLikelihood
 from dvae.models.evaluation import exact_log_px
 from dvae.models.objectives import elbo_terms
 from dvae.priors import CategoricalPrior, MADEPrior
-from tests.estimators.catalogue import everything, name, unbiased
+from tests.estimators.catalogue import everything, name
 from tests.laws import assert_mean
 from tests.posteriors import bounds_of, objective_of
 from tests.toy import toy_data, toy_model, toy_trainer
@@ -62,7 +62,7 @@ def test_every_estimator_trains_encoder_and_prior_through_the_prior(estimator):
     truth = gradient(ExactEnumeration(), 1)
     found = gradient(estimator, copies)
     assert found.isfinite().all() and found.abs().sum() > 0
-    if unbiased(estimator):
+    if estimator.about.bias.split(";")[0].split(",")[0] in ("exact", "unbiased"):
         assert_mean(found, truth[0])
 
 

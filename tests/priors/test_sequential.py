@@ -23,7 +23,7 @@ def built(kind, code="grid"):
     prior = MAKERS[kind]()
     prior.build(*CODES[code])
     for parameter in prior.parameters():
-        parameter.data.normal_()
+        parameter.data.normal_(0, 0.4)
     return prior.eval()
 
 
