@@ -75,11 +75,7 @@ def _bias_variance(report: Report) -> Figure:
         size=7.5,
     )
     place_labels(right, _tau_labels([row for row in biased if row not in outside], styles))
-    _note(
-        figure,
-        ("Variance 0: ", (row.name for row in report.rows if row.stats.noiseless)),
-        ("Outside the plot: ", map(_outside, outside)),
-    )
+    _note_variance(figure, report, outside)
     return figure
 
 
@@ -109,11 +105,7 @@ def _variance(report: Report) -> Figure:
     low, high = axes.get_ylim()
     inside = {row.name for row in shown if row not in outside}
     side_labels(axes, [(min(max(y, low), high), n, c) for y, n, c in labels if n in inside])
-    _note(
-        figure,
-        ("Variance 0: ", (row.name for row in report.rows if row.stats.noiseless)),
-        ("Outside the plot: ", map(_outside, outside)),
-    )
+    _note_variance(figure, report, outside)
     return figure
 
 
@@ -214,10 +206,6 @@ def _cut(axes: Axes, rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if not low <= _variance_of(row) <= high]
 
 
-def _outside(row: Row) -> str:
-    return f"{_with_tau(row)} ({_variance_of(row):.2g})"
-
-
 def _logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
     """Label 1, 2 and 5 of each decade in plain figures: a plot spans two or three."""
     axes.set(**{f"{which}scale": "log"})
@@ -249,6 +237,12 @@ def _variance_of(row: Row) -> float:
 
 def _with_tau(row: Row) -> str:
     return row.name if row.tau is None else f"{row.name}, {row.tau:g}"
+
+
+def _note_variance(figure: Figure, report: Report, outside: Iterable[Row]) -> None:
+    still = (row.name for row in report.rows if row.stats.noiseless)
+    far = (f"{_with_tau(row)} ({_variance_of(row):.2g})" for row in outside)
+    _note(figure, ("Variance 0: ", still), ("Outside the plot: ", far))
 
 
 def _note(figure: Figure, *parts: tuple[str, Iterable[str]]) -> None:
