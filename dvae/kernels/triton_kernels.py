@@ -8,74 +8,19 @@ a GPU has instructions for.
 import triton
 import triton.language as tl
 
+from dvae.kernels.triton_parts import (
+    LN2,
+    LOG2E,
+    LOWEST,
+    bias_of,
+    gumbel,
+    load,
+    of_codes,
+    row_keys,
+    store,
+)
+
 __all__ = ["codes_backward", "forward", "rows_backward"]
-
-# Lower than any logit, and finite: the difference of two of them is a number.
-LOWEST = tl.constexpr(-1e30)
-LOG2E = tl.constexpr(1.4426950408889634)
-LN2 = tl.constexpr(0.6931471805599453)
-
-
-@triton.jit
-def _mix(x):
-    x = x * 0x7FEB352D
-    x = x ^ (x >> 15)
-    return x * -0x7B935975
-
-
-@triton.jit
-def _row_keys(seed, rows):
-    """Compute the keys of rows; see `dvae.kernels.noise.row_keys`."""
-    zero = rows * 0
-    first, second, _, _ = tl.philox(seed, rows, zero, zero, zero)
-    # Signed, for shifts that copy the sign.
-    return first.to(tl.int32, bitcast=True), second.to(tl.int32, bitcast=True)
-
-
-@triton.jit
-def gumbel(first, second, columns):
-    """Compute a tile of noise; the keys of rows and the columns are broadcast to its shape.
-
-    See `dvae.kernels.noise.gumbel_block`.
-    """
-    x = _mix(columns ^ first)
-    x = _mix(x ^ second)
-    x = x ^ (x >> 16)
-    v = ((x & 0x7FFFFFFF).to(tl.float32) + 0.5) * 4.656612873077393e-10
-    v = tl.minimum(v, 0.9999999403953552)
-    # There is no log1p: its series where 1 - v has lost the digits of v.
-    series = v * (1.0 + v * (0.5 + v * (1 / 3 + v * (0.25 + v * 0.2))))
-    exponential = tl.where(v < 0.0625, series, -LN2 * tl.log2(1.0 - v))
-    return -LN2 * tl.log2(exponential)
-
-
-@triton.jit
-def _load(x, rows, height, columns, width):
-    """Load a tile of a contiguous matrix, zeros outside of it."""
-    inside = (rows < height)[:, None] & (columns < width)[None, :]
-    return tl.load(x + rows.to(tl.int64)[:, None] * width + columns[None, :], inside, other=0.0)
-
-
-@triton.jit
-def _store(x, rows, height, columns, width, value):
-    inside = (rows < height)[:, None] & (columns < width)[None, :]
-    tl.store(x + rows.to(tl.int64)[:, None] * width + columns[None, :], value, inside)
-
-
-@triton.jit
-def _of_codes(x, codes, num_codes, THERE: tl.constexpr):
-    """Load a number of each code, zeros where there are none."""
-    if THERE:
-        return tl.load(x + codes, codes < num_codes, other=0.0).to(tl.float32)
-    else:
-        return codes.to(tl.float32) * 0.0
-
-
-@triton.jit
-def _bias(b, codes, num_codes, HAS_BIAS: tl.constexpr):
-    """Load the bias; a code that is forbidden or past the last one has the lowest logit."""
-    bias = tl.maximum(_of_codes(b, codes, num_codes, HAS_BIAS), LOWEST)
-    return tl.where(codes < num_codes, bias, LOWEST)
 
 
 @triton.jit
@@ -113,9 +58,9 @@ def forward(
     """
     rows = tl.program_id(0) * M + tl.arange(0, M)
     channels, dims = tl.arange(0, C_PAD), tl.arange(0, D_PAD)
-    h = _load(h_ptr, rows, num_rows, channels, C)
+    h = load(h_ptr, rows, num_rows, channels, C)
     rate = LOG2E / tl.load(tau_ptr)
-    first, second = _row_keys(tl.load(seed_ptr), rows)
+    first, second = row_keys(tl.load(seed_ptr), rows)
     top = tl.full((M,), LOWEST, tl.float32)
     best, peak = top, top
     index = tl.zeros((M,), tl.int32)
@@ -125,10 +70,10 @@ def forward(
     mixture = tl.zeros((M, D_PAD), tl.float32)
     for start in range(0, num_codes, K):
         codes = start + tl.arange(0, K)
-        w = _load(w_ptr, codes, num_codes, channels, C)
+        w = load(w_ptr, codes, num_codes, channels, C)
         logits = tl.dot(h, tl.trans(w), input_precision=PRECISION)
         # An infinite bias gives -1e30, whatever it is added to.
-        logits += _bias(b_ptr, codes, num_codes, HAS_BIAS)[None, :]
+        logits += bias_of(b_ptr, codes, num_codes, HAS_BIAS)[None, :]
         scores = logits + gumbel(first[:, None], second[:, None], codes[None, :])
         new_top, new_best = tl.max(logits, 1), tl.max(scores, 1)
         mode = tl.where(new_top > top, _place(logits, new_top, codes), mode)
@@ -140,7 +85,7 @@ def forward(
         decay = tl.exp2((peak - new_peak) * rate)
         s = tl.exp2((x - new_peak[:, None]) * rate)
         weight = weight * decay + tl.sum(s, 1)
-        e = _load(e_ptr, codes, num_codes, dims, D)
+        e = load(e_ptr, codes, num_codes, dims, D)
         mixture = tl.dot(s.to(e.dtype), e, mixture * decay[:, None], input_precision=PRECISION)
         peak = new_peak
         # The KL.
@@ -150,12 +95,12 @@ def forward(
         shifted = logits - new_top[:, None]
         q = tl.exp2(shifted * LOG2E)
         if HAS_PRIOR:
-            shifted -= _of_codes(p_ptr, codes, num_codes, HAS_PRIOR)[None, :]
+            shifted -= of_codes(p_ptr, codes, num_codes, HAS_PRIOR)[None, :]
         moment = (moment + fall * total) * decay + tl.sum(q * shifted, 1)
         total = total * decay + tl.sum(q, 1)
         top = new_top
     inside = rows < num_rows
-    _store(mixture_ptr, rows, num_rows, dims, D, mixture / weight[:, None])
+    store(mixture_ptr, rows, num_rows, dims, D, mixture / weight[:, None])
     ratio = moment / total
     kl = ratio - tl.log(total)
     if not HAS_PRIOR:
@@ -257,22 +202,22 @@ def rows_backward(
     """Sweep over the codes for M rows: the gradient of the features."""
     rows = tl.program_id(0) * M + tl.arange(0, M)
     channels, dims = tl.arange(0, C_PAD), tl.arange(0, D_PAD)
-    h = _load(h_ptr, rows, num_rows, channels, C)
-    grad = _load(grad_ptr, rows, num_rows, dims, D)
+    h = load(h_ptr, rows, num_rows, channels, C)
+    grad = load(grad_ptr, rows, num_rows, dims, D)
     values = _row_values(mean_ptr, grad_kl_ptr, sums_ptr, keys_ptr, rows, num_rows)
     rate = LOG2E / tl.load(tau_ptr)
     of_h = tl.zeros((M, C_PAD), tl.float32)
     for start in range(0, num_codes, K):
         codes = start + tl.arange(0, K)
-        w = _load(w_ptr, codes, num_codes, channels, C)
-        e = _load(e_ptr, codes, num_codes, dims, D)
-        prior = _of_codes(p_ptr, codes, num_codes, HAS_PRIOR)
-        bias = _bias(b_ptr, codes, num_codes, HAS_BIAS)
+        w = load(w_ptr, codes, num_codes, channels, C)
+        e = load(e_ptr, codes, num_codes, dims, D)
+        prior = of_codes(p_ptr, codes, num_codes, HAS_PRIOR)
+        bias = bias_of(b_ptr, codes, num_codes, HAS_BIAS)
         of_logits, _, _ = _of_logits(
             h, w, grad, e, bias, prior, codes, rate, values, NOISY, PRECISION
         )
         of_h = tl.dot(of_logits.to(w.dtype), w, of_h, input_precision=PRECISION)
-    _store(of_h_ptr, rows, num_rows, channels, C, of_h)
+    store(of_h_ptr, rows, num_rows, channels, C, of_h)
 
 
 @triton.jit
@@ -316,10 +261,10 @@ def codes_backward(
     codes = tl.program_id(0) * K + tl.arange(0, K)
     part = tl.program_id(1)
     channels, dims = tl.arange(0, C_PAD), tl.arange(0, D_PAD)
-    w = _load(w_ptr, codes, num_codes, channels, C)
-    e = _load(e_ptr, codes, num_codes, dims, D)
-    prior = _of_codes(p_ptr, codes, num_codes, HAS_PRIOR)
-    bias = _bias(b_ptr, codes, num_codes, HAS_BIAS)
+    w = load(w_ptr, codes, num_codes, channels, C)
+    e = load(e_ptr, codes, num_codes, dims, D)
+    prior = of_codes(p_ptr, codes, num_codes, HAS_PRIOR)
+    bias = bias_of(b_ptr, codes, num_codes, HAS_BIAS)
     rate = LOG2E / tl.load(tau_ptr)
     of_w = tl.zeros((K, C_PAD), tl.float32)
     of_e = tl.zeros((K, D_PAD), tl.float32)
@@ -332,8 +277,8 @@ def codes_backward(
     for i in range(0, count):
         # Each program begins elsewhere, or all would add to the same rows at once.
         rows = (first_tile + (i + tl.program_id(0)) % count) * M + tl.arange(0, M)
-        h = _load(h_ptr, rows, num_rows, channels, C)
-        grad = _load(grad_ptr, rows, num_rows, dims, D)
+        h = load(h_ptr, rows, num_rows, channels, C)
+        grad = load(grad_ptr, rows, num_rows, dims, D)
         values = _row_values(mean_ptr, grad_kl_ptr, sums_ptr, keys_ptr, rows, num_rows)
         of_logits, s, q = _of_logits(
             h, w, grad, e, bias, prior, codes, rate, values, NOISY, PRECISION
@@ -350,9 +295,9 @@ def codes_backward(
             inside = (rows < num_rows)[:, None] & (channels < C)[None, :]
             tl.atomic_add(place, of_h, inside, sem="relaxed")
     start = part.to(tl.int64) * num_codes
-    _store(of_w_ptr + start * C, codes, num_codes, channels, C, of_w)
+    store(of_w_ptr + start * C, codes, num_codes, channels, C, of_w)
     if not HARD:
-        _store(of_e_ptr + start * D, codes, num_codes, dims, D, of_e)
+        store(of_e_ptr + start * D, codes, num_codes, dims, D, of_e)
     if HAS_BIAS:
         tl.store(of_b_ptr + start + codes, of_b, codes < num_codes)
     if HAS_PRIOR:

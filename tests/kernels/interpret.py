@@ -7,15 +7,15 @@ import torch
 import triton
 import triton.language as tl
 
-from dvae.kernels import gumbel_noise, triton_kernels
+from dvae.kernels import gumbel_noise, triton_parts
 from tests.kernels.compare import REPEATS, SHAPES, TRITON_KINDS, assert_as_good_as_plain
 
 
 @triton.jit
 def write_noise(out, seed_ptr, N: tl.constexpr, K: tl.constexpr):
     rows, codes = tl.arange(0, N), tl.arange(0, K)
-    first, second = triton_kernels._row_keys(tl.load(seed_ptr), rows)
-    tile = triton_kernels.gumbel(first[:, None], second[:, None], codes[None, :])
+    first, second = triton_parts._row_keys(tl.load(seed_ptr), rows)
+    tile = triton_parts.gumbel(first[:, None], second[:, None], codes[None, :])
     tl.store(out + rows[:, None] * K + codes[None, :], tile)
 
 

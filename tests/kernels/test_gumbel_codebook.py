@@ -9,7 +9,6 @@ from dvae.functional import categorical_kl
 from dvae.kernels import (
     Book,
     Relaxation,
-    blocked,
     gumbel_codebook,
     gumbel_noise,
     reinmax_codebook,
@@ -24,8 +23,8 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
 
 @pytest.fixture(params=[(512, 2**17), (4, 28)], ids=["one_block", "many_blocks"])
 def blocks(request, monkeypatch):
-    monkeypatch.setattr(blocked, "_ROWS", request.param[0])
-    monkeypatch.setattr(blocked, "_NUMBERS", {"cpu": request.param[1]})
+    monkeypatch.setattr("dvae.kernels.blocks._ROWS", request.param[0])
+    monkeypatch.setattr("dvae.kernels.blocks._NUMBERS", {"cpu": request.param[1]})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -272,7 +271,7 @@ class Largest(TorchDispatchMode):
 
 
 def test_nothing_as_large_as_rows_by_codes_is_ever_made(monkeypatch):
-    monkeypatch.setattr(blocked, "_NUMBERS", {"cpu": 2**12})
+    monkeypatch.setattr("dvae.kernels.blocks._NUMBERS", {"cpu": 2**12})
     shape = (600, 4, 700, 4)
     with Largest() as fused:
         run("blocked", shape, torch.float32)
