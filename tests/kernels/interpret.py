@@ -14,7 +14,7 @@ from tests.kernels.compare import REPEATS, SHAPES, TRITON_KINDS, assert_as_good_
 @triton.jit
 def write_noise(out, seed_ptr, N: tl.constexpr, K: tl.constexpr):
     rows, codes = tl.arange(0, N), tl.arange(0, K)
-    first, second = triton_parts._row_keys(tl.load(seed_ptr), rows)
+    first, second = triton_parts.row_keys(tl.load(seed_ptr), rows)
     tile = triton_parts.gumbel(first[:, None], second[:, None], codes[None, :])
     tl.store(out + rows[:, None] * K + codes[None, :], tile)
 
