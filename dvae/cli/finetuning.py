@@ -7,6 +7,7 @@ from dvae.models.finetune import Finetune
 from dvae.models.growth import grow
 from dvae.models.weights import WeightReport, carry_scalar, load_weights
 from dvae.runs.checkpoints import Checkpoint
+from dvae.runs.layout import RunFolder
 from dvae.schedules import Constant, Schedule
 
 __all__ = ["TakenOver", "check_source", "take_over", "temperature_schedule"]
@@ -68,7 +69,7 @@ def take_over(
     Args:
         model: The model.
         settings: The section.
-        init_from: The checkpoint.
+        init_from: Checkpoint, or the folder of a run, whose best one is taken.
         allow_mismatch: Whether weights may be left over, missing, or of another shape.
 
     Returns:
@@ -79,7 +80,7 @@ def take_over(
         ValueError: It does not fit.
     """
     growth = (lambda state: grow(state, model)) if settings.grow else None
-    source = Checkpoint(init_from)
+    source = Checkpoint(RunFolder.checkpoint_in(init_from))
     report = load_weights(model, source, allow_mismatch, growth)
     carried = settings.temperature != "restart"
     return TakenOver(init_from, report, carry_scalar(model, source, "tau") if carried else None)

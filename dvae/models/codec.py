@@ -160,7 +160,8 @@ class Codec(pl.LightningModule):
                 f"sample takes temperature, top_k, top_p and guidance; got {sorted(unknown)[0]!r}"
             )
         if label is not None:
-            label = torch.as_tensor(label, device=self.device).expand(count)
+            classes = label if isinstance(label, (int, Tensor)) else list(label)
+            label = torch.as_tensor(classes, device=self.device).expand(count)
         with self._evaluating():
             index = self.prior.sample(count, generator, Sampling(**how), label)  # type: ignore[arg-type]
         return self.decode(index)

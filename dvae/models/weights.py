@@ -13,6 +13,7 @@ from dvae.scalars import annealable_scalars
 __all__ = ["WeightReport", "carry_scalar", "check_weights", "load_weights"]
 
 
+PRIOR = "prior."
 Change = tuple[str, tuple[int, ...], tuple[int, ...]]
 """A name and two shapes: in the checkpoint and in the model."""
 
@@ -70,6 +71,19 @@ class WeightReport:
             else:
                 lines += [f"  {kind}: {name}{shapes}" for name, shapes in found]
         return "\n".join(lines)
+
+    def without(self, part: str) -> "WeightReport":
+        """Leave out a part whose weights all begin anew; where some were loaded, all have to be.
+
+        Args:
+            part: Beginning of the names.
+        """
+        if any(name.startswith(part) for name in self.loaded):
+            return self
+        kinds = ("missing", "unexpected")
+        kept = {k: tuple(n for n in getattr(self, k) if not n.startswith(part)) for k in kinds}
+        reshaped = tuple(change for change in self.reshaped if not change[0].startswith(part))
+        return replace(self, **kept, reshaped=reshaped)
 
     def problem(self) -> str:
         """Say in one line what does not match."""
@@ -134,7 +148,7 @@ def load_weights(
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read, nothing in it fits, or there is a mismatch that is not
-            allowed.
+            allowed. A prior of another kind begins anew, which is what it is for.
     """
     # A temperature or a KL weight is a setting: that of this run's config, not the checkpoint's.
     settings = annealable_scalars(module)
@@ -145,7 +159,7 @@ def load_weights(
     report = check_weights(module, state_dict, ignore=settings)
     if not report.loaded:
         raise ValueError(f"nothing in {path} fits this model: {report.problem()}")
-    if not (report.matches or allow_mismatch):
+    if not (report.without(PRIOR).matches or allow_mismatch):
         raise ValueError(
             f"{path} is of another model: {report.problem()} (--allow_mismatch true takes over "
             "what fits)"

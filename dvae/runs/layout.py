@@ -54,6 +54,25 @@ class RunFolder:
         return self.path / "tokens" / f"{checkpoint}-{split}"
 
     @classmethod
+    def checkpoint_in(cls, path: str | Path) -> Path:
+        """Find the best checkpoint of a run, or the last, or of a folder of checkpoints.
+
+        Args:
+            path: Folder; a file is what is looked for.
+
+        Raises:
+            FileNotFoundError: The folder has none.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            return folder
+        places = (folder, folder / CHECKPOINTS)
+        for file in (place / name for name in (BEST, LAST) for place in places):
+            if file.is_file():
+                return file
+        raise FileNotFoundError(f"{path} has no model: no {BEST} or {LAST} in it")
+
+    @classmethod
     def of_checkpoint(cls, path: Path) -> "RunFolder":
         """Find the run that a checkpoint belongs to, or the folder that it lies in.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dvae.models import DiscreteVAE
-from dvae.runs.layout import BEST, CHECKPOINTS, LAST
+from dvae.runs.layout import RunFolder
 from dvae.sharing.pretrained import from_pretrained
 from dvae.sharing.source import load_checkpoint
 
@@ -36,11 +36,7 @@ def load(path: str | Path, trusted: Sequence[str] = (), **where: Any) -> Discret
     """
     folder = Path(path)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        places = [folder, folder / CHECKPOINTS]
-        there = [p / name for name in (BEST, LAST) for p in places if (p / name).is_file()]
-        if not there:
-            raise FileNotFoundError(f"{path} has no model: no {BEST} or {LAST} in it")
-        return load_checkpoint(there[0], trusted).model.eval()
+        return load_checkpoint(RunFolder.checkpoint_in(folder), trusted).model.eval()
     if folder.is_dir() or not folder.suffix:
         return from_pretrained(path, trusted, **where).eval()
     return load_checkpoint(folder, trusted).model.eval()

@@ -24,7 +24,7 @@ from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.models.parts import parameter_groups
 from dvae.models.weights import WeightReport, load_weights
 from dvae.networks import MLP, ResNet
-from dvae.priors import CategoricalPrior
+from dvae.priors import CategoricalPrior, MADEPrior
 from dvae.schedules import Cosine, Exponential, Linear, Sequential
 from tests.posteriors import expectation
 from tests.toy import toy_data, toy_model, toy_trainer
@@ -317,3 +317,21 @@ def test_the_report_names_everything_and_says_much_of_one_part_by_the_part():
     assert [line for line in listed if "  loaded: " in line] == [
         f"  loaded: {name}" for name in report.loaded
     ]
+
+
+def test_a_prior_of_another_kind_begins_anew_and_one_of_the_same_kind_is_taken_over(tmp_path):
+    torch.manual_seed(0)
+    made, learned, uniform = (toy_model(prior=p) for p in (MADEPrior(4), CategoricalPrior(), None))
+    path = tmp_path / "uniform.ckpt"
+    torch.save({"state_dict": uniform.state_dict()}, path)
+    for model in (made, learned):
+        before = {n: t.clone() for n, t in model.prior.state_dict().items()}
+        report = load_weights(model, path)
+        assert torch.equal(model.encoder[-1].weight, uniform.encoder[-1].weight)
+        assert all(torch.equal(t, before[n]) for n, t in model.prior.state_dict().items())
+        assert "prior.table" in str(report) and "prior." in report.listing()
+    torch.save({"state_dict": learned.state_dict()}, path)
+    assert load_weights(toy_model(prior=CategoricalPrior()), path).matches
+    with pytest.raises(ValueError, match=r"of another model: prior\.enter\.weight is "):
+        torch.save({"state_dict": made.state_dict()}, path)
+        load_weights(toy_model(prior=MADEPrior(5)), path)
