@@ -5,15 +5,14 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-from dvae.estimators.base import About, Estimator, Integrand, check_logits
+from dvae.estimators.base import TEMPERATURE, About, Estimator, Integrand, check_logits
 from dvae.estimators.control_variate import controlled_expectation
 from dvae.estimators.score_function import evaluate
-from dvae.scalars import Range
 
 __all__ = ["REBAR"]
 
-_FARTHEST = math.log(1e4)
-_TAU = Range(1e-4, high=1e4)
+# Between what the temperature stays, if it starts there.
+_COLDEST, _HOTTEST = 1e-4, 1e4
 
 
 class REBAR(Estimator):
@@ -33,10 +32,10 @@ class REBAR(Estimator):
     too, which train none of its parameters.
 
     Args:
-        tau: Where the temperature starts, within 1e-4 and 1e4, between which it stays.
+        tau: Where the temperature starts, above 0; it stays between 1e-4 and 1e4, or that start.
 
     Raises:
-        ValueError: ``tau`` is outside its range.
+        ValueError: ``tau`` is not a number above 0.
 
     References:
         G. Tucker, A. Mnih, C. Maddison, D. Lawson, J. Sohl-Dickstein, 2017, arXiv 1703.07370.
@@ -46,7 +45,8 @@ class REBAR(Estimator):
 
     def __init__(self, tau: float = 0.5) -> None:
         super().__init__()
-        _TAU.check("tau", tau)
+        TEMPERATURE.check("tau", tau)
+        self._ends = math.log(min(tau, _COLDEST)), math.log(max(tau, _HOTTEST))
         self.log_tau = nn.Parameter(torch.tensor(math.log(tau)))
         self.eta = nn.Parameter(torch.ones(()))
 
@@ -54,7 +54,7 @@ class REBAR(Estimator):
     def tau(self) -> Tensor:
         """The temperature, within what its gradient is finite at, whatever the optimizer does."""
         # An optimizer that is not adaptive goes too far: the gradient's unit is that of f squared.
-        return self.log_tau.clamp(-_FARTHEST, _FARTHEST).exp()
+        return self.log_tau.clamp(*self._ends).exp()
 
     @torch.no_grad()
     def center(self, f: Integrand, logits: Tensor) -> Tensor:
