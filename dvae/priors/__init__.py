@@ -9,6 +9,7 @@ from dvae.priors.base import Sampling as Sampling
 
 PRIORS: dict[str, type[Prior]] = gather(__name__, Prior)
 if TYPE_CHECKING:  # what a type checker knows; a new file works without a line here
+    from dvae.priors.autoregressive import *
     from dvae.priors.categorical import *
     from dvae.priors.made import *
     from dvae.priors.uniform import *

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -136,6 +136,31 @@ class Prior(nn.Module, ABC):
         """
         return self
 
+    def complete(
+        self,
+        index: Tensor,
+        mask: Tensor,
+        generator: Generator | None = None,
+        how: Sampling = EXACT,
+        label: Tensor | None = None,
+    ) -> Tensor:
+        """Draw some of the integers of codes anew, given the others.
+
+        Args:
+            index: Integers ``(N, *positions)``.
+            mask: Where to draw, booleans that can be expanded to the shape of ``index``.
+            generator: Source of the noise; the global one by default.
+            how: What is drawn from; exactly p by default.
+            label: Class of each, integers ``(N,)``, for priors with classes.
+
+        Returns:
+            Integers ``(N, *positions)``, where the mask is False those of ``index``.
+
+        Raises:
+            ValueError: The prior cannot draw these given the others, or does not know a class.
+        """
+        raise ValueError(f"{type(self).__name__} cannot draw integers of a code given the others")
+
     def closed_kl(self, posterior: "Posterior") -> Tensor:
         """Return the part of the KL that needs no draw, here minus the entropy of q.
 
@@ -169,6 +194,51 @@ class Prior(nn.Module, ABC):
             The tables whose rows of these codes are new; none by default.
         """
         return []
+
+
+def told(
+    prior: Prior, label: Tensor | None, dropout: float, log_prob: Callable[[Tensor, Tensor], Tensor]
+) -> Prior:
+    """Return p(z | label) of a batch; in training some labels are dropped, by the global noise.
+
+    They are dropped here and not in `log_prob`, which an estimator may call several times for one
+    draw: what it estimates the gradient of is one function in each step.
+
+    Args:
+        prior: A prior that may know classes; the last row of its table of them stands for none.
+        label: Class of each example, integers ``(B,)``; ``None`` where it is not known.
+        dropout: Fraction of the labels to drop in training.
+        log_prob: log p of codes given labels.
+    """
+    if label is None or not prior.num_classes:
+        return prior
+    kept = label
+    if prior.training and dropout:
+        dropped = torch.rand(label.shape, device=label.device) < dropout
+        kept = label.masked_fill(dropped, prior.num_classes)
+    return _GivenPrior(prior, label, lambda code: log_prob(code, kept))
+
+
+class _GivenPrior(Prior):
+    """p(z | label) of a batch, for objectives; it has no weights of its own."""
+
+    def __init__(self, prior: Prior, label: Tensor, log_prob: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._label, self._log_prob, self._sample = label, log_prob, prior.sample
+
+    def log_prob(self, code: Tensor) -> Tensor:
+        """Compute log p(z | label) for codes ``(..., B, *positions)`` or of copies of the batch."""
+        return self._log_prob(code)
+
+    def sample(
+        self,
+        count: int,
+        generator: Generator | None = None,
+        how: Sampling = EXACT,
+        label: Tensor | None = None,
+    ) -> Tensor:
+        """Draw given the labels of the batch, or others; see `Prior.sample`."""
+        return self._sample(count, generator, how, self._label if label is None else label)
 
 
 def refuse_label(prior: Prior, label: Tensor | None) -> None:
@@ -228,6 +298,17 @@ class FactorisedPrior(Prior):
         else:  # a row of the table for each of the last positions
             found = torch.searchsorted(cdf, uniform.view(-1, len(cdf)).T.contiguous()).T
         return found.clamp_max(self.num_codes - 1).reshape(shape)
+
+    def complete(
+        self,
+        index: Tensor,
+        mask: Tensor,
+        generator: Generator | None = None,
+        how: Sampling = EXACT,
+        label: Tensor | None = None,
+    ) -> Tensor:
+        """Draw where the mask says, on which the others have no bearing; see `Prior.complete`."""
+        return torch.where(mask, self.sample(len(index), generator, how, label), index)
 
     def closed_kl(self, posterior: "Posterior") -> Tensor:
         """Return the whole KL, exact; see `Prior.closed_kl`."""

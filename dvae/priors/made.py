@@ -52,6 +52,8 @@ class MADEPrior(SequentialPrior):
 
     def logits(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """Compute all logits in one pass; see `SequentialPrior.logits`."""
+        if not code.is_floating_point():
+            code = F.one_hot(code, self.num_codes).to(self.enter.weight.dtype)
         x = code.flatten(1)
         hidden = self.enter(x)
         for block in self.blocks:

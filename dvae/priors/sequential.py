@@ -1,16 +1,20 @@
 """What priors share that draw the integers of a code one after another."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from dvae.estimators.base import gumbel_noise_like
 from dvae.functional import gumbel_max
 from dvae.priors.base import EXACT, Prior, Sampling, refuse_label
 
-__all__ = ["SequentialPrior"]
+__all__ = ["NextLogits", "SequentialPrior"]
+
+NextLogits = Callable[[Tensor, int], Tensor]
+"""Gives the logits ``(N, K)`` of integer t, from integers ``(N, T)`` of which those before t count.
+"""
 
 
 class SequentialPrior(Prior):
@@ -43,8 +47,8 @@ class SequentialPrior(Prior):
         """Return the logits of each integer given those before it.
 
         Args:
-            code: One-hot or relaxed codes ``(N, T, K)``; what comes at or after a position does
-                not change its logits.
+            code: One-hot or relaxed codes ``(N, T, K)``, or integers ``(N, T)``; what comes at or
+                after a position does not change its logits.
             label: Class of each example, integers ``(N,)``, where the prior knows classes.
 
         Returns:
@@ -56,24 +60,31 @@ class SequentialPrior(Prior):
 
         Args:
             code: As in `Prior.log_prob`.
-            label: Class of each example, integers ``(B,)`` for codes ``(..., B, *positions)``.
+            label: Class of each example, integers ``(B,)`` for codes ``(..., B, *positions)``, or
+                ``(..., m B, *positions)`` of m copies of the batch.
         """
-        shape = (self.positions, self.num_codes)
-        axes = len(self.index_shape)
         relaxed = code.is_floating_point()
-        leading = code.shape[: code.dim() - axes - relaxed]
-        index = None if relaxed else code.reshape(-1, self.positions)
-        dtype = next(self.parameters()).dtype
-        one_hot = code if index is None else F.one_hot(index, self.num_codes).to(dtype)
-        rows = one_hot.reshape(-1, *shape)
+        leading = code.shape[: code.dim() - len(self.index_shape) - relaxed]
+        rows = code.reshape(-1, self.positions, *[self.num_codes] * relaxed)
         if label is not None:
-            label = label.expand(leading).reshape(-1)
+            if not self.num_classes:
+                refuse_label(self, label)
+            label = label.repeat(leading[-1] // max(1, len(label))).expand(leading).reshape(-1)
         log_p = self.logits(rows, label).log_softmax(-1)
-        if index is None:
-            return (rows.to(log_p.dtype) * log_p).sum((-2, -1)).view(leading)
-        return log_p.gather(-1, index.unsqueeze(-1)).sum((-2, -1)).view(leading)
+        chosen = log_p * rows if relaxed else log_p.gather(-1, rows.unsqueeze(-1))
+        return chosen.sum((-2, -1)).view(leading)
 
-    @torch.no_grad()
+    def steps(self, label: Tensor | None = None) -> NextLogits:
+        """Return a function that gives the logits of one integer after another.
+
+        It is called for t = 0, 1, ..., T - 1 with integers ``(N, T)``, those before t drawn
+        already, and returns ``(N, K)``.
+
+        Args:
+            label: As in `logits`.
+        """
+        return lambda index, t: self.logits(index, label)[:, t]
+
     def sample(
         self,
         count: int,
@@ -82,19 +93,50 @@ class SequentialPrior(Prior):
         label: Tensor | None = None,
     ) -> Tensor:
         """Draw one integer after another; see `Prior.sample`."""
-        refuse_label(self, label)
-        like = next(self.parameters())
-        code = like.new_zeros(count, self.positions, self.num_codes)
-        index = torch.zeros(count, self.positions, dtype=torch.int64, device=like.device)
-        for t in range(self.positions):
-            logits = how(self._guided(code, how.guidance, label)[:, t])
-            uniform = torch.rand(logits.shape, generator=generator, device=like.device)
-            index[:, t] = gumbel_max(logits, -(-uniform.clamp_min(1e-20).log()).log())
-            code[:, t].scatter_(-1, index[:, t, None], 1.0)
-        return index.view(count, *self.index_shape)
+        device = next(self.parameters()).device
+        index = torch.zeros(count, self.positions, dtype=torch.int64, device=device)
+        new = torch.ones_like(index, dtype=torch.bool)
+        return self._drawn(index, new, generator, how, label).view(count, *self.index_shape)
 
-    def _guided(self, code: Tensor, guidance: float, label: Tensor | None) -> Tensor:
-        logits = self.logits(code, label)
-        if not guidance or label is None:
-            return logits
-        return (1 + guidance) * logits - guidance * self.logits(code)
+    def complete(
+        self,
+        index: Tensor,
+        mask: Tensor,
+        generator: Generator | None = None,
+        how: Sampling = EXACT,
+        label: Tensor | None = None,
+    ) -> Tensor:
+        """Draw all from some integer on, given those before it; see `Prior.complete`.
+
+        Raises:
+            ValueError: The mask of an image has a gap in raster order.
+        """
+        new = mask.expand_as(index).reshape(-1, self.positions)
+        if (new[:, :-1] & ~new[:, 1:]).any():
+            raise ValueError(
+                f"{type(self).__name__} draws all integers from some place on, in raster order: "
+                "the mask must be True from there to the end; MaskedPrior takes any"
+            )
+        given = index.reshape(-1, self.positions)
+        return self._drawn(given, new, generator, how, label).view_as(index)
+
+    @torch.no_grad()
+    def _drawn(
+        self,
+        index: Tensor,
+        new: Tensor,
+        generator: Generator | None,
+        how: Sampling,
+        label: Tensor | None,
+    ) -> Tensor:
+        refuse_label(self, label)
+        index = index.clone()
+        step = self.steps(label)
+        untold = self.steps() if how.guidance and label is not None else None
+        for t in range(self.positions):
+            logits = step(index, t)
+            if untold is not None:
+                logits = (1 + how.guidance) * logits - how.guidance * untold(index, t)
+            drawn = gumbel_max(how(logits), gumbel_noise_like(logits, generator))
+            index[:, t] = torch.where(new[:, t], drawn, index[:, t])
+        return index
