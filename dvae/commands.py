@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from dvae.extras import MissingExtra
 
-__all__ = ["Parser", "run_command"]
+__all__ = ["Parser", "run_command", "say"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,8 +54,22 @@ def run_command(
     try:
         command(parser.parse_args(args))
     except (ValueError, OSError, MissingExtra) as error:
-        if os.environ.get("DVAE_TRACEBACK"):
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return say(error)
     return 0
+
+
+def say(error: Exception, line: str | None = None, code: int = 2) -> int:
+    """Say in one line what is wrong.
+
+    Args:
+        error: Error that ended a command.
+        line: What to say of it; its message by default.
+        code: Exit code of the process.
+
+    Returns:
+        The code. ``DVAE_TRACEBACK=1`` raises the error instead.
+    """
+    if os.environ.get("DVAE_TRACEBACK"):
+        raise error
+    print(f"error: {line or ' '.join(str(error).split())}", file=sys.stderr)
+    return code

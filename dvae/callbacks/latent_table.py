@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dvae.callbacks.pictures import show_media
 from dvae.models.base import DiscreteVAE
 from dvae.plotting import labelled_grid, to_images
-from dvae.runs.layout import run_folder
 
 __all__ = ["latent_table", "show_table", "table_picture"]
 
@@ -89,27 +89,24 @@ def show_table(trainer: pl.Trainer, name: str, rows: list[dict[str, Any]]) -> No
     The CSV has the numbers of the rows; `table_picture` has the images.
 
     Args:
-        trainer: Of the run; only its first process writes.
-        name: Of the table; the file has the step as well.
-        rows: With the same keys each, at least one.
+        trainer: Trainer of the run; only its first process writes.
+        name: Name of the table; the file has the step as well.
+        rows: Rows with the same keys each, at least one.
     """
-    if not trainer.is_global_zero:
-        return
-    path: Path = run_folder(trainer).media / name / f"step_{trainer.global_step:07d}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plain = [
-        {"row": n, **{k: v for k, v in row.items() if not isinstance(v, Image.Image)}}
-        for n, row in enumerate(rows)
-    ]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, plain[0])
-        writer.writeheader()
-        writer.writerows(plain)
-    for logger in trainer.loggers:
-        log_table = getattr(logger, "log_table", None)
-        if log_table is not None:
+    plain = [key for key, value in rows[0].items() if not isinstance(value, Image.Image)]
+
+    def write(path: Path) -> None:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["row", *plain], extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows({"row": n, **row} for n, row in enumerate(rows))
+
+    def show(logger: Any) -> None:
+        if hasattr(logger, "log_table"):
             data = [[n, *map(_for_wandb, row.values())] for n, row in enumerate(rows)]
-            log_table(key=f"media/{name}", columns=["row", *rows[0]], data=data)
+            logger.log_table(key=f"media/{name}", columns=["row", *rows[0]], data=data)
+
+    show_media(trainer, name, ".csv", write, show)
 
 
 def _for_wandb(value: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dvae.cli.configs import configs_command, named
 from dvae.cli.help import OVERVIEW, asked_for, help_text
+from dvae.commands import say
 
 __all__ = ["main"]
 
@@ -52,10 +53,7 @@ def main(args: list[str] | None = None, cli: Any = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
-        if os.environ.get("DVAE_TRACEBACK"):
-            raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return say(error)
 
 
 def _run(command: str, rest: list[str], cli: Any) -> int:

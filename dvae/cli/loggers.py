@@ -70,6 +70,7 @@ class ForgivingWandbLogger(WandbLogger):
     log_metrics = _forgiving(WandbLogger.log_metrics)
     log_hyperparams = _forgiving(WandbLogger.log_hyperparams)
     log_image = _forgiving(WandbLogger.log_image)
+    log_table = _forgiving(WandbLogger.log_table)
     after_save_checkpoint = _forgiving(WandbLogger.after_save_checkpoint)
     finalize = _forgiving(WandbLogger.finalize)
 

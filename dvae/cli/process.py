@@ -12,10 +12,14 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from dvae.callbacks import NonFiniteError, Stopped
 from dvae.cli.errors import one_line, out_of_reach
 from dvae.cli.training import DVAECLI
+from dvae.commands import say
 from dvae.extras import MissingExtra
 from dvae.models.overhead import prepare_cpu
 
 __all__ = ["main"]
+
+# Errors about what was asked for; any other is a fault of the program, whose traceback is wanted.
+_FOR_PEOPLE = (ArgumentError, MisconfigurationException, ValueError, OSError, MissingExtra)
 
 
 def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:
@@ -44,21 +48,15 @@ def main(args: list[str] | None = None, cli: type[DVAECLI] = DVAECLI) -> int:
     prepare_cpu()
     try:
         cli(args)
-    except (ArgumentError, MisconfigurationException, ValueError, OSError, MissingExtra) as error:
-        if os.environ.get("DVAE_TRACEBACK"):
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1 if isinstance(error.__cause__, NonFiniteError) else 2
-    except (NonFiniteError, RuntimeError, IndexError) as error:
-        # A code book may look up the place that a NaN leads to.
-        nonfinite = isinstance(error, NonFiniteError) or isinstance(error.__cause__, NonFiniteError)
-        if not nonfinite and (os.environ.get("DVAE_TRACEBACK") or not out_of_reach(error)):
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1 if nonfinite else 2
     except Stopped as stop:
         # The first process of a machine may watch the others, and take their code for a crash.
         return 0 if int(os.environ.get("LOCAL_RANK", "0")) else 128 + stop.number
+    except Exception as error:
+        # A code book may look up the place that a NaN leads to.
+        of_nan = isinstance(error, NonFiniteError) or isinstance(error.__cause__, NonFiniteError)
+        if not (isinstance(error, _FOR_PEOPLE) or of_nan or out_of_reach(error)):
+            raise
+        return say(error, one_line(error), 1 if of_nan else 2)
     except KeyboardInterrupt:
         print("\nstopped at once; --ckpt_path last resumes the newest checkpoint", file=sys.stderr)
         return 128 + signal.SIGINT

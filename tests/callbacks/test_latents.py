@@ -39,8 +39,9 @@ from dvae.callbacks import (
 from dvae.callbacks.latent_codes import read_codes
 from dvae.callbacks.latent_images import traversal
 from dvae.callbacks.latent_plots import plot_codebook, plot_counts, plot_use, principal_plane
-from dvae.callbacks.latent_table import latent_table
+from dvae.callbacks.latent_table import latent_table, show_table
 from dvae.callbacks.linear_probe import probe_accuracy
+from dvae.callbacks.pictures import show_picture
 from dvae.estimators import RLOO, GumbelSoftmax
 from dvae.likelihoods import Gaussian
 from dvae.models import CodebookVAE
@@ -425,6 +426,29 @@ def records_of(path):
         if kind in (1, 4):  # whole, or the last part
             yield wandb_internal_pb2.Record.FromString(record)
             record = b""
+
+
+@pytest.mark.parametrize("kind", ["table", "image"])
+def test_a_full_disk_takes_the_file_of_a_table_or_picture_alone(kind, tmp_path, caplog):
+    (tmp_path / "media").write_text("")  # so that there is no such folder
+
+    class Full:
+        def __getattr__(self, name):
+            raise (OSError(28, "No space left") if name == f"log_{kind}" else AttributeError)
+
+    shown = []
+    other = SimpleNamespace(**{f"log_{kind}": lambda key, **_: shown.append(key)})
+    trainer = SimpleNamespace(
+        is_global_zero=True, global_step=3, logger=None, loggers=[Full(), other]
+    )
+    trainer.default_root_dir = tmp_path
+    picture = Image.new("L", (2, 2))
+    if kind == "table":
+        show_table(trainer, "codes", [{"code": "1 2"}])
+    else:
+        show_picture(trainer, "codes", picture)
+    assert shown == ["media/codes"]
+    assert "cannot write" in caplog.text and "No space left" in caplog.text
 
 
 def test_an_offline_wandb_run_holds_table_and_pictures(tmp_path, monkeypatch):
