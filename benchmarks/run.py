@@ -33,6 +33,7 @@ RUNS = {
     "training": (["--rounds", "3"], ["--rounds", "3"], ("way",), "ratio_{}"),
     "estimators": (CPU, CUDA, ("latents", "codes", "estimator", "settings"), "cost_{}"),
     "layer": (CPU, CUDA, ("shape",), "speedup_{}"),
+    "sampling": (CPU, CUDA, ("images", "without"), "speedup_{}"),
     "growth": (["--rounds", "2"], ["--rounds", "2"], ("varied", "value"), "{}"),
 }
 # What makes a run short, on a CPU and on a GPU.
@@ -41,6 +42,7 @@ SHORT = {
     "training": (["--steps", "80", "--warm_up", "20", "--rounds", "2"],) * 2,
     "estimators": (["--rounds", "20"], ["--rounds", "20"]),
     "layer": (["--pairs", "20"], ["--pairs", "20"]),
+    "sampling": (["--rounds", "4"], ["--rounds", "4"]),
     "growth": (["--images", "2000", "--rounds", "1"], ["--images", "2000", "--rounds", "1"]),
 }
 MEDIAN = {"training": "ours_over_this", "growth": "microseconds_per_image"}
@@ -49,6 +51,7 @@ MEANING = {
     "training": "images per second, ours / this",
     "estimators": "time of this estimator / GumbelSoftmax",
     "layer": "time of F.gumbel_softmax / ours",
+    "sampling": "time of drawing codes without the cache / with it",
     "growth": "microseconds an image",
 }
 

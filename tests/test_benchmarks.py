@@ -4,7 +4,7 @@ import subprocess
 
 import torch
 
-from benchmarks import bottleneck, measure, run
+from benchmarks import bottleneck, measure, run, sampling
 from benchmarks.bottleneck_plot import draw
 
 
@@ -57,4 +57,19 @@ def test_all_benchmarks_are_short_unless_all_of_them_is_asked_for(monkeypatch, c
         run.main(options)
         assert [command[2].removeprefix("benchmarks.") for command in started] == list(run.RUNS)
         assert ("--largest" in started[0]) is largest
-        assert "5 benchmark(s) in 0.0 minutes" in capsys.readouterr().out.splitlines()[-1]
+        assert "6 benchmark(s) in 0.0 minutes" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_ways_to_draw_codes_that_are_timed_draw_the_same():
+    torch.manual_seed(0)
+    drawn = [
+        prior.sample(5, torch.Generator().manual_seed(1))
+        for prior in sampling.priors(3, 7, 16, 2).values()
+    ]
+    assert len(drawn) == 3 and len(drawn[0].unique()) > 2
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
+    rows = sampling.compare(2, 3, "cpu", 2, 4, 8, 1)
+    assert [row["without"] for row in rows] == ["prefix", "whole"]
+    for row in rows:
+        assert 0 < row["speedup_p20"] <= row["speedup_median"] <= row["speedup_p80"]
+        assert row["ms_p20"] <= row["ms"] <= row["ms_p80"] and row["positions"] == 4
