@@ -14,11 +14,12 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks.finetune import WAYS, best
+from benchmarks.gpu.page import gpu
 from benchmarks.measure import conditions, read_csv
 from benchmarks.plain import ROW, TABLE
 from benchmarks.tables.page import of_cell
 from benchmarks.tables.spec import load, tables
-from benchmarks.tried import kills, soak
+from benchmarks.tried import joints, kills, soak
 from dvae.estimators import ESTIMATORS, Estimator
 
 README = Path(__file__).parent.parent / "README.md"
@@ -284,8 +285,8 @@ def precision() -> str:
     }
     lines += [
         "",
-        f"`python -m benchmarks.precision {others}` ({'; '.join(said.values())}). 16-mixed is not "
-        "measured on a GPU: this is its arithmetic on a CPU.",
+        f"`python -m benchmarks.precision {others}` ({'; '.join(said.values())}). 16-mixed is its "
+        "arithmetic on a CPU.",
     ]
     return "\n".join(lines)
 
@@ -307,7 +308,7 @@ def rendered(text: str) -> str:
 
 PARTS = (
     *(default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed),
-    *(published, plain, precision, kills, soak),
+    *(published, plain, precision, gpu, kills, soak, joints),
 )
 
 
