@@ -1,6 +1,6 @@
 """What a trained model is used for: images to codes and back, and codes changed on the way."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
@@ -154,17 +154,74 @@ class Codec(pl.LightningModule):
         Raises:
             ValueError: A value outside its range, or a class that the prior does not know.
         """
+        asked, classes = self._asked("sample", count, label, how)
+        with self._evaluating():
+            index = self.prior.sample(count, generator, asked, classes)
+        return self.decode(index)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        image: Any,
+        mask: Any,
+        generator: Generator | None = None,
+        label: int | Sequence[int] | Tensor | None = None,
+        **how: float,
+    ) -> Tensor:
+        """Draw some integers of the most probable code anew, given the others, and decode.
+
+        Args:
+            image: As in `encode`.
+            mask: Where to draw, booleans of `index_shape` or ``(B, *index_shape)``. `MaskedPrior`
+                and priors of independent positions take any; one that draws in raster order takes
+                all from some integer on.
+            generator: As in `sample`.
+            label: As in `sample`.
+            how: As in `sample`.
+
+        Returns:
+            Pixels in [0, 1], ``(B, C, H, W)``; of the whole code, so that what the mask leaves may
+            look different too where the decoder sees beyond it.
+
+        Raises:
+            ValueError: The images are of another shape than the network's, the mask is of another
+                shape or type, a value is outside its range, or the prior cannot draw these.
+        """
+        index = self.encode(image)
+        where, shape = torch.as_tensor(mask, device=index.device), self.index_shape
+        if where.dtype != torch.bool:
+            raise ValueError(f"mask must be booleans; got {where.dtype}")
+        if where.shape not in (shape, index.shape):
+            raise ValueError(
+                f"mask must be of shape {shape} or {tuple(index.shape)}; got {tuple(where.shape)}"
+            )
+        asked, classes = self._asked("complete", len(index), label, how)
+        with self._evaluating():
+            index = self.prior.complete(index, where, generator, asked, classes)
+        return self.decode(index)
+
+    def _asked(
+        self,
+        name: str,
+        count: int,
+        label: int | Sequence[int] | Tensor | None,
+        how: Mapping[str, float],
+    ) -> tuple[Sampling, Tensor | None]:
         unknown = how.keys() - {field.name for field in fields(Sampling)}
         if unknown:
             raise ValueError(
-                f"sample takes temperature, top_k, top_p and guidance; got {sorted(unknown)[0]!r}"
+                f"{name} takes temperature, top_k, top_p and guidance; got {sorted(unknown)[0]!r}"
             )
         if label is not None:
             classes = label if isinstance(label, (int, Tensor)) else list(label)
-            label = torch.as_tensor(classes, device=self.device).expand(count)
-        with self._evaluating():
-            index = self.prior.sample(count, generator, Sampling(**how), label)  # type: ignore[arg-type]
-        return self.decode(index)
+            label = torch.as_tensor(classes, device=self.device)
+            if label.dim() and label.shape != (count,):
+                raise ValueError(
+                    f"label must be one class, or one for each of {count} images; "
+                    f"got {tuple(label.shape)}"
+                )
+            label = label.expand(count)
+        return Sampling(**how), label  # type: ignore[arg-type]
 
     def traverse(
         self,

@@ -7,9 +7,9 @@ from dvae.estimators import ExactEnumeration, GumbelSoftmax
 from dvae.models import ELBO, IWAE, PriorLikelihood
 from dvae.models.evaluation import exact_log_px
 from dvae.models.objectives import elbo_terms
-from dvae.priors import CategoricalPrior, MADEPrior
+from dvae.priors import CategoricalPrior, MADEPrior, Sampling
 from tests.estimators.catalogue import everything, name
-from tests.laws import assert_mean
+from tests.laws import assert_chi_square, assert_mean
 from tests.posteriors import bounds_of, objective_of
 from tests.toy import toy_data, toy_model, toy_trainer
 
@@ -130,3 +130,43 @@ def test_samples_come_from_the_prior_and_take_its_settings():
     ):
         with pytest.raises(ValueError, match=message):
             model.sample(2, **given)
+
+
+def test_what_is_masked_is_drawn_given_the_rest_and_the_rest_stays():
+    model, image = small(), images()
+    index = model.encode(image)
+    mask = torch.tensor([False, True])
+    noise = lambda: torch.Generator().manual_seed(1)  # noqa: E731
+    found = model.complete(image, mask, noise(), temperature=1.5)
+    how = Sampling(temperature=1.5)
+    codes = model.prior.complete(index, mask.expand(5, 2), noise(), how)
+    assert torch.equal(codes[:, 0], index[:, 0])
+    assert torch.equal(found, model.decode(codes))
+    # One mask for all images, or one for each; nothing masked is the reconstruction.
+    masks = torch.tensor([[False, False], [False, True], [True, True], [False, False]])
+    drawn = model.complete(image[:4], masks, noise())
+    torch.testing.assert_close(drawn[::3], model.reconstruct(image[:4])[::3])
+    many = image[:1].expand(20_000, -1, -1, -1)
+    fresh = model.complete(many, torch.tensor([False, True]), noise())
+    each = torch.stack([index[0, 0].expand(CODES), torch.arange(CODES)], 1)
+    kinds = torch.cdist(fresh.flatten(1), model.decode(each).flatten(1)).argmin(1)
+    p = model.prior.log_prob(each).exp().detach()
+    assert_chi_square(kinds.bincount(minlength=CODES), p)
+
+
+@pytest.mark.parametrize(
+    ("mask", "given", "message"),
+    [
+        ([0, 1], {}, "mask must be booleans; got torch.int64"),
+        ([True], {}, r"mask must be of shape \(2,\) or \(5, 2\); got \(1,\)"),
+        ([[True, True]] * 4, {}, r"mask must be of shape .*; got \(4, 2\)"),
+        ([True, False], {}, "from there to the end; MaskedPrior takes any"),
+        ([True, True], {"heat": 2.0}, "complete takes temperature, top_k, top_p and guidance"),
+        ([True, True], {"label": [1, 2]}, r"one for each of 5 images; got \(2,"),
+        ([True, True], {"label": 1}, "MADEPrior knows no classes"),
+    ],
+)
+def test_what_cannot_be_completed_is_refused_in_one_line(mask, given, message):
+    with pytest.raises(ValueError, match=message) as error:
+        small().complete(images(), mask, **given)
+    assert "\n" not in str(error.value)
