@@ -1,7 +1,7 @@
 """Refuses settings of Lightning's trainer that would end in a traceback, or have no effect."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,12 +24,60 @@ from dvae.scalars import MAX_COUNT
 
 __all__ = ["check_additions", "check_device", "check_length", "check_trainer_settings"]
 
-_AT_LEAST_ONE = ("accumulate_grad_batches", "check_val_every_n_epoch", "log_every_n_steps")
 # What Lightning refuses without a logger, when the run's folder is there already.
 _WRITERS = (DeviceStatsMonitor, LearningRateMonitor, ThroughputMonitor)
 # Strategies whose processes are copies of this one: what callbacks know stays in them, such as
 # which checkpoint is the best.
 _COPIES = re.compile("spawn|fork|notebook")
+
+_Rules = Sequence[tuple[str, Callable[[Any], Any], str]]
+"""Keys of the trainer, whether a value is refused, and what it must be."""
+
+
+def _below(least: float) -> Callable[[Any], bool]:
+    return lambda v: v is not None and not v >= least  # also where it is nan
+
+
+def _no_batches(v: Any) -> bool:
+    return v is not None and (not 0 <= v <= MAX_COUNT or (v > 1 and v % 1 != 0))
+
+
+# What Lightning divides by, counts with, or starts processes by; and keys without an effect here.
+_RULES: _Rules = (
+    ("accumulate_grad_batches", lambda v: v is None or not 1 <= v <= MAX_COUNT, ">= 1 and < 2^31"),
+    ("check_val_every_n_epoch", _below(1), ">= 1"),
+    ("log_every_n_steps", _below(1), ">= 1"),
+    ("gradient_clip_val", _below(0), ">= 0, or null for none"),
+    ("val_check_interval", lambda v: isinstance(v, int | float) and v <= 0, "> 0"),
+    ("overfit_batches", _no_batches, "a fraction, or a count of batches"),
+    ("num_sanity_val_steps", _below(-1), ">= 0, or -1 for all batches"),
+    # A number may be read as text.
+    ("devices", lambda v: re.match("0$|-(?!1$)", str(v)), ">= 1, or -1 for all there are"),
+    (
+        "strategy",
+        lambda v: isinstance(v, str) and _COPIES.search(v),
+        "one that starts processes of their own, such as ddp",
+    ),
+    (
+        "barebones",
+        lambda v: v,
+        "false: it takes away what is measured and saved (trainer.logger false and "
+        "trainer.enable_checkpointing false leave out files)",
+    ),
+    (
+        "reload_dataloaders_every_n_epochs",
+        lambda v: v,
+        "0: the images come in a new order in every epoch, and a new loader would begin it again",
+    ),
+    ("model_registry", lambda v: v, "null: checkpoints stay in the folder of the run"),
+    ("default_root_dir", lambda v: v is None, "a folder, such as runs"),
+)
+_LENGTH: _Rules = (
+    ("max_epochs", lambda v: v == 0, "above 0, or nothing is trained"),
+    ("max_steps", lambda v: v == 0, "above 0, or nothing is trained"),
+    ("max_steps", lambda v: v is None, "an integer >= 1, or -1 for no limit"),
+    ("limit_train_batches", lambda v: v == 0, "above 0, or nothing is trained"),
+)
 
 
 def check_trainer_settings(settings: Namespace) -> None:
@@ -41,69 +89,15 @@ def check_trainer_settings(settings: Namespace) -> None:
     Raises:
         ValueError: A value that cannot work.
     """
-    _check_numbers(settings)
-    _check_idle(settings)
-    devices = str(settings.get("devices"))  # a number may be read as text
-    if devices == "0" or (devices.startswith("-") and devices != "-1"):
-        raise ValueError(f"trainer.devices must be >= 1, or -1 for all there are; got {devices}")
-    strategy = settings.get("strategy")
-    if isinstance(strategy, str) and _COPIES.search(strategy):
-        raise ValueError(
-            "trainer.strategy must be one that starts processes of their own, such as ddp; got "
-            f"{strategy}"
-        )
+    _check(settings, _RULES)
     check_precision(settings.get("precision"))
 
 
-def _check_numbers(settings: Namespace) -> None:
-    for key in _AT_LEAST_ONE:
-        value = settings.get(key)
-        if isinstance(value, int) and value < 1:
-            raise ValueError(f"trainer.{key} must be >= 1; got {value}")
-    # Lightning compares and divides by it; null is not a number, and torch counts to 2^63.
-    batches = settings.get("accumulate_grad_batches", 1)
-    if batches is None or batches > MAX_COUNT:
-        text = "null" if batches is None else batches
-        raise ValueError(f"trainer.accumulate_grad_batches must be >= 1 and < 2^31; got {text}")
-    clip = settings.get("gradient_clip_val")
-    if clip is not None and not clip >= 0:  # also where it is nan
-        raise ValueError(f"trainer.gradient_clip_val must be >= 0, or null for none; got {clip}")
-    interval = settings.get("val_check_interval")
-    if isinstance(interval, (int, float)) and interval <= 0:
-        raise ValueError(f"trainer.val_check_interval must be > 0; got {interval}")
-    overfit = settings.get("overfit_batches")
-    if isinstance(overfit, (int, float)) and (
-        not 0 <= overfit <= MAX_COUNT or (overfit > 1 and overfit % 1)
-    ):
-        raise ValueError(
-            f"trainer.overfit_batches must be a fraction, or a count of batches; got {overfit}"
-        )
-    sanity = settings.get("num_sanity_val_steps")
-    if sanity is not None and sanity < -1:
-        raise ValueError(
-            f"trainer.num_sanity_val_steps must be >= 0, or -1 for all batches; got {sanity}"
-        )
-
-
-def _check_idle(settings: Namespace) -> None:
-    if settings.get("barebones"):
-        raise ValueError(
-            "trainer.barebones must be false: it takes away what is measured and saved; got true "
-            "(trainer.logger false and trainer.enable_checkpointing false leave out files)"
-        )
-    if settings.get("reload_dataloaders_every_n_epochs"):
-        raise ValueError(
-            "trainer.reload_dataloaders_every_n_epochs must be 0: the images come in a new order "
-            "in every epoch, and a new loader would begin it again; got "
-            f"{settings.reload_dataloaders_every_n_epochs}"
-        )
-    if settings.get("model_registry") is not None:
-        raise ValueError(
-            "trainer.model_registry must be null: checkpoints stay in the folder of the run; got "
-            f"{settings.model_registry}"
-        )
-    if settings.get("default_root_dir", "") is None:
-        raise ValueError("trainer.default_root_dir must be a folder, such as runs; got null")
+def _check(settings: Namespace, rules: _Rules) -> None:
+    for key, is_refused, allowed in rules:
+        if key in settings and is_refused(value := settings[key]):
+            got = "null" if value is None else "true" if value is True else value
+            raise ValueError(f"trainer.{key} must be {allowed}; got {got}")
 
 
 def check_length(settings: Namespace, callbacks: Sequence[Callback] = ()) -> None:
@@ -118,12 +112,7 @@ def check_length(settings: Namespace, callbacks: Sequence[Callback] = ()) -> Non
     """
     if settings.get("fast_dev_run"):
         return  # has a length of its own
-    for key in ("max_epochs", "max_steps", "limit_train_batches"):
-        value = settings.get(key)
-        if isinstance(value, (int, float)) and value == 0:
-            raise ValueError(f"trainer.{key} must be above 0, or nothing is trained; got {value}")
-    if settings.get("max_steps", -1) is None:
-        raise ValueError("trainer.max_steps must be an integer >= 1, or -1 for no limit; got null")
+    _check(settings, _LENGTH)
     for what in ("epochs", "steps"):
         least, most = settings.get(f"min_{what}"), settings.get(f"max_{what}")
         if least is not None and most not in (None, -1) and least > most:
