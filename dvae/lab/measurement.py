@@ -10,7 +10,7 @@ from dvae.estimators import Estimator, PathwiseEstimator
 from dvae.estimators.base import Integrand
 from dvae.lab.exact import CHUNK, exact_gradient
 from dvae.lab.repeat import repeat
-from dvae.lab.statistics import GradientStats, Sums, summarise
+from dvae.lab.statistics import GradientStats, sum_up, summarise
 
 __all__ = ["adapt", "measure"]
 
@@ -64,7 +64,7 @@ def measure(
     sizes = [draws // blocks + (block < draws % blocks) for block in range(blocks)]
     with _frozen(estimator):
         sums = [_block(estimator, f, logits, size, generator, target) for size in sizes]
-    return summarise(Sums.stack(sums), target)
+    return summarise(torch.stack(sums), target)
 
 
 def adapt(
@@ -108,17 +108,17 @@ def _block(
     draws: int,
     generator: Generator | None,
     exact: Tensor,
-) -> Sums:
+) -> Tensor:
     rows = max(1, CHUNK // max(1, len(logits)))
-    total = Sums.zero(exact)
+    parts = []
     for start in range(0, draws, rows):
         copies = min(rows, draws - start)
         wide_f, wide = repeat(f, logits, copies)
         wide.requires_grad_()
         value = estimator.expectation(wide_f, wide, generator)
         (gradient,) = torch.autograd.grad(value.sum(), wide)
-        total = total + Sums.of(gradient.reshape(copies, *exact.shape).double(), exact)
-    return total
+        parts.append(sum_up(gradient.reshape(copies, *exact.shape).double(), exact))
+    return torch.stack(parts).sum(0)
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 r"""From sums over drawn gradients to bias, variance and cosine, each with its standard error."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["GradientStats", "Sums", "summarise"]
+__all__ = ["GradientStats", "sum_up", "summarise"]
 
 # Of a gradient in float32, relative to the exact one.
 _ROUNDING = 1e-5
@@ -86,85 +85,43 @@ class GradientStats:
         return self.variance <= (_ROUNDING * self.exact_norm) ** 2
 
 
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """Sums over the draws of a block; with a leading axis, of several blocks.
+def sum_up(gradients: Tensor, exact: Tensor) -> Tensor:
+    """Sum over draws what `summarise` needs of them; sums can be added up and subtracted.
 
-    Attributes:
-        count: Draws ``()``.
-        deviation: Sum of g minus the exact gradient, ``(B, ..., K)``.
-        square: Sum of the squared norm of that, ``()``.
-        cosine: Sum of the cosine with the exact gradient, ``()``.
+    Args:
+        gradients: ``(N, B, ..., K)``.
+        exact: Exact gradient, ``(B, ..., K)``.
+
+    Returns:
+        ``(3 + P,)``: the number of draws, the sum of the squared norms of g minus the exact
+        gradient, that of the cosines with it, and that of the P differences themselves.
     """
-
-    count: Tensor
-    deviation: Tensor
-    square: Tensor
-    cosine: Tensor
-
-    @classmethod
-    def zero(cls, exact: Tensor) -> "Sums":
-        """Start with no draws.
-
-        Args:
-            exact: Exact gradient ``(B, ..., K)``.
-        """
-        none = exact.new_zeros(())
-        return cls(none, torch.zeros_like(exact), none, none)
-
-    @classmethod
-    def of(cls, gradients: Tensor, exact: Tensor) -> "Sums":
-        """Sum over draws.
-
-        Args:
-            gradients: ``(N, B, ..., K)``.
-            exact: ``(B, ..., K)``.
-        """
-        # Less the exact gradient: the squares then keep their digits where the variance is small.
-        deviation = gradients - exact
-        flat = gradients.flatten(1)
-        cosine = torch.cosine_similarity(flat, exact.flatten().expand_as(flat), dim=1, eps=1e-30)
-        return cls(
-            exact.new_tensor(len(gradients)),
-            deviation.sum(0),
-            deviation.square().sum(),
-            cosine.sum(),
-        )
-
-    @classmethod
-    def stack(cls, blocks: Sequence["Sums"]) -> "Sums":
-        """Put blocks along a leading axis."""
-        return _each(lambda *parts: torch.stack(parts), *blocks)
-
-    def total(self) -> "Sums":
-        """Add up the blocks, and keep a leading axis of one."""
-        return _each(lambda part: part.sum(0, keepdim=True), self)
-
-    def __add__(self, other: "Sums") -> "Sums":
-        return _each(torch.add, self, other)
-
-    def __sub__(self, other: "Sums") -> "Sums":
-        return _each(torch.sub, self, other)
+    # Less the exact gradient: the squares then keep their digits where the variance is small.
+    deviation = (gradients - exact).flatten(1)
+    target = exact.flatten().expand_as(deviation)
+    cosine = torch.cosine_similarity(gradients.flatten(1), target, dim=1, eps=1e-30)
+    count = exact.new_tensor(len(gradients))
+    return torch.cat(
+        [torch.stack([count, deviation.square().sum(), cosine.sum()]), deviation.sum(0)]
+    )
 
 
-def _each(operation: Callable[..., Tensor], *sums: Sums) -> Sums:
-    return Sums(*(operation(*(getattr(s, field.name) for s in sums)) for field in fields(Sums)))
-
-
-def summarise(blocks: Sums, exact: Tensor) -> GradientStats:
+def summarise(blocks: Tensor, exact: Tensor) -> GradientStats:
     """Turn sums into statistics with errors.
 
     Args:
-        blocks: Sums of at least two blocks of independent draws, on the leading axis.
+        blocks: Sums of at least two blocks of independent draws, ``(J, 3 + P)``; see `sum_up`.
         exact: Exact gradient ``(B, ..., K)`` in float64.
     """
-    total = blocks.total()
-    values = _estimates(total, exact)[0].tolist()
-    errors = _jackknife(blocks, total, exact)
-    draws = int(total.count.item())
+    total = blocks.sum(0, keepdim=True)
+    variance, bias_squared, cosine, single = _estimates(total, exact)[0].tolist()
+    # The jackknife: leave out one block at a time.
+    left_out, count = _estimates(total - blocks, exact), len(blocks)
+    spread = (left_out - left_out.mean(0)).square().sum(0) * (count - 1) / count
+    errors = spread.sqrt().tolist()
+    draws = int(total[0, 0].item())
     per_example = 1 / max(1, len(exact))
-    mean = total.deviation[0] / draws
-    variance, bias_squared, cosine, single = values
+    mean = total[0, 3:] / draws
     return GradientStats(
         draws=draws,
         exact_norm=math.sqrt(exact.square().sum().item() * per_example),
@@ -181,14 +138,14 @@ def summarise(blocks: Sums, exact: Tensor) -> GradientStats:
     )
 
 
-def _estimates(sums: Sums, exact: Tensor) -> Tensor:
+def _estimates(sums: Tensor, exact: Tensor) -> Tensor:
     """Return variance, squared bias, cosine and single cosine for each row: ``(J, 4)``."""
-    n = sums.count
+    n, square, single = sums[:, :3].unbind(1)
     per_example = 1 / max(1, len(exact))
-    mean = (sums.deviation / n.view(-1, *(1,) * exact.dim())).flatten(1)
+    mean = sums[:, 3:] / n.unsqueeze(1)
     distance = mean.square().sum(1)
     # For fewer than two draws there is no variance; the caller has at least two.
-    variance = ((sums.square - n * distance) / (n - 1).clamp_min(1)).clamp_min(0)
+    variance = ((square - n * distance) / (n - 1).clamp_min(1)).clamp_min(0)
     # The mean of n draws is off by variance / n in expectation, whatever its target.
     noise = variance / n
     target = exact.flatten()
@@ -196,17 +153,8 @@ def _estimates(sums: Sums, exact: Tensor) -> Tensor:
     expected = (mean + target).square().sum(1) - noise
     cosine = along / (expected.clamp_min(0) * target.square().sum()).sqrt()
     cosine = torch.where(cosine.isinf(), torch.nan, cosine)
-    columns = [variance * per_example, (distance - noise) * per_example, cosine, sums.cosine / n]
+    columns = [variance * per_example, (distance - noise) * per_example, cosine, single / n]
     return torch.stack(columns, 1)
-
-
-def _jackknife(blocks: Sums, total: Sums, exact: Tensor) -> list[float]:
-    """Return the standard errors of `_estimates` from leaving out one block at a time."""
-    left_out = _estimates(total - blocks, exact)
-    count = len(left_out)
-    spread = (left_out - left_out.mean(0)).square().sum(0) * (count - 1) / count
-    errors: list[float] = spread.sqrt().tolist()
-    return errors
 
 
 def _over(value: float, norm: float) -> float:
