@@ -96,12 +96,7 @@ class Checkpoints(ModelCheckpoint):
         self._between_steps = False
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
     ) -> None:
         """Save the last where it is time to; the end of an epoch has its own."""
         self._between_steps = ends_a_step(trainer)

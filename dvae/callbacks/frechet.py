@@ -53,13 +53,7 @@ class FrechetDistance(Callback):
         self._metric = self._make_metric().to(pl_module.device)
 
     def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Take in a batch and its reconstructions."""
         assert self._metric is not None and isinstance(pl_module, DiscreteVAE)

@@ -102,12 +102,7 @@ class GradientProbe(Callback):
             log.warning("GradientProbe: there are no validation images, so nothing is measured.")
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
     ) -> None:
         """Measure after every so many optimizer steps."""
         step = trainer.global_step

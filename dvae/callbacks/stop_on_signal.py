@@ -63,12 +63,7 @@ class StopUnsaved(Callback):
             signal.signal(number, self._remember)
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
     ) -> None:
         """Stop at the end of the step."""
         if ends_a_step(trainer):
