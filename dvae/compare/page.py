@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
 from string import Template
 
 from matplotlib.figure import Figure
@@ -16,60 +17,6 @@ __all__ = ["page"]
 
 # COLOURS, lightened for a dark screen, in their order.
 _ON_DARK = ("#4aa8e8", "#ff8b4a", "#2fc79c", "#e6a3c8", "#a6dcff", "#ffc14d")
-
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; --ground: #fff; --text: #1a1a1a; --faint: #666; --rule: #ddd;
-  --best: #e8f3ea; $light }
-@media (prefers-color-scheme: dark) {
-  :root { --ground: #15171a; --text: #e8e8e8; --faint: #a0a0a0; --rule: #3a3d42;
-    --best: #1f3a29; $dark }
-}
-body { background: var(--ground); color: var(--text); font: 15px/1.45 system-ui, sans-serif;
-  margin: 1.5rem auto; max-width: 84rem; padding: 0 1rem; }
-h1 { font-size: 1.35rem; }
-h2 { font-size: 1.1rem; margin-top: 2rem; }
-p, caption { color: var(--faint); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.87rem; }
-th, td { border-bottom: 1px solid var(--rule); padding: 0.3rem 0.8rem; text-align: right;
-  vertical-align: bottom; }
-td { font-variant-numeric: tabular-nums; overflow-wrap: break-word; max-width: 14rem; }
-thead th { overflow-wrap: break-word; min-width: 6.5rem; max-width: 14rem; }
-thead th:first-child { min-width: 13rem; }
-tbody th { font-weight: normal; text-align: left; white-space: nowrap; position: sticky; left: 0;
-  background: var(--ground); }
-td.best { background: var(--best); font-weight: bold; }
-.section th { font-weight: bold; padding-top: 1rem; }
-.mark { color: var(--faint); }
-.swatch { display: block; margin: 0 0 0.3rem auto; width: 3rem; height: 0.5rem; }
-figure { margin: 0; }
-figure svg { width: 100%; height: auto; min-width: 56rem; fill: currentColor; }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-<div class="wide"><table>
-<thead><tr><th></th>$heads</tr></thead>
-<tbody>
-<tr class="section"><th colspan="$columns">$differ</th></tr>
-$settings
-<tr class="section"><th colspan="$columns">What they reached</th></tr>
-$results
-</tbody>
-</table></div>
-<p>Nats per example, unless the name says otherwise. $marks</p>
-<h2>Curves</h2>
-<figure class="wide">$curves</figure>
-</body>
-</html>
-""")
 
 _MARKS = (
     "↑ higher is better, ↓ lower is better, →0 nearer to zero is better; the best is bold. "
@@ -93,7 +40,8 @@ def page(comparison: Comparison, curves: Figure) -> str:
         for key, values in comparison.differing.items()
     )
     folders = _row("folder", ((_breakable(str(run.folder)), "") for run in comparison.runs))
-    return _PAGE.substitute(
+    template = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
+    return template.substitute(
         title=f"{count} runs side by side" if count > 1 else "One run",
         light=_variables(COLOURS),
         dark=_variables(_ON_DARK),

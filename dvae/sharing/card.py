@@ -3,46 +3,12 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dvae.models import DiscreteVAE
 
 __all__ = ["model_card"]
-
-_CARD = """---
-library_name: dvae
-tags:
-- discrete-vae
-- model_hub_mixin
----
-
-# {name}
-
-A {kind} of dvae, a framework for discrete VAEs: images of {image} (channels x height x width)
-become {integers} integers of {codes} categories each, in the shape {shape} ({bits:.0f} bits), and
-images again. {parameters:,} parameters.
-
-## Figures
-
-{figures}
-
-## Use
-
-```python
-from dvae.sharing import from_pretrained
-
-model = from_pretrained("{name}"{trusted})
-index = model.encode(images)  # pixels in [0, 1], (B, {axes}) to integers (B, {index})
-images = model.decode(index)
-images = model.sample(16)  # codes drawn from the prior
-```
-
-## Settings
-
-```json
-{config}
-```
-"""
 
 
 def model_card(
@@ -64,7 +30,8 @@ def model_card(
         trusted: Packages whose classes it is made of, which whoever loads it has to trust too.
     """
     shape = model.index_shape
-    return _CARD.format(
+    template = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
+    return template.format(
         name=name,
         trusted=f", trusted={trusted!r}" if trusted else "",
         kind=type(model).__name__,
