@@ -26,9 +26,9 @@ class DistanceCodebook(CodebookBottleneck):
     With a k-means start the code book begins at the centers of the first batch's features, and
     :math:`\sigma^2`, where none is given, where a feature's posterior has a perplexity of
     :math:`\sqrt K` on average: sharper, the auxiliary loss would draw all features together before
-    the decoder can tell them apart. A dead code moves to one of the batch's features, the rather
-    the farther it is from all codes in use; :math:`\sigma^2` is brought down, where it has to be,
-    until the batch's posteriors have that perplexity again.
+    the decoder can tell them apart. A dead code moves to one of the batch's features, the more
+    probably the farther that is from all codes in use; :math:`\sigma^2` is brought down, where it
+    has to be, until the batch's posteriors have that perplexity again.
 
     Args:
         num_codes: K, at least 2.

@@ -18,7 +18,7 @@ def sum_over_processes(tensor: Tensor) -> None:
     """Add the values of all processes, in place.
 
     Args:
-        tensor: Of the same shape on all, contiguous.
+        tensor: Tensor of one shape on all, contiguous.
     """
     if _several():
         dist.all_reduce(tensor)
@@ -28,7 +28,7 @@ def from_first_process(tensor: Tensor) -> Tensor:
     """Give all processes the values of the first one.
 
     Args:
-        tensor: Of the same shape on all; written to in place.
+        tensor: Tensor of one shape on all; written to in place.
     """
     if _several():
         tensor = tensor.contiguous()

@@ -181,7 +181,7 @@ class _Cells:
         self.variance = distance.mean().clamp_min(1e-12)
         spread = distance.new_zeros(num_codes).index_add_(0, code, distance)
         self.spread = torch.where(self.count > 0, spread, -1.0)
-        # A point of each cell, the rather the farther from its mean.
+        # A point of each cell, the more probable the farther it is from the mean.
         order = draw_far(distance, len(points))
         first = torch.full_like(self.count, len(points) - 1)
         place = torch.arange(len(points), device=code.device)
@@ -191,7 +191,7 @@ class _Cells:
         """Compare how far apart the weights of the codes in use are with how far their means are.
 
         Args:
-            weight: Of the logits ``(K, C)``.
+            weight: Weights of the logits, ``(K, C)``.
 
         Returns:
             A scalar s, such that the weights spread as s times the means do: the precision, were

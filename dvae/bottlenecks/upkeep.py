@@ -50,7 +50,7 @@ class Upkeep:
 
 
 class Once(nn.Module):
-    """Whether the start is behind; part of every checkpoint."""
+    """Remembers whether the code book was started from data; part of every checkpoint."""
 
     done: Tensor
 
@@ -141,7 +141,7 @@ class Idle(nn.Module):
         self.uses.masked_fill_(codes, 0)
 
     def add(self, uses: Tensor) -> None:
-        """Take in a pass of a step.
+        """Count the uses of one forward pass towards the step that it belongs to.
 
         Args:
             uses: How often each code was used by this process, or is expected to be, ``(K,)``.
@@ -218,7 +218,7 @@ def data_centers(points: Tensor, num_centers: int, iterations: int) -> Tensor:
     Args:
         points: ``(N, D)``. Where N is below ``num_centers``, centers share points, a little apart.
         num_centers: K.
-        iterations: Of Lloyd's algorithm.
+        iterations: Iterations of Lloyd's algorithm.
 
     Returns:
         ``(K, D)``, the same on all processes: those of the first one.

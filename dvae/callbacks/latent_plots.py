@@ -102,7 +102,7 @@ def plot_entropy(posterior: Posterior, codes: int) -> Image.Image:
     """Draw how uncertain each latent is and what it tells, in nats.
 
     Args:
-        posterior: Of latents ``(L,)`` or positions ``(H, W)``.
+        posterior: Entropies of latents ``(L,)`` or positions ``(H, W)``.
         codes: K, whose logarithm is the most that either can be.
     """
     entropy, information = posterior.entropy.numpy(), posterior.information.numpy()

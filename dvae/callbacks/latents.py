@@ -66,7 +66,7 @@ class LatentInspector(Callback):
     Args:
         every_n_epochs: Epochs between looks; 0 for never.
         images: Validation images to look at, spread over the classes, at least 1.
-        rows: Of the table, 1 to 64.
+        rows: Rows of the table, 1 to 64.
         parts: Which to show.
 
     Raises:

@@ -50,7 +50,7 @@ def function_problem(
         logits: See `make_logits`.
         latents: L, at least 1.
         codes: K, at least 2.
-        seed: Of the function and the logits.
+        seed: Seed of the function and the logits.
 
     Raises:
         ValueError: A value outside its range, or more codes than can be visited.
@@ -69,7 +69,7 @@ def fresh_vae(latents: int, codes: int, seed: int = 0) -> CategoricalVAE:
     Args:
         latents: L, at least 1.
         codes: K, at least 2.
-        seed: Of the weights.
+        seed: Seed of the weights.
 
     Raises:
         ValueError: A value outside its range, or more codes than can be visited.

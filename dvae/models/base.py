@@ -105,9 +105,9 @@ class DiscreteVAE(Gradients, Measured):
 
         Args:
             checkpoint_path: The file.
-            args: Of Lightning's method.
+            args: Arguments of Lightning's method.
             trusted: Packages beside dvae whose classes the checkpoint may name.
-            kwargs: Of Lightning's method, and parts that replace those of the checkpoint.
+            kwargs: Arguments of Lightning's method, and parts that replace those of the checkpoint.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -151,7 +151,7 @@ class DiscreteVAE(Gradients, Measured):
         """Refuse what a trainer cannot train as it is set.
 
         Args:
-            trainer: Of the fit to come.
+            trainer: Trainer of the fit to come.
 
         Raises:
             ValueError: See `dvae.models.compiled`.
@@ -273,7 +273,7 @@ class DiscreteVAE(Gradients, Measured):
             values = {"train/loss": out.loss.detach(), "train/kl": batch_mean(out.kl)}
             if out.log_px is not None:
                 values["train/reconstruction"] = -batch_mean(out.log_px)
-            # What a bar shows of the training: the bound, or the loss of what is no bound.
+            # What a bar shows of the training: the bound, or the loss where it is not a bound.
             shown = "train/loss"
             if out.bound is not None:
                 shown, values["train/elbo"] = "train/elbo", batch_mean(out.bound)

@@ -79,7 +79,7 @@ def split_codebook(state: Mapping[str, Tensor], jitter: float, generator: Genera
         state: Weights of a model with `ProjectedCodebook` or `DistanceCodebook`.
         jitter: As in `grow`. The logits of a `DistanceCodebook`, being distances to the vectors,
             move with them: of first order in the jitter.
-        generator: Of the directions in which the halves part.
+        generator: Source of the directions in which the halves part.
 
     Returns:
         All weights, those of the code book with 2K rows.
@@ -106,7 +106,7 @@ def split_categories(
         encoder: Name of the linear layer that gives the ``L * K`` logits.
         decoder: Name of the linear layer that takes the ``L * K`` codes.
         jitter: As in `grow`.
-        generator: Of the directions in which the halves part.
+        generator: Source of the directions in which the halves part.
 
     Returns:
         All weights, those at the code with 2K categories a latent.

@@ -13,7 +13,7 @@ from dvae.scalars import annealable_scalars
 __all__ = ["WeightReport", "carry_scalar", "check_weights", "load_weights"]
 
 
-PRIOR = "prior."
+PRIOR, OBJECTIVE = "prior.", "objective."
 Change = tuple[str, tuple[int, ...], tuple[int, ...]]
 """A name and two shapes: in the checkpoint and in the model."""
 
@@ -154,14 +154,20 @@ def load_weights(
     settings = annealable_scalars(module)
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint(source)
     saved, path = checkpoint.content["state_dict"], checkpoint.path
-    before = {name: tensor for name, tensor in saved.items() if name not in settings}
+    # So is an objective: what it has are scalars.
+    before = {
+        name: tensor
+        for name, tensor in saved.items()
+        if name not in settings and not name.startswith(OBJECTIVE)
+    }
     state_dict = before if grow is None else grow(before)
     report = check_weights(module, state_dict, ignore=settings)
     if not report.loaded:
         raise ValueError(f"nothing in {path} fits this model: {report.problem()}")
-    if not (report.without(PRIOR).matches or allow_mismatch):
+    strict = report.without(PRIOR)
+    if not (strict.matches or allow_mismatch):
         raise ValueError(
-            f"{path} is of another model: {report.problem()} (--allow_mismatch true takes over "
+            f"{path} is of another model: {strict.problem()} (--allow_mismatch true takes over "
             "what fits)"
         )
     module.load_state_dict({name: state_dict[name] for name in report.loaded}, strict=False)

@@ -20,7 +20,7 @@ from dvae.bottlenecks.upkeep import Once
 from dvae.callbacks import Anneal, Freeze
 from dvae.estimators import GumbelSoftmax, Reinforce
 from dvae.likelihoods import Gaussian
-from dvae.models import CategoricalVAE, CodebookVAE
+from dvae.models import CategoricalVAE, CodebookVAE, PriorLikelihood
 from dvae.models.parts import parameter_groups
 from dvae.models.weights import WeightReport, load_weights
 from dvae.networks import MLP, ResNet
@@ -322,6 +322,7 @@ def test_the_report_names_everything_and_says_much_of_one_part_by_the_part():
 def test_a_prior_of_another_kind_begins_anew_and_one_of_the_same_kind_is_taken_over(tmp_path):
     torch.manual_seed(0)
     made, learned, uniform = (toy_model(prior=p) for p in (MADEPrior(4), CategoricalPrior(), None))
+    made.objective = PriorLikelihood()  # which has no beta
     path = tmp_path / "uniform.ckpt"
     torch.save({"state_dict": uniform.state_dict()}, path)
     for model in (made, learned):
