@@ -232,12 +232,8 @@ def _run_steps(trainer: pl.Trainer, batches: int) -> int | None:
 
 def _normalises(model: nn.Module) -> bool:
     """Tell whether a batch norm over vectors is trained; one that is frozen needs no variance."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d):
-            parameters = list(module.parameters())
-            if not parameters or any(parameter.requires_grad for parameter in parameters):
-                return True
-    return False
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+    return any(not norm.affine or any(p.requires_grad for p in norm.parameters()) for norm in norms)
 
 
 def _optimizer_problem(content: Mapping[str, Any], optimizer: Optimizer) -> str | None:

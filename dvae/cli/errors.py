@@ -144,13 +144,9 @@ def _path(text: str, end: int) -> str:
 
 
 def _suggest(name: str, allowed: list[str]) -> str:
-    if not allowed:
-        return ""
     close = difflib.get_close_matches(name, allowed, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return (
-        f"{hint} There are: {', '.join(allowed)}" if close else f"; there are: {', '.join(allowed)}"
-    )
+    start = f"did you mean {close[0]!r}? There" if close else "there"
+    return f"; {start} are: {', '.join(allowed)}" if allowed else ""
 
 
 def _subclasses(cls: type) -> set[type]:

@@ -84,17 +84,6 @@ class DVAECLI(LightningCLI):
         """The same with the objects that were built of them."""
         return self.config_init[self.config.subcommand]  # type: ignore[no-any-return]
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Name what can be run, each with the arguments that the configuration makes."""
-        data = {"model", "dataloaders", "datamodule"}
-        return {
-            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"},
-            "validate": data,
-            "test": data,
-            "predict": data,
-        }
-
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Make a parser that raises instead of printing its usage and leaving."""
         kwargs.setdefault("exit_on_error", False)
