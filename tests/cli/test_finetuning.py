@@ -8,6 +8,7 @@ import torch
 
 from dvae.cli import main
 from dvae.schedules import Cosine
+from dvae.sharing import load
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "mnist_categorical.yaml")
 SHORT = [
@@ -56,6 +57,25 @@ def taus(name):
     with Path(f"runs/{name}/version_0/metrics.csv").open() as file:
         values = [row["anneal/tau"] for row in csv.DictReader(file)]
     return [float(value) for value in values if value]
+
+
+def test_a_prior_is_trained_after_the_model_and_makes_one_whole_model_with_it(fit):
+    prior = [
+        "--model.prior=MADEPrior",
+        "--model.prior.width=4",
+        "--model.objective=PriorLikelihood",
+    ]
+    frozen = ["--finetune.freeze", "[encoder, bottleneck, decoder, likelihood]"]
+    # A run is given by its folder.
+    assert fit("after", *prior, *frozen, "--anneal.tau=null", init_from="runs/first/version_0") == 0
+    folder = Path("runs/first/version_0/checkpoints")
+    old = state(folder / "best.ckpt")
+    new = state("runs/after/version_0/checkpoints/last.ckpt")
+    same = [name for name in new if name in old and not name.endswith("tau")]
+    assert {name.split(".")[0] for name in same} == {"encoder", "decoder"}
+    assert all(torch.equal(new[name], old[name]) for name in same)
+    assert new["prior.skip.weight"].any()
+    assert load("runs/after/version_0").sample(3).shape == (3, 1, 28, 28)
 
 
 def test_freeze_rates_and_hold(fit, capsys):
