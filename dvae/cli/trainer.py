@@ -44,7 +44,8 @@ def _no_batches(v: Any) -> bool:
 
 # What Lightning divides by, counts with, or starts processes by; and keys without an effect here.
 _RULES: _Rules = (
-    ("accumulate_grad_batches", lambda v: v is None or not 1 <= v <= MAX_COUNT, ">= 1 and < 2^31"),
+    ("accumulate_grad_batches", lambda v: v is None or v > MAX_COUNT, ">= 1 and < 2^31"),
+    ("accumulate_grad_batches", _below(1), ">= 1"),
     ("check_val_every_n_epoch", _below(1), ">= 1"),
     ("log_every_n_steps", _below(1), ">= 1"),
     ("gradient_clip_val", _below(0), ">= 0, or null for none"),
