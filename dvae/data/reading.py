@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 __all__ = [
@@ -38,16 +39,6 @@ _PLUGINS = {
     (".heic", ".heif", ".hif"): ("pillow-heif", "pillow_heif", "register_heif_opener"),
     (".avif",): ("pillow-avif-plugin", "pillow_avif", None),  # Pillow's own since 11.3
     (".jxl",): ("pillow-jxl-plugin", "pillow_jxl", None),
-}
-# EXIF's orientation says where the first row and column are; this is what puts them back.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
 }
 # Bits that cameras and scanners put into 16.
 _DEPTHS = (8, 10, 12, 14, 16)
@@ -140,7 +131,9 @@ class ImageReader:
         try:
             with _open(path) as file:
                 file.load()
-                image = _upright(self._flat(file), file)
+                with suppress(Exception):  # a damaged note beside the pixels, which no viewer minds
+                    ImageOps.exif_transpose(file, in_place=True)
+                image = self._flat(file)
             image = image.convert("L" if channels == 1 else "RGB")
             image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
         except Exception as error:  # decoders raise all sorts of things at damaged files
@@ -260,15 +253,6 @@ def _open(path: Path) -> Image.Image:
     if path.exists() and not path.is_file():
         raise ValueError("no regular file")
     return Image.open(path, formats=_formats())
-
-
-def _upright(image: Image.Image, file: Image.Image) -> Image.Image:
-    """Turn an image as the file that it comes from says."""
-    try:
-        turn = _TURNS.get(file.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a damaged note beside the pixels, which viewers do not read either
-        turn = None
-    return image if turn is None else image.transpose(turn)
 
 
 def _grey_values(image: Image.Image) -> tuple[npt.NDArray[np.int64], int | None]:
