@@ -7,7 +7,7 @@ from dvae.estimators import ExactEnumeration, GumbelSoftmax
 from dvae.models import ELBO, IWAE, PriorLikelihood
 from dvae.models.evaluation import exact_log_px
 from dvae.models.objectives import elbo_terms
-from dvae.priors import CategoricalPrior, MADEPrior, Sampling
+from dvae.priors import AutoregressivePrior, CategoricalPrior, MADEPrior, Sampling
 from tests.estimators.catalogue import everything, name
 from tests.laws import assert_chi_square, assert_mean
 from tests.posteriors import bounds_of, objective_of
@@ -170,3 +170,50 @@ def test_what_cannot_be_completed_is_refused_in_one_line(mask, given, message):
     with pytest.raises(ValueError, match=message) as error:
         small().complete(images(), mask, **given)
     assert "\n" not in str(error.value)
+
+
+def with_classes(**kwargs):
+    torch.manual_seed(0)
+    prior = AutoregressivePrior(width=8, depth=1, heads=2, num_classes=10, label_dropout=0.5)
+    return toy_model(GumbelSoftmax(0.7), 2, CODES, prior=prior, **kwargs)
+
+
+def test_a_prior_with_classes_is_told_of_them_in_training_and_measured_with_and_without(tmp_path):
+    model = with_classes()
+    trainer = toy_trainer(tmp_path, max_epochs=2)
+    trainer.fit(model, datamodule=toy_data())
+    logged = trainer.callback_metrics
+    assert logged["val/elbo"] != logged["val/elbo_given_label"]
+    tested = toy_trainer(tmp_path).test(model, datamodule=toy_data(), verbose=False)[0]
+    assert {"test/elbo", "test/iwae", "test/elbo_given_label"} <= tested.keys()
+    assert model.sample(10, label=range(10), guidance=1.0).shape == (10, 1, 6, 6)
+    for label, message in ((10, r"label must be in \[0, 10\); got 10"), (-1, "got -1")):
+        with pytest.raises(ValueError, match=message):
+            model.sample(2, label=label)
+
+
+def test_the_bound_given_the_label_is_below_the_likelihood_given_it():
+    model, image = with_classes().eval(), images(100)
+    for parameter in model.prior.parameters():
+        parameter.data.normal_(0, 0.5)
+    label = torch.arange(100) % 10
+    states = model.bottleneck.states(0, CODES**2)
+    with torch.no_grad():
+        q = model.bottleneck(model.encoder(image), model.prior)
+        given = model.prior_of((image, label))
+        z = model.bottleneck.embed(states).unsqueeze(1).expand(-1, 100, -1)
+        every = states.unsqueeze(1).expand(-1, 100, -1)
+        log_p, log_px, log_q = given.log_prob(every), model.log_px(z, image), q.log_prob(every)
+        torch.testing.assert_close(log_p.exp().sum(0), torch.ones(100))
+        elbo = (log_q.exp() * (log_px + log_p - log_q)).sum(0)
+        exact = (log_px + log_p).logsumexp(0)
+        index = q.sample(500, torch.Generator().manual_seed(1))
+        kl = given.closed_kl(q) + given.open_kl(index)
+        drawn = model.log_px(model.bottleneck.embed(index), image).mean(0) - kl
+    assert (elbo <= exact + 1e-4).all()
+    assert drawn.mean().item() == pytest.approx(elbo.mean().item(), abs=0.05)
+
+
+def test_images_without_labels_are_refused_by_a_prior_with_classes():
+    with pytest.raises(ValueError, match="knows 10 classes and the batch has no labels"):
+        with_classes().prior_of(images(3))
