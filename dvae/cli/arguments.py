@@ -1,10 +1,11 @@
 """The keys of the command line beside Lightning's own."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pytorch_lightning.cli import LightningArgumentParser
 
-from dvae.callbacks import LatentInspector, Reconstructions
+from dvae.callbacks import Checkpoints, LatentInspector, Reconstructions
 from dvae.models.encoding import write_tokens
 from dvae.models.finetune import Finetune
 from dvae.schedules import Schedule
@@ -15,43 +16,32 @@ __all__ = ["ANNEALED", "add_arguments"]
 ANNEALED = ("tau", "beta")
 
 
+@dataclass(frozen=True)
+class _Keys:
+    """The keys that stand by themselves.
+
+    Args:
+        experiment: Folder of the run inside trainer.default_root_dir; the config's name by default.
+        init_from: Checkpoint to take the weights from; optimizer and schedules start afresh.
+        allow_mismatch: With init_from: take over what fits and leave the rest.
+        nonfinite: What to do about a loss or a gradient that is NaN or infinite.
+    """
+
+    experiment: str | None = None
+    init_from: str | None = None
+    allow_mismatch: bool = False
+    nonfinite: Literal["stop", "skip"] = "stop"
+
+
 def add_arguments(parser: LightningArgumentParser) -> None:
     """Add our keys to a parser.
 
     Args:
         parser: Parser of one command.
     """
-    parser.add_argument(
-        "--experiment",
-        type=str | None,
-        default=None,
-        help="Folder of the run inside trainer.default_root_dir; the config's name by default.",
-    )
-    parser.add_argument(
-        "--init_from",
-        type=str | None,
-        default=None,
-        help="Checkpoint to take the weights from; optimizer and schedules start afresh.",
-    )
-    parser.add_argument(
-        "--allow_mismatch",
-        type=bool,
-        default=False,
-        help="With init_from: take over what fits and leave the rest.",
-    )
+    parser.add_class_arguments(_Keys, instantiate=False)
     parser.add_class_arguments(Finetune, "finetune")
-    parser.add_argument(
-        "--checkpoints.every_n_steps",
-        type=int | None,
-        default=None,
-        help="Steps between checkpoints within an epoch; only at its end by default.",
-    )
-    parser.add_argument(
-        "--nonfinite",
-        type=Literal["stop", "skip"],
-        default="stop",
-        help="What to do about a loss or a gradient that is NaN or infinite.",
-    )
+    parser.add_class_arguments(Checkpoints, "checkpoints", instantiate=False)
     for name in ANNEALED:
         parser.add_subclass_arguments(Schedule, f"anneal.{name}", required=False)
     parser.add_lightning_class_args(Reconstructions, "reconstructions")

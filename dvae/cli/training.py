@@ -105,7 +105,7 @@ class DVAECLI(LightningCLI):
         """Settle what the run is called and where it goes on, so that its config says so."""
         config = self._given
         path = config.ckpt_path = self._checkpoint
-        for key in ("trainer", "reconstructions", "latents", "tokens", "finetune"):
+        for key in ("trainer", "reconstructions", "latents", "tokens", "finetune", "checkpoints"):
             if not isinstance(config[key], Namespace):
                 raise ValueError(
                     f"{key}: settings were expected; got a {type(config[key]).__name__}"
