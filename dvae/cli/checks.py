@@ -141,18 +141,12 @@ def check_objective(model: DiscreteVAE) -> None:
         ValueError: The estimator was built for other codes, cannot visit so many, or cannot
             estimate the objective.
     """
-    modes = [(module, module.training) for module in model.modules()]
     like = next(model.parameters())
     image = torch.zeros(2, *model.image_shape, dtype=like.dtype, device=like.device)
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            q = model.bottleneck(model.encoder(image), model.prior)
-            target = model.likelihood.dequantize(image)
-            model.objective(lambda z: model.log_px(z, target), q, model.prior)
-    finally:
-        for module, training in modes:
-            module.training = training
+    with torch.random.fork_rng(devices=[]), model._evaluating():
+        q = model.bottleneck(model.encoder(image), model.prior)
+        target = model.likelihood.dequantize(image)
+        model.objective(lambda z: model.log_px(z, target), q, model.prior)
 
 
 def check_schedules(model: DiscreteVAE, trainer: pl.Trainer, batches: int) -> None:

@@ -100,22 +100,17 @@ def _main(args: argparse.Namespace) -> None:
 
 
 def _problem(args: argparse.Namespace) -> Problem:
+    latents, codes = (_SIZE if size is None else size for size in (args.latents, args.codes))
     if args.ckpt is None and not args.vae:
         _refuse(args, "--images", "a function has no images")
-        return function_problem(
-            args.function or "network",
-            args.logits or "random",
-            _SIZE if args.latents is None else args.latents,
-            _SIZE if args.codes is None else args.codes,
-            args.seed,
-        )
+        function, logits = args.function or "network", args.logits or "random"
+        return function_problem(function, logits, latents, codes, args.seed)
     _refuse(args, "--logits", "the encoder of a VAE gives the logits")
     images = 16 if args.images is None else args.images
     if images < 1:
         raise ValueError(f"--images must be >= 1; got {images}")
     if args.ckpt is None:
-        latents = _SIZE if args.latents is None else args.latents
-        model = fresh_vae(latents, _SIZE if args.codes is None else args.codes, args.seed)
+        model = fresh_vae(latents, codes, args.seed)
         return vae_problem(model, first_images(images), "a fresh VAE")
     for option in ("--latents", "--codes"):
         _refuse(args, option, "the checkpoint has its own")

@@ -1,7 +1,6 @@
 r"""Bias, variance and direction of an estimator's gradient against the exact one."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
 
 import torch
 from torch import Generator, Tensor
@@ -62,8 +61,9 @@ def measure(
     target = (exact_gradient(f, logits) if exact is None else exact).double()
     blocks = min(_BLOCKS, draws)
     sizes = [draws // blocks + (block < draws % blocks) for block in range(blocks)]
-    with _frozen(estimator):
-        sums = [_block(estimator, f, logits, size, generator, target) for size in sizes]
+    # Of the copy no running mean moves, as in training mode, and no parameter.
+    still = copy.deepcopy(estimator).eval().requires_grad_(False)
+    sums = [_block(still, f, logits, size, generator, target) for size in sizes]
     return summarise(torch.stack(sums), target)
 
 
@@ -119,19 +119,3 @@ def _block(
         (gradient,) = torch.autograd.grad(value.sum(), wide)
         parts.append(sum_up(gradient.reshape(copies, *exact.shape).double(), exact))
     return torch.stack(parts).sum(0)
-
-
-@contextmanager
-def _frozen(estimator: Estimator) -> Iterator[None]:
-    """Hold running means (they move in training mode) and parameters still."""
-    training = estimator.training
-    learned = [parameter for parameter in estimator.parameters() if parameter.requires_grad]
-    estimator.eval()
-    for parameter in learned:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        estimator.train(training)
-        for parameter in learned:
-            parameter.requires_grad_()

@@ -32,7 +32,9 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         # Cloned: safetensors refuses tensors that share memory.
-        state = {n: t.detach().cpu().contiguous().clone() for n, t in self._state()}
+        state = {
+            n: t.detach().cpu().contiguous().clone() for n, t in self.model.state_dict().items()
+        }
         save_file(state, save_directory / WEIGHTS, metadata={"format": "pt"})
         # safetensors makes it readable to its owner alone.
         (save_directory / WEIGHTS).chmod(0o644)
@@ -70,6 +72,3 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Return our card instead of the mixin's template."""
         return ModelCard(self.card)
-
-    def _state(self) -> list[tuple[str, Any]]:
-        return list(self.model.state_dict().items())

@@ -70,12 +70,9 @@ def load_checkpoint(path: str | Path, trusted: Sequence[str] = ()) -> Source:
     if not report.matches:
         raise ValueError(f"{path} is not of the model that it names: {report.problem()}")
     model.load_state_dict(content["state_dict"])
-    return Source(model, _figures(path, content), _data(content), _step(content))
-
-
-def _step(content: Mapping[str, Any]) -> int:
-    step = content.get("global_step")
-    return step if isinstance(step, int) else 0
+    return Source(
+        model, _figures(path, content), _data(content), int(content.get("global_step", 0))
+    )
 
 
 def _figures(path: Path, content: Mapping[str, Any]) -> dict[str, float]:
