@@ -103,8 +103,9 @@ def _problem(args: argparse.Namespace) -> Problem:
     latents, codes = (_SIZE if size is None else size for size in (args.latents, args.codes))
     if args.ckpt is None and not args.vae:
         _refuse(args, "--images", "a function has no images")
-        function, logits = args.function or "network", args.logits or "random"
-        return function_problem(function, logits, latents, codes, args.seed)
+        return function_problem(
+            args.function or "network", args.logits or "random", latents, codes, args.seed
+        )
     _refuse(args, "--logits", "the encoder of a VAE gives the logits")
     images = 16 if args.images is None else args.images
     if images < 1:
