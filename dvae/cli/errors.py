@@ -2,8 +2,8 @@
 
 import ast
 import difflib
-import importlib
 import inspect
+import pydoc
 import re
 from typing import Any
 
@@ -98,7 +98,7 @@ def _unknown_option(text: str) -> str | None:
     paths = [m.group(1) for m in _CLASS_PATH.finditer(text, 0, found.start())]
     if not paths:
         return re.sub(r"\s+", " ", text)
-    cls = _import(paths[-1])
+    cls: Any = pydoc.locate(paths[-1])
     try:
         allowed = [] if cls is None else list(inspect.signature(cls).parameters)
     except ValueError:
@@ -114,7 +114,7 @@ def _unknown_class(text: str) -> str | None:
         return None
     name = next(group for group in found.groups() if group).strip("'\"")
     bases = [m.group(1) for m in _BASE.finditer(text, 0, found.start())]
-    base = _import(bases[-1]) if bases else None
+    base: Any = pydoc.locate(bases[-1]) if bases else None
     if base is None:
         return f"{_path(text, found.start())}: there is no class {name!r}"
     allowed = sorted(
@@ -152,14 +152,6 @@ def _suggest(name: str, allowed: list[str]) -> str:
 def _subclasses(cls: type) -> set[type]:
     found: set[type] = set(cls.__subclasses__())
     return found.union(*(_subclasses(child) for child in found))
-
-
-def _import(path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        return None
 
 
 def _literal(text: str) -> Any:

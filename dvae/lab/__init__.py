@@ -2,8 +2,7 @@
 
 from dvae.lab.exact import MAX_STATES, exact_gradient
 from dvae.lab.functions import RidgeFunction, make_function, make_logits
-from dvae.lab.measurement import adapt, measure
-from dvae.lab.repeat import repeat
+from dvae.lab.measurement import adapt, measure, repeat
 from dvae.lab.statistics import GradientStats
 
 __all__ = [

@@ -8,10 +8,9 @@ from torch import Generator, Tensor
 from dvae.estimators import Estimator, PathwiseEstimator
 from dvae.estimators.base import Integrand
 from dvae.lab.exact import CHUNK, exact_gradient
-from dvae.lab.repeat import repeat
 from dvae.lab.statistics import GradientStats, sum_up, summarise
 
-__all__ = ["adapt", "measure"]
+__all__ = ["adapt", "measure", "repeat"]
 
 # Blocks of the jackknife: the standard errors themselves are then good to about 13%.
 _BLOCKS = 32
@@ -119,3 +118,25 @@ def _block(
         (gradient,) = torch.autograd.grad(value.sum(), wide)
         parts.append(sum_up(gradient.reshape(copies, *exact.shape).double(), exact))
     return torch.stack(parts).sum(0)
+
+
+def repeat(f: Integrand, logits: Tensor, copies: int) -> tuple[Integrand, Tensor]:
+    """Repeat a batch along its own axis.
+
+    Args:
+        f: Takes codes ``(S, B, ..., K)``, returns ``(S, B)``.
+        logits: ``(B, ..., K)``.
+        copies: How often, N.
+
+    Returns:
+        f for codes ``(S, N * B, ..., K)``, and logits ``(N * B, ..., K)`` without a gradient;
+        example b of copy n is at ``n * B + b``.
+    """
+    batch = len(logits)
+
+    def repeated(codes: Tensor) -> Tensor:
+        values = f(codes.reshape(-1, batch, *codes.shape[2:]))
+        return values.reshape(codes.shape[0], -1)
+
+    wide = logits.detach().expand(copies, *logits.shape)
+    return repeated, wide.reshape(copies * batch, *logits.shape[1:])

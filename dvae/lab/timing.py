@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 
 from dvae.estimators import Estimator, GumbelSoftmax
+from dvae.lab.measurement import repeat
 from dvae.lab.problem import Problem
-from dvae.lab.repeat import repeat
 
 __all__ = ["StepTime", "step_time"]
 
