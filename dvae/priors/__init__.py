@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what a type checker knows; a new file works without a line 
     from dvae.priors.autoregressive import *
     from dvae.priors.categorical import *
     from dvae.priors.made import *
+    from dvae.priors.masked import *
     from dvae.priors.uniform import *
 else:
     globals().update(PRIORS)

@@ -10,11 +10,49 @@ from dvae.estimators.base import gumbel_noise_like
 from dvae.functional import gumbel_max
 from dvae.priors.base import EXACT, Prior, Sampling, refuse_label
 
-__all__ = ["NextLogits", "SequentialPrior"]
+__all__ = ["NextLogits", "SequentialPrior", "log_p_of", "rows_of"]
 
 NextLogits = Callable[[Tensor, int], Tensor]
 """Gives the logits ``(N, K)`` of integer t, from integers ``(N, T)`` of which those before t count.
 """
+
+
+def rows_of(
+    prior: Prior, code: Tensor, label: Tensor | None
+) -> tuple[Tensor, torch.Size, Tensor | None]:
+    """Flatten codes to rows, and give each its label.
+
+    Args:
+        prior: Whose codes they are.
+        code: See `Prior.log_prob`.
+        label: See `SequentialPrior.log_prob`.
+
+    Returns:
+        Integers ``(N, T)`` or one-hot or relaxed codes ``(N, T, K)``, the leading axes that they
+        had, and the labels ``(N,)``.
+    """
+    relaxed = code.is_floating_point()
+    leading = code.shape[: code.dim() - len(prior.index_shape) - relaxed]
+    positions = torch.Size(prior.index_shape).numel()
+    rows = code.reshape(-1, positions, *[prior.num_codes] * relaxed)
+    if label is not None:
+        if not prior.num_classes:
+            refuse_label(prior, label)
+        label = label.repeat(leading[-1] // max(1, len(label))).expand(leading).reshape(-1)
+    return rows, leading, label
+
+
+def log_p_of(logits: Tensor, code: Tensor) -> Tensor:
+    """Return the log-probability of each integer, ``(N, T)``, linear in those that are relaxed.
+
+    Args:
+        logits: ``(N, T, K)``.
+        code: Integers ``(N, T)`` or relaxed codes ``(N, T, K)``.
+    """
+    log_p = logits.log_softmax(-1)
+    if code.is_floating_point():
+        return (log_p * code).sum(-1)
+    return log_p.gather(-1, code.unsqueeze(-1)).squeeze(-1)
 
 
 class SequentialPrior(Prior):
@@ -63,16 +101,8 @@ class SequentialPrior(Prior):
             label: Class of each example, integers ``(B,)`` for codes ``(..., B, *positions)``, or
                 ``(..., m B, *positions)`` of m copies of the batch.
         """
-        relaxed = code.is_floating_point()
-        leading = code.shape[: code.dim() - len(self.index_shape) - relaxed]
-        rows = code.reshape(-1, self.positions, *[self.num_codes] * relaxed)
-        if label is not None:
-            if not self.num_classes:
-                refuse_label(self, label)
-            label = label.repeat(leading[-1] // max(1, len(label))).expand(leading).reshape(-1)
-        log_p = self.logits(rows, label).log_softmax(-1)
-        chosen = log_p * rows if relaxed else log_p.gather(-1, rows.unsqueeze(-1))
-        return chosen.sum((-2, -1)).view(leading)
+        rows, leading, label = rows_of(self, code, label)
+        return log_p_of(self.logits(rows, label), rows).sum(-1).view(leading)
 
     def steps(self, label: Tensor | None = None) -> NextLogits:
         """Return a function that gives the logits of one integer after another.
