@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.fuzz.joint import Joint
 from benchmarks.fuzz.session import Session
-from benchmarks.fuzz.settings import BATCHES, LR, schedules_of, steps_after
+from benchmarks.fuzz.settings import BATCHES, learning_rate, schedules_of, steps_after
 from benchmarks.fuzz.tally import Failure
 from benchmarks.same import rows
 
@@ -137,7 +137,7 @@ def check_schedules(joint: Joint, run: Session, run_steps: int) -> None:
     """
     for name, schedule in schedules_of(joint).items():
         for step, moment in run.diary.steps.items():
-            factor = LR if name == "lr" else 1.0
+            factor = learning_rate(joint) if name == "lr" else 1.0
             expected = factor * schedule(step, run_steps)
             found = moment.lr if name == "lr" else moment.scalars[name]
             if not math.isclose(found, expected, rel_tol=1e-5, abs_tol=1e-7):

@@ -12,11 +12,11 @@ __all__ = [
     "BATCH_SIZE",
     "EPOCHS",
     "EXPERIMENT",
-    "LR",
     "TEST",
     "TRAIN",
     "VAL",
     "config_of",
+    "learning_rate",
     "length",
     "run_steps",
     "schedules_of",
@@ -89,7 +89,7 @@ def _parts(joint: Joint) -> _Spec:
         "bottleneck": {"class_path": bottleneck, "init_args": _code(joint)},
         "likelihood": {"class_path": joint["likelihood"]},
         "objective": _OBJECTIVES[joint["objective"]],
-        "optimizer": _OPTIMIZERS["Adam" if _needs_adaptive(joint) else joint["optimizer"]],
+        "optimizer": _optimizer(joint),
         "evaluation": {"iwae_samples": 4, "chunk": 16, "max_states": 100, "seed": 0},
     }
     if "lr" in _specs(joint):
@@ -105,13 +105,21 @@ _OBJECTIVES: dict[str, _Spec] = {
 _OPTIMIZERS: dict[str, _Spec] = {
     "AdamW fused": {"class_path": "torch.optim.AdamW", "init_args": {"lr": LR, "fused": True}},
     "Adam": {"class_path": "torch.optim.Adam", "init_args": {"lr": LR}},
-    "SGD": {"class_path": "torch.optim.SGD", "init_args": {"lr": LR, "momentum": 0.9}},
+    # Gradients of a sum over pixels are large: at the others' rate it diverges, and is said to.
+    "SGD": {"class_path": "torch.optim.SGD", "init_args": {"lr": LR / 30, "momentum": 0.9}},
 }
 
 
-def _needs_adaptive(joint: Joint) -> bool:
+def _optimizer(joint: Joint) -> _Spec:
     # As their docstrings say: the unit of what they learn by is that of f squared.
-    return joint["optimizer"] == "SGD" and joint["estimator"] in ("REBAR", "RELAX")
+    adaptive = joint["optimizer"] == "SGD" and joint["estimator"] in ("REBAR", "RELAX")
+    return _OPTIMIZERS["Adam" if adaptive else joint["optimizer"]]
+
+
+def learning_rate(joint: Joint) -> float:
+    """Return the learning rate that the joint's schedule is a factor on."""
+    rate: float = _optimizer(joint)["init_args"]["lr"]
+    return rate
 
 
 def _code(joint: Joint) -> _Spec:
