@@ -261,9 +261,8 @@ class DVAECLI(LightningCLI):
     def _check_inputs(self, stage: str) -> None:
         """Compare model, data and checkpoint."""
         if self._resumed is not None:
-            report = check_weights(self.model, self._resumed.content["state_dict"])
-            if not report.matches:
-                raise ValueError(f"{self._resumed.path} is of another model: {report.problem()}")
+            weights, path = self._resumed.content["state_dict"], self._resumed.path
+            check_weights(self.model, weights).require(f"{path} is of another model")
         self.model.check_image_shape(self.datamodule.image_shape)
         # A fit ends with a test, whose images had better be found to be damaged before it.
         self.datamodule.setup(None if stage == "fit" else stage)

@@ -97,6 +97,18 @@ class WeightReport:
             parts.append(f"{self.unexpected[0]} is not in this model{_more(self.unexpected)}")
         return "; ".join(parts)
 
+    def require(self, what: str) -> None:
+        """Refuse weights that do not all fit.
+
+        Args:
+            what: What is said of their source, before the problem.
+
+        Raises:
+            ValueError: Some do not fit.
+        """
+        if not self.matches:
+            raise ValueError(f"{what}: {self.problem()}")
+
 
 def check_weights(
     module: nn.Module, state_dict: Mapping[str, Tensor], ignore: Collection[str] = ()

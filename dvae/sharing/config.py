@@ -98,5 +98,4 @@ def check_config(config: Any, model: DiscreteVAE, trusted: Sequence[str] = ()) -
         ValueError: It describes another model.
     """
     report = check_weights(build_model(config, trusted), model.state_dict())
-    if not report.matches:
-        raise ValueError(f"the config describes another model: {report.problem()}")
+    report.require("the config describes another model")

@@ -63,9 +63,7 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
             state = modern_state(load_file(path))
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} is cut short or damaged: get it anew") from error
-        report = check_weights(shared.model, state)
-        if not report.matches:
-            raise ValueError(f"{path} is of another model: {report.problem()}")
+        check_weights(shared.model, state).require(f"{path} is of another model")
         shared.model.load_state_dict(state)
         return shared
 

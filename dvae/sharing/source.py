@@ -67,8 +67,7 @@ def load_checkpoint(path: str | Path, trusted: Sequence[str] = ()) -> Source:
     shared = {n: v for n, v in values.items() if n not in (INSTANTIATOR, "optimizer")}
     model = build_model({"class_path": class_path, "init_args": shared}, trusted)
     report = check_weights(model, content["state_dict"])
-    if not report.matches:
-        raise ValueError(f"{path} is not of the model that it names: {report.problem()}")
+    report.require(f"{path} is not of the model that it names")
     model.load_state_dict(content["state_dict"])
     return Source(
         model, _figures(path, content), _data(content), int(content.get("global_step", 0))
