@@ -16,6 +16,9 @@ from dvae.scalars import MAX_COUNT
 
 __all__ = ["Reconstructions"]
 
+# Classes that a picture of samples has room for.
+MAX_COLUMNS = 24
+
 
 class Reconstructions(Callback):
     """Draw input, hard and relaxed reconstruction of some images, and prior samples.
@@ -68,10 +71,14 @@ class Reconstructions(Callback):
 
     def _samples(self, model: DiscreteVAE) -> Any:
         noise = model.evaluation.noise("prior", model.device)
-        count, classes = 3 * self.count, model.prior.num_classes
-        label = torch.arange(count) % classes if classes else None
-        images = model.sample(count, noise, label).chunk(3)
+        classes = model.prior.num_classes
+        per_row = min(classes, MAX_COLUMNS) or self.count
+        # Each class has its column.
+        label = torch.arange(per_row).repeat(3) if classes else None
+        images = model.sample(3 * per_row, noise, label).chunk(3)
         # What a uniform prior gives of a grid is no picture of what the decoder can do.
         independent = isinstance(model.prior, UniformPrior) and len(model.index_shape) > 1
         names = ("independent", "uniform", "codes") if independent else ("prior", "samples", "")
+        if classes:
+            names = ("classes", f"0 to {per_row - 1}", "")
         return labelled_rows(dict(zip(names, images, strict=True)))

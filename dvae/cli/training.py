@@ -236,6 +236,12 @@ class DVAECLI(LightningCLI):
             if saver is not None:
                 # All names, where the lines above have those of parts.
                 saver.init_from = taken.listing()
+        elif self.model.objective.prior_alone and not self._given.ckpt_path:
+            log.warning(
+                "%s trains the prior of a model that knows nothing yet: give a trained one with "
+                "--init_from",
+                type(self.model.objective).__name__,
+            )
         self.model.lr_scale = settings.lr_scale
 
     def _say_how_to_go_on(self, stop: Stopped) -> None:

@@ -21,6 +21,7 @@ from dvae.devices import is_waited_for
 from dvae.functional import batch_mean
 from dvae.likelihoods import Likelihood
 from dvae.metrics import CodebookUsage
+from dvae.models.codec import evaluating
 from dvae.models.compiled import Compile, NetworkCalls, check_compile, compile_calls
 from dvae.models.evaluation import Evaluation
 from dvae.models.gradients import Gradients
@@ -165,7 +166,11 @@ class DiscreteVAE(Gradients, Measured):
         target = self.likelihood.dequantize(image)
         encode, log_px = self._calls or (self.encoder, self.log_px)
         with self.bottleneck.accumulating(), self.likelihood.accumulating():
-            q = self.bottleneck(encode(image), self.prior)
+            if self.objective.prior_alone:
+                with torch.no_grad(), evaluating(self.encoder, self.bottleneck):
+                    q = self.bottleneck(self.encoder(image), self.prior)
+            else:
+                q = self.bottleneck(encode(image), self.prior)
             prior = self.prior_of(batch)
             out = self.objective(lambda z: log_px(z, target), q, prior)
         # For whoever shows the bound, or has to say which of them broke.
@@ -237,6 +242,27 @@ class DiscreteVAE(Gradients, Measured):
         shape = getattr(getattr(self.trainer, "datamodule", None), "image_shape", None)
         if shape is not None:
             self.check_image_shape(shape)
+        self.check_classes(getattr(self.trainer, "datamodule", None))
+
+    def check_classes(self, data: Any) -> None:
+        """Compare the classes of the data with those that the prior knows, if it knows any.
+
+        Args:
+            data: The data module, if there is one.
+
+        Raises:
+            ValueError: The data has none, or more.
+        """
+        known, name = self.prior.num_classes, type(self.prior).__name__
+        if not known or data is None:
+            return
+        if not getattr(data, "labelled", True):
+            raise ValueError(
+                f"{name} knows {known} classes and the data has none: leave num_classes out"
+            )
+        count = getattr(data, "num_classes", None)
+        if count is not None and count > known:
+            raise ValueError(f"the data has {count} classes and {name}.num_classes is {known}")
 
     def check_image_shape(self, shape: tuple[int, ...]) -> None:
         """Compare the shape of the data's images with the network's.

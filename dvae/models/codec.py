@@ -1,7 +1,7 @@
 """What a trained model is used for: images to codes and back, and codes changed on the way."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -11,10 +11,11 @@ from torch import Generator, Tensor, nn
 
 from dvae.bottlenecks.base import Bottleneck
 from dvae.data.batch import as_batch, as_pixels, check_range
+from dvae.estimators.base import check_count
 from dvae.likelihoods import Likelihood
 from dvae.priors.base import Prior, Sampling
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "evaluating"]
 
 
 class Codec(pl.LightningModule):
@@ -154,6 +155,7 @@ class Codec(pl.LightningModule):
         Raises:
             ValueError: A value outside its range, or a class that the prior does not know.
         """
+        check_count("count", count, 0)
         asked, classes = self._asked("sample", count, label, how)
         with self._evaluating():
             index = self.prior.sample(count, generator, asked, classes)
@@ -212,16 +214,21 @@ class Codec(pl.LightningModule):
             raise ValueError(
                 f"{name} takes temperature, top_k, top_p and guidance; got {sorted(unknown)[0]!r}"
             )
+        asked = Sampling(**how)  # type: ignore[arg-type]
+        if asked.guidance and (label is None or not self.prior.num_classes):
+            raise ValueError(
+                f"guidance needs a label and a prior with classes; got {type(self.prior).__name__} "
+                f"and label {label!r}"
+            )
         if label is not None:
-            classes = label if isinstance(label, (int, Tensor)) else list(label)
-            label = torch.as_tensor(classes, device=self.device)
+            label = _integers(label).to(self.device)
             if label.dim() and label.shape != (count,):
                 raise ValueError(
                     f"label must be one class, or one for each of {count} images; "
                     f"got {tuple(label.shape)}"
                 )
             label = label.expand(count)
-        return Sampling(**how), label  # type: ignore[arg-type]
+        return asked, label
 
     def traverse(
         self,
@@ -265,12 +272,37 @@ class Codec(pl.LightningModule):
         """Return the most probable codes of a batch, integers ``(B, ...)``."""
         return self.encode(batch)
 
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        training: dict[nn.Module, bool] = {m: m.training for m in self.modules()}
-        self.eval()
-        try:
-            yield
-        finally:
-            for module, mode in training.items():
-                module.training = mode
+    def _evaluating(self) -> AbstractContextManager[None]:
+        return evaluating(self)
+
+
+def _integers(label: Any) -> Tensor:
+    given = (
+        label
+        if isinstance(label, (Tensor, int)) or not isinstance(label, Iterable)
+        else list(label)
+    )
+    try:
+        found = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(())
+    if found.is_floating_point() or found.dtype == torch.bool:
+        raise ValueError(f"label must be integers; got {label!r}")
+    return found.long()
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Put modules into evaluation mode for a while, each of their parts back into its own.
+
+    Args:
+        modules: The modules.
+    """
+    training = {part: part.training for module in modules for part in module.modules()}
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in training.items():
+            part.training = mode

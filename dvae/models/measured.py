@@ -9,13 +9,14 @@ from torch import Generator, Tensor
 
 from dvae.bottlenecks.posterior import Posterior
 from dvae.data.batch import as_batch
+from dvae.devices import is_waited_for
 from dvae.functional import batch_mean
 from dvae.likelihoods import LEVELS
 from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.codec import Codec
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
 from dvae.models.objectives import elbo_terms
-from dvae.priors.base import Prior
+from dvae.priors.base import Prior, refuse_label
 from dvae.priors.uniform import UniformPrior
 
 __all__ = ["Measured"]
@@ -48,7 +49,7 @@ class Measured(Codec):
             batch: See `dvae.data.batch.as_batch`.
 
         Raises:
-            ValueError: The prior knows classes and the batch has no labels.
+            ValueError: The prior knows classes and the batch has no labels, or (on a CPU) others.
         """
         if not self.prior.num_classes:
             return self.prior
@@ -58,6 +59,9 @@ class Measured(Codec):
                 f"{type(self.prior).__name__} knows {self.prior.num_classes} classes and the batch "
                 "has no labels: leave num_classes out, or choose other data"
             )
+        label = label.long()
+        if not is_waited_for(label):
+            refuse_label(self.prior, label)
         return self.prior.given(label.to(self.device))
 
     def log_px(self, code: Tensor, image: Tensor) -> Tensor:

@@ -44,7 +44,14 @@ class ObjectiveOutput:
 
 
 class Objective(nn.Module, ABC):
-    """A function of a batch that training minimises."""
+    """A function of a batch that training minimises.
+
+    Attributes:
+        prior_alone: Whether nothing but the prior is trained; encoder and bottleneck are then as in
+            evaluation, whatever they follow in training.
+    """
+
+    prior_alone: bool = False
 
     @abstractmethod
     def forward(
@@ -223,15 +230,17 @@ class IWAE(Objective):
 class PriorLikelihood(Objective):
     r"""Only :math:`E_q[\log p(z)]`, for a prior that is trained after the model; decodes nothing.
 
-    With the encoder frozen it is the prior's part of the ELBO; it is not a bound on log p(x).
+    It is the prior's part of the ELBO, and not a bound on log p(x). The model stays as it is.
 
     Args:
         codes: ``draws`` from q, or its ``mode``: the arg-max codes, whose distribution is another
             one, for those who use nothing but `encode`.
 
     Raises:
-        ValueError: ``codes`` is neither.
+        ValueError: ``codes`` is neither, or, on a call, the prior has nothing to learn.
     """
+
+    prior_alone = True
 
     def __init__(self, codes: Literal["draws", "mode"] = "draws") -> None:
         super().__init__()
@@ -243,6 +252,11 @@ class PriorLikelihood(Objective):
         self, log_px: Callable[[Tensor], Tensor], posterior: Posterior, prior: Prior
     ) -> ObjectiveOutput:
         """Evaluate the loss; see `Objective.forward`."""
+        if not any(parameter.requires_grad for parameter in prior.parameters()):
+            raise ValueError(
+                f"PriorLikelihood trains model.prior, and {type(prior).__name__} has nothing to "
+                "learn: take CategoricalPrior, MADEPrior or AutoregressivePrior"
+            )
         with torch.no_grad():
             index = posterior.sample(1)[0] if self.codes == "draws" else posterior.mode()
         log_p = prior.log_prob(index)

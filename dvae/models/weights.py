@@ -13,7 +13,7 @@ from dvae.scalars import annealable_scalars
 __all__ = ["WeightReport", "carry_scalar", "check_weights", "load_weights"]
 
 
-PRIOR, OBJECTIVE = "prior.", "objective."
+PRIOR, OBJECTIVE, TABLE = "prior.", "objective.", "prior.table"
 Change = tuple[str, tuple[int, ...], tuple[int, ...]]
 """A name and two shapes: in the checkpoint and in the model."""
 
@@ -173,7 +173,9 @@ def load_weights(
         if name not in settings and not name.startswith(OBJECTIVE)
     }
     state_dict = before if grow is None else grow(before)
-    report = check_weights(module, state_dict, ignore=settings)
+    # And so are the probabilities of a prior that does not learn, which growing goes by.
+    state_dict = {name: tensor for name, tensor in state_dict.items() if name != TABLE}
+    report = check_weights(module, state_dict, ignore={*settings, TABLE})
     if not report.loaded:
         raise ValueError(f"nothing in {path} fits this model: {report.problem()}")
     strict = report.without(PRIOR)

@@ -1,15 +1,16 @@
 """What a prior is: the distribution of a model's codes, and its part in the bound."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor, nn
 
 from dvae.functional import truncate_logits
+from dvae.scalars import Range
 
 if TYPE_CHECKING:
     from dvae.bottlenecks.posterior import Posterior
@@ -42,14 +43,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ValueError(f"temperature must be a number > 0; got {self.temperature}")
-        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:
+        Range(0.0, low_allowed=False).check("temperature", self.temperature)
+        Range(0.0, low_allowed=False, high=1.0).check("top_p", self.top_p)
+        Range(0.0).check("guidance", self.guidance)
+        if isinstance(self.top_k, bool) or not isinstance(self.top_k, Integral) or self.top_k < 0:
             raise ValueError(f"top_k must be an integer >= 0; got {self.top_k!r}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1]; got {self.top_p}")
-        if not (math.isfinite(self.guidance) and self.guidance >= 0):
-            raise ValueError(f"guidance must be a number >= 0; got {self.guidance}")
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Change logits ``(..., K)`` before a draw; see `truncate_logits`."""

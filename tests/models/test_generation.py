@@ -1,12 +1,16 @@
 """A prior that looks at the whole code: in the bound, in training, and in what is sampled."""
 
+import numpy as np
 import pytest
 import torch
 
+from dvae.bottlenecks import VQ, ProjectedCodebook
 from dvae.estimators import ExactEnumeration, GumbelSoftmax
-from dvae.models import ELBO, IWAE, PriorLikelihood
+from dvae.likelihoods import Gaussian
+from dvae.models import ELBO, IWAE, CodebookVAE, PriorLikelihood
 from dvae.models.evaluation import exact_log_px
 from dvae.models.objectives import elbo_terms
+from dvae.networks import ResNet
 from dvae.priors import AutoregressivePrior, CategoricalPrior, MADEPrior, Sampling
 from tests.estimators.catalogue import everything, name
 from tests.laws import assert_chi_square, assert_mean
@@ -217,3 +221,66 @@ def test_the_bound_given_the_label_is_below_the_likelihood_given_it():
 def test_images_without_labels_are_refused_by_a_prior_with_classes():
     with pytest.raises(ValueError, match="knows 10 classes and the batch has no labels"):
         with_classes().prior_of(images(3))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"guidance": 1.0}, "guidance needs a label and a prior with classes"),
+        ({"label": 1.5}, "label must be integers; got 1.5"),
+        ({"label": "3"}, "label must be integers; got '3'"),
+        ({"label": True}, "label must be integers; got True"),
+        ({"label": torch.zeros(2)}, "label must be integers"),
+        ({"label": [1, 2, 3]}, "one for each of 2 images"),
+    ],
+)
+def test_odd_ways_to_ask_for_samples_are_refused_in_a_line(given, message):
+    with pytest.raises(ValueError, match=message):
+        with_classes().sample(2, **given)
+    for count in (-1, 2.5, True, None, "3"):
+        with pytest.raises(ValueError, match="count must be an integer >= 0"):
+            with_classes().sample(count)
+
+
+def test_classes_may_be_given_in_every_form_of_integers():
+    model = with_classes()
+    drawn = [
+        model.sample(2, torch.Generator().manual_seed(1), label)
+        for label in (3, np.int64(3), [3, 3], (3, 3), np.array([3, 3]), torch.tensor(3).byte())
+    ]
+    assert all(torch.equal(drawn[0], other) for other in drawn)
+
+
+def test_labels_beyond_those_that_the_prior_knows_are_refused(tmp_path):
+    model = with_classes()
+    with pytest.raises(ValueError, match=r"label must be in \[0, 10\); got 0 to 11"):
+        model.prior_of((images(2), torch.tensor([0, 11])))
+    model.prior_of((images(2), torch.tensor([0, 9], dtype=torch.uint8)))
+    data = toy_data()
+    for attribute, value, message in (
+        ("num_classes", 11, "the data has 11 classes and AutoregressivePrior.num_classes is 10"),
+        ("labelled", False, "knows 10 classes and the data has none"),
+    ):
+        other = type("Other", (type(data),), {attribute: value})
+        data.__class__ = other
+        with pytest.raises(ValueError, match=message):
+            toy_trainer(tmp_path, max_steps=1).fit(model, datamodule=data)
+
+
+@pytest.mark.parametrize("kind", [VQ, ProjectedCodebook])
+def test_a_prior_that_is_trained_alone_leaves_the_rest_as_it_is_to_the_bit(tmp_path, kind):
+    torch.manual_seed(0)
+    bottleneck = kind(6, 4, **({"in_features": 4} if kind is ProjectedCodebook else {}))
+    network = ResNet((1, 6, 6), width=8, halvings=1, blocks=1)
+    model = CodebookVAE(
+        network, bottleneck, Gaussian(0.2), PriorLikelihood(), prior=CategoricalPrior()
+    )
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    toy_trainer(tmp_path, max_steps=4).fit(model, datamodule=toy_data())
+    changed = {n for n, t in model.state_dict().items() if not torch.equal(t, before[n])}
+    assert changed == {"prior.logits"}
+
+
+def test_a_prior_that_has_nothing_to_learn_is_not_trained_alone():
+    with pytest.raises(ValueError, match="UniformPrior has nothing to learn"):
+        objective_of(toy_model(objective=PriorLikelihood()), images())

@@ -133,8 +133,10 @@ def test_classes_of_a_prior_that_knows_none_are_refused(kind):
     [
         ({"temperature": 0.0}, "temperature must be a number > 0; got 0.0"),
         ({"top_k": -1}, "top_k must be an integer >= 0; got -1"),
-        ({"top_p": 0.0}, r"top_p must be in \(0, 1\]; got 0.0"),
+        ({"top_p": 0.0}, "top_p must be a number > 0 and <= 1; got 0.0"),
         ({"guidance": -1.0}, "guidance must be a number >= 0; got -1.0"),
+        ({"temperature": "0.9"}, "temperature must be a number > 0; got '0.9'"),
+        ({"top_p": None}, "top_p must be a number > 0 and <= 1; got None"),
     ],
 )
 def test_wrong_ways_of_sampling_are_refused(given, message):
