@@ -277,13 +277,9 @@ class Codec(pl.LightningModule):
 
 
 def _integers(label: Any) -> Tensor:
-    given = (
-        label
-        if isinstance(label, (Tensor, int)) or not isinstance(label, Iterable)
-        else list(label)
-    )
+    many = isinstance(label, Iterable) and not isinstance(label, (Tensor, str))
     try:
-        found = torch.as_tensor(given)
+        found = torch.as_tensor(list(label) if many else label)
     except (TypeError, ValueError, RuntimeError):
         found = torch.empty(())
     if found.is_floating_point() or found.dtype == torch.bool:

@@ -89,7 +89,7 @@ def test_freeze_rates_and_hold(fit, capsys):
         "tau of the checkpoint: 0.4025\n"
     )
     for name in old:
-        scalar = name in ("bottleneck.estimator.tau", "objective.beta")
+        scalar = name in ("bottleneck.estimator.tau", "objective.beta", "prior.table")
         assert (f"  loaded: {name}\n" in listed) != scalar
     for name, tensor in old.items():
         if name.startswith(("encoder.", "bottleneck.")):
