@@ -64,6 +64,26 @@ class Measured(Codec):
             refuse_label(self.prior, label)
         return self.prior.given(label.to(self.device))
 
+    def check_classes(self, data: Any) -> None:
+        """Compare the classes of the data with those that the prior knows, if it knows any.
+
+        Args:
+            data: The data module, if there is one.
+
+        Raises:
+            ValueError: The data has none, or more.
+        """
+        known, name = self.prior.num_classes, type(self.prior).__name__
+        if not known or data is None:
+            return
+        if not getattr(data, "labelled", True):
+            raise ValueError(
+                f"{name} knows {known} classes and the data has none: leave num_classes out"
+            )
+        count = getattr(data, "num_classes", None)
+        if count is not None and count > known:
+            raise ValueError(f"the data has {count} classes and {name}.num_classes is {known}")
+
     def log_px(self, code: Tensor, image: Tensor) -> Tensor:
         """Log-likelihood of images given codes.
 
