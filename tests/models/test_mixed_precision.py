@@ -23,7 +23,8 @@ from dvae.bottlenecks import (
     SimVQ,
 )
 from dvae.bottlenecks.base import Bottleneck
-from dvae.estimators import RLOO, VIMCO, GumbelSoftmax, MeanField, ReinMax, base
+from dvae.estimators import RLOO, VIMCO, GumbelSoftmax, MeanField, ReinMax
+from dvae.estimators import noise as noise_of_draws
 from dvae.likelihoods import DiscretizedLogisticMixture, LearnedGaussian
 from dvae.models import IWAE, CodebookVAE
 from dvae.networks import ResNet
@@ -48,14 +49,14 @@ def test_half_precision_trains_and_keeps_what_is_summed_in_float32(
     estimator, half, tmp_path, monkeypatch
 ):
     noise = []
-    draw = base.exponential_noise
+    draw = noise_of_draws.exponential_noise
 
     def spy(*args):
         drawn = draw(*args)
         noise.append(drawn.dtype)
         return drawn
 
-    monkeypatch.setattr(base, "exponential_noise", spy)
+    monkeypatch.setattr(noise_of_draws, "exponential_noise", spy)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: NATIVE)
     pl.seed_everything(0)
     model = toy_model(estimator(1.0))

@@ -15,7 +15,8 @@ ROOT = Path(dvae.__file__).parent
 NAMES = {"best.ckpt", "last.ckpt", "config.yaml", "metrics.csv", "checkpoints", "media", ".part"}
 # A module, and a key of the command line, have the name of the folder.
 ALLOWED = dict.fromkeys(
-    ("runs/__init__.py", "cli/arguments.py", "explore/__main__.py"), frozenset({"checkpoints"})
+    ("runs/__init__.py", "cli/arguments.py", "cli/training.py", "explore/__main__.py"),
+    frozenset({"checkpoints"}),
 )
 
 
