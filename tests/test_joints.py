@@ -10,7 +10,7 @@ import dvae.models.base as model_module
 from benchmarks.fuzz import Failure, joint_case
 from benchmarks.fuzz.joint import AXES, described, draw_joint, simpler, with_values
 from benchmarks.fuzz.settings import config_of, run_steps, schedules_of, steps_after
-from dvae.bottlenecks import VQ, CategoricalPosterior
+from dvae.bottlenecks import VQ, CategoricalBottleneck, CategoricalPosterior
 from dvae.callbacks import Anneal, Checkpoints, RandomState, SafeCheckpointIO
 from dvae.cli import checks
 from dvae.likelihoods import Bernoulli
