@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -52,6 +52,10 @@ class Objective(nn.Module, ABC):
     """
 
     prior_alone: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_forward_pre_hook(_refuse_features)
 
     @abstractmethod
     def forward(
@@ -127,6 +131,15 @@ class _FirstValues:
         """Mean over the draws of the first call, ``(B,)``."""
         assert self._first is not None
         return self._first.mean(0)
+
+
+def _refuse_features(module: nn.Module, args: tuple[Any, ...]) -> None:
+    # What it took before 2026-11-27.
+    if len(args) > 1 and isinstance(args[1], Tensor):
+        raise ValueError(
+            f"{type(module).__name__} takes a posterior and a prior: q = model.bottleneck("
+            "features, model.prior), then objective(log_px, q, model.prior)"
+        )
 
 
 class ELBO(Objective):

@@ -196,3 +196,10 @@ def test_a_model_built_from_parts_is_loaded_with_the_same_parts(tmp_path):
     )
     image = torch.rand(5, 1, 6, 6)
     assert torch.equal(loaded.encode(image), model.encode(image))
+
+
+@pytest.mark.parametrize("objective", [ELBO(), IWAE(2)])
+def test_what_an_objective_took_before_is_refused_in_a_line_that_says_what_it_takes(objective):
+    model, image = toy_model(), torch.rand(2, 1, 6, 6)
+    with pytest.raises(ValueError, match=r"takes a posterior and a prior: q = model\.bottleneck"):
+        objective(lambda z: model.log_px(z, image), model.encoder(image), model.bottleneck)
