@@ -265,14 +265,15 @@ class PriorLikelihood(Objective):
         self, log_px: Callable[[Tensor], Tensor], posterior: Posterior, prior: Prior
     ) -> ObjectiveOutput:
         """Evaluate the loss; see `Objective.forward`."""
-        if not any(parameter.requires_grad for parameter in prior.parameters()):
+        with torch.no_grad():
+            index = posterior.sample(1)[0] if self.codes == "draws" else posterior.mode()
+        log_p = prior.log_prob(index)
+        # Asked of what it says: a prior given labels has the weights of another.
+        if torch.is_grad_enabled() and not log_p.requires_grad:
             raise ValueError(
                 f"PriorLikelihood trains model.prior, and {type(prior).__name__} has nothing to "
                 "learn: take CategoricalPrior, MADEPrior or AutoregressivePrior"
             )
-        with torch.no_grad():
-            index = posterior.sample(1)[0] if self.codes == "draws" else posterior.mode()
-        log_p = prior.log_prob(index)
         kl = -posterior.entropy().detach() - log_p
         return ObjectiveOutput(-batch_mean(log_p), None, None, kl)
 

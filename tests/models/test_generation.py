@@ -284,3 +284,11 @@ def test_a_prior_that_is_trained_alone_leaves_the_rest_as_it_is_to_the_bit(tmp_p
 def test_a_prior_that_has_nothing_to_learn_is_not_trained_alone():
     with pytest.raises(ValueError, match="UniformPrior has nothing to learn"):
         objective_of(toy_model(objective=PriorLikelihood()), images())
+
+
+def test_a_prior_with_classes_is_trained_alone_too(tmp_path):
+    model = with_classes(objective=PriorLikelihood())
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    toy_trainer(tmp_path, max_steps=2, limit_val_batches=0).fit(model, datamodule=toy_data())
+    changed = {n.split(".")[0] for n, t in model.state_dict().items() if not t.equal(before[n])}
+    assert changed == {"prior"}
