@@ -49,8 +49,10 @@ class Sampling:
         if isinstance(self.top_k, bool) or not isinstance(self.top_k, Integral) or self.top_k < 0:
             raise ValueError(f"top_k must be an integer >= 0; got {self.top_k!r}")
 
-    def __call__(self, logits: Tensor) -> Tensor:
-        """Change logits ``(..., K)`` before a draw; see `truncate_logits`."""
+    def __call__(self, logits: Tensor, untold: Tensor | None = None) -> Tensor:
+        """Change logits ``(..., K)`` before a draw, given those without the class if guided."""
+        if untold is not None:
+            logits = (1 + self.guidance) * logits - self.guidance * untold
         return truncate_logits(logits, self.temperature, self.top_k, self.top_p)
 
 

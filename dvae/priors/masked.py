@@ -188,11 +188,10 @@ class MaskedPrior(Prior):
             if not now.any():
                 continue
             seen = ~new | (turns < start)
-            logits = self.logits(code, seen, label)
-            if how.guidance and label is not None:
-                untold = self.logits(code, seen)
-                logits = (1 + how.guidance) * logits - how.guidance * untold
-            drawn = gumbel_max(how(logits), gumbel_noise_like(logits, generator))
+            guided = how.guidance and label is not None
+            untold = self.logits(code, seen) if guided else None
+            logits = how(self.logits(code, seen, label), untold)
+            drawn = gumbel_max(logits, gumbel_noise_like(logits, generator))
             code = torch.where(now, drawn, code)
         return code.view_as(index)
 

@@ -164,9 +164,7 @@ class SequentialPrior(Prior):
         step = self.steps(label)
         untold = self.steps() if how.guidance and label is not None else None
         for t in range(self.positions):
-            logits = step(index, t)
-            if untold is not None:
-                logits = (1 + how.guidance) * logits - how.guidance * untold(index, t)
-            drawn = gumbel_max(how(logits), gumbel_noise_like(logits, generator))
+            logits = how(step(index, t), None if untold is None else untold(index, t))
+            drawn = gumbel_max(logits, gumbel_noise_like(logits, generator))
             index[:, t] = torch.where(new[:, t], drawn, index[:, t])
         return index
