@@ -3,21 +3,17 @@
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from dvae.callbacks.examples import training_examples, validation_examples
 from dvae.callbacks.pictures import are_due, show_picture
 from dvae.models.base import DiscreteVAE
+from dvae.models.samples import sample_rows
 from dvae.plotting import labelled_rows
-from dvae.priors import UniformPrior
 from dvae.scalars import MAX_COUNT
 
 __all__ = ["Reconstructions"]
-
-# Classes that a picture of samples has room for.
-MAX_COLUMNS = 24
 
 
 class Reconstructions(Callback):
@@ -61,24 +57,10 @@ class Reconstructions(Callback):
             return
         image = pl_module.images_of(self._images, check=False)
         show_picture(trainer, "reconstructions", self._reconstructions(pl_module, image))
-        show_picture(trainer, "samples", self._samples(pl_module))
+        show_picture(trainer, "samples", labelled_rows(sample_rows(pl_module, self.count)))
 
     def _reconstructions(self, model: DiscreteVAE, image: Tensor) -> Any:
         rows = {"input": image, "hard": model.reconstruct(image)}
         noise = model.evaluation.noise("codes", model.device)
         rows["relaxed"] = model.reconstruct_relaxed(image, noise)
         return labelled_rows(rows)
-
-    def _samples(self, model: DiscreteVAE) -> Any:
-        noise = model.evaluation.noise("prior", model.device)
-        classes = model.prior.num_classes
-        per_row = min(classes, MAX_COLUMNS) or self.count
-        # Each class has its column.
-        label = torch.arange(per_row).repeat(3) if classes else None
-        images = model.sample(3 * per_row, noise, label).chunk(3)
-        # What a uniform prior gives of a grid is no picture of what the decoder can do.
-        independent = isinstance(model.prior, UniformPrior) and len(model.index_shape) > 1
-        names = ("independent", "uniform", "codes") if independent else ("prior", "samples", "")
-        if classes:
-            names = ("classes", f"0 to {per_row - 1}", "")
-        return labelled_rows(dict(zip(names, images, strict=True)))

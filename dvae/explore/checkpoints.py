@@ -111,6 +111,7 @@ def _difference(one: DiscreteVAE, other: DiscreteVAE) -> str:
         ("a code of shape", one.index_shape, other.index_shape),
         ("categories", one.num_codes, other.num_codes),
         ("the bottleneck", type(one.bottleneck).__name__, type(other.bottleneck).__name__),
+        ("the prior", type(one.prior).__name__, type(other.prior).__name__),
         ("the likelihood", type(one.likelihood).__name__, type(other.likelihood).__name__),
     ):
         if a != b:

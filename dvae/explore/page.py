@@ -10,10 +10,13 @@ from PIL import Image
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from dvae.explore.codes import Look, place_name, table_of
+from dvae.explore.prior import can_redraw, in_raster_order
 from dvae.explore.view import Explorer, View
 from dvae.models import DiscreteVAE
+from dvae.models.samples import sample_name
 from dvae.plotting import to_images
 
 __all__ = ["launch", "make_page"]
@@ -22,6 +25,8 @@ __all__ = ["launch", "make_page"]
 _HEIGHT = 252
 # More checkpoints than this are a list to open.
 _BUTTONS = 12
+# More changes than this are counted and not listed.
+_LISTED = 12
 # The columns of a table are places in a code: sorted, they would be those of another code.
 _CSS = """
 #code thead { pointer-events: none; }
@@ -123,6 +128,8 @@ def make_page(explorer: Explorer) -> Any:
             category = _slider("Its category", "category", model.num_codes, scale=3)
             back = gr.Button("Undo changes", elem_id="back", scale=1, min_width=160)
 
+        asked, draw, last, again, drawn = _prior_part(model)
+
         outputs = [state, image, *pictures, table, position, category, numbers, words]
         page.load(partial(_show, explorer), [state], outputs, show_progress="hidden")
         for event, act, inputs in (
@@ -133,6 +140,7 @@ def make_page(explorer: Explorer) -> Any:
             (category.input, explorer.set_category, [category]),
             (table.input, explorer.edit_table, [table]),
             (back.click, explorer.take_back, []),
+            (again.click, explorer.redraw, [last, *asked]),
         ):
             # A slider in motion: what is shown at last is where it stopped.
             event(
@@ -143,7 +151,44 @@ def make_page(explorer: Explorer) -> Any:
                 show_progress="hidden",
             )
         table.select(pick_cell, [state], outputs, show_progress="hidden")
+        draw.click(partial(_draw, explorer), [state, *asked], [drawn])
     return page
+
+
+def _prior_part(model: DiscreteVAE) -> tuple[list[Any], Any, Any, Any, Any]:
+    """Lay out what is asked of the prior.
+
+    Returns:
+        The parts of an `Asked`, the button that draws images, the other corner of a region, the
+        button that draws it anew, and the images.
+    """
+    prior, size = model.prior, math.prod(model.index_shape)
+    gr.Markdown(f"### Draw from {type(prior).__name__}")
+    with gr.Row(equal_height=True):
+        asked: list[Any] = [
+            gr.Slider(0.1, 2.0, 1.0, step=0.05, label="Temperature", elem_id="temperature")
+        ]
+        if prior.num_classes:
+            classes = [("none", -1), *((str(n), n) for n in range(prior.num_classes))]
+            asked += [
+                gr.Dropdown(classes, value=-1, label="Class", elem_id="class"),
+                gr.Slider(0.0, 4.0, 0.0, step=0.1, label="Guidance", elem_id="guidance"),
+            ]
+        draw = gr.Button("Draw images", elem_id="draw", scale=1, min_width=160)
+    with gr.Row(equal_height=True, visible=can_redraw(model)):
+        if in_raster_order(model):
+            last, name = gr.State(size - 1), "Redraw the code from the chosen place on"
+        else:
+            last = _slider("Redraw from the chosen place to the place", "last", size, scale=3)
+            name = "Redraw the region"
+        again = gr.Button(name, elem_id="again", scale=1, min_width=160)
+    return asked, draw, last, again, _frame("drawn", sample_name(model).capitalize())
+
+
+def _draw(explorer: Explorer, view: View, *asked: Any) -> Image.Image:
+    images = explorer.draw(view, *asked)
+    (picture,) = to_images(make_grid(images.nan_to_num(), nrow=8, pad_value=1.0).unsqueeze(0))
+    return _enlarged(picture)
 
 
 def _step(explorer: Explorer, act: Callable[..., View], view: View, *values: Any) -> list[Any]:
@@ -219,6 +264,10 @@ def _headers(columns: int, shape: tuple[int, ...]) -> list[str]:
 
 def _picture(image: Tensor) -> Image.Image:
     (picture,) = to_images(image.nan_to_num().unsqueeze(0))
+    return _enlarged(picture)
+
+
+def _enlarged(picture: Image.Image) -> Image.Image:
     zoom = max(1, _HEIGHT // picture.height)
     size = (picture.width * zoom, picture.height * zoom)
     enlarged: Image.Image = picture.resize(size, Image.Resampling.NEAREST)
@@ -239,6 +288,8 @@ def _words(model: DiscreteVAE, view: View, seen: Look) -> str:
         f"{place_name(model, place)}: {int(code[place])} → {category}"
         for place, category in sorted(view.edits.items())
     ]
+    if len(changes) > _LISTED:
+        changes[_LISTED:] = [f"and {len(changes) - _LISTED} more"]
     listed = "; ".join(changes) if changes else "none"
     chosen = place_name(model, view.position)
     return f"**Image:** {_plain(view.title)}\n\n**Chosen:** {chosen}\n\n**Changes:** {listed}"

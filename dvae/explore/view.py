@@ -19,6 +19,7 @@ from dvae.explore.codes import (
     whole,
 )
 from dvae.explore.images import Gallery
+from dvae.explore.prior import Asked, redraw, samples
 from dvae.models import DiscreteVAE
 
 __all__ = ["Explorer", "View"]
@@ -109,6 +110,20 @@ class Explorer:
     def take_back(self, view: View) -> View:
         """Take all changes back."""
         return replace(view, edits={})
+
+    def draw(self, view: View, *asked: Any) -> Tensor:
+        """Draw images from the prior, by the values of an `Asked`."""
+        return samples(self.model(view), Asked(*asked))
+
+    def redraw(self, view: View, last: Any, *asked: Any) -> View:
+        """Draw the region from the chosen place to another anew, given the rest of the code.
+
+        What is drawn are changes, as those made by hand.
+        """
+        model, seen = self.model(view), self.look(view)
+        place = whole("the place", last)
+        drawn = redraw(model, seen.changed, view.position, place, Asked(*asked))
+        return replace(view, edits=read_table(model, seen.code, table_of(drawn)))
 
     def _code(self, view: View) -> Tensor:
         return self.model(view).encode(view.image[None])[0]

@@ -189,7 +189,17 @@ class Codec(pl.LightningModule):
             ValueError: The images are of another shape than the network's, the mask is of another
                 shape or type, a value is outside its range, or the prior cannot draw these.
         """
-        index = self.encode(image)
+        return self.decode(self.complete_code(self.encode(image), mask, generator, label, **how))
+
+    def complete_code(
+        self,
+        index: Tensor,
+        mask: Any,
+        generator: Generator | None = None,
+        label: int | Sequence[int] | Tensor | None = None,
+        **how: float,
+    ) -> Tensor:
+        """Draw some integers of codes ``(B, *index_shape)`` anew, as `complete` does of images."""
         where, shape = torch.as_tensor(mask, device=index.device), self.index_shape
         if where.dtype != torch.bool:
             raise ValueError(f"mask must be booleans; got {where.dtype}")
@@ -199,8 +209,7 @@ class Codec(pl.LightningModule):
             )
         asked, classes = self._asked("complete", len(index), label, how)
         with self._evaluating():
-            index = self.prior.complete(index, where, generator, asked, classes)
-        return self.decode(index)
+            return self.prior.complete(index, where, generator, asked, classes)
 
     def _asked(
         self,

@@ -39,6 +39,23 @@ LEVELS = {
 }
 
 
+def with_prior(config, name, **settings):
+    """Return the config with a small learned prior."""
+    prior = {"class_path": f"dvae.priors.{name}", "init_args": settings}
+    return {**config, "init_args": {**config["init_args"], "prior": prior}}
+
+
+SMALL = {"width": 8, "depth": 1, "heads": 2}
+PRIORS = {
+    "uniform": GRID,
+    "MADE": with_prior(GRID, "MADEPrior", width=2),
+    "autoregressive": with_prior(GRID, "AutoregressivePrior", num_classes=10, **SMALL),
+    "masked": with_prior(GRID, "MaskedPrior", steps=3, num_classes=3, **SMALL),
+    "latents": with_prior(CATEGORICAL, "CategoricalPrior"),
+    "levels": LEVELS,
+}
+
+
 def built(config, seed=0):
     torch.manual_seed(seed)
     return build_model(config).eval()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from dvae.explore import Explorer, load_gallery, load_snapshots
-from tests.explore.conftest import CATEGORICAL, GRID, LEVELS, written
+from tests.explore.conftest import CATEGORICAL, GRID, LEVELS, PRIORS, written
 
 pytest.importorskip("gradio", reason="gradio is not installed")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -179,8 +179,8 @@ def test_mistakes_are_said_and_lose_nothing(tab, tmp_path):
 def test_a_change_stays_while_the_checkpoints_are_flipped_and_an_image_is_uploaded(tab, tmp_path):
     from PIL import Image
 
-    early = written(tmp_path / "early.ckpt", CATEGORICAL, 5, 1.0, seed=1)
-    late = written(tmp_path / "late.ckpt", CATEGORICAL, 50, 0.1, seed=2)
+    early = written(tmp_path / "early.ckpt", CATEGORICAL, 5, 1.0, seed=6)
+    late = written(tmp_path / "late.ckpt", CATEGORICAL, 50, 0.1, seed=7)
     Image.effect_noise((50, 30), 80).save(tmp_path / "noise.png")
     with served(early, late) as url:
         opened(tab, url)
@@ -198,6 +198,41 @@ def test_a_change_stays_while_the_checkpoints_are_flipped_and_an_image_is_upload
         wait_for_cell(tab, 0, 0, (before + 1) % 5)
         assert "uploaded noise.png" in tab.inner_text("#words")
         assert len({first, uploaded, picture(tab, "reconstruction")}) == 3
+    assert tab.foreign == [] and tab.errors == []
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_images_are_drawn_and_a_region_is_redrawn_and_taken_back(tab, tmp_path, name):
+    with served(written(tmp_path / "a.ckpt", PRIORS[name])) as url:
+        opened(tab, url)
+        independent = name in ("uniform", "levels")
+        title = "Independent uniform codes" if independent else "Prior samples"
+        assert title in tab.inner_text("#drawn")
+        assert tab.locator("#class").count() == (name in ("autoregressive", "masked"))
+        if name == "masked":
+            tab.click("#class input")
+            tab.click("[role=option]:has-text('2')")
+            type_into(tab, "guidance", 1.5)
+        type_into(tab, "temperature", 1.8)
+        tab.click("#draw")
+        tab.wait_for_selector("#drawn img")
+        drawn = picture(tab, "drawn")
+        tab.click("#draw")
+        wait_for_another(tab, "drawn", drawn)
+        first = picture(tab, "decoded")
+        if name in ("MADE", "autoregressive"):
+            assert tab.locator("#last").count() == 0
+            type_into(tab, "position", 30)
+            wait_for_words(tab, "row 4, column 2")
+        else:
+            type_into(tab, "last", 3)
+        tab.click("#again")
+        wait_for_words(tab, "→")
+        wait_for_another(tab, "decoded", first)
+        kept = picture(tab, "reconstruction")
+        tab.click("#back")
+        wait_for_words(tab, "Changes: none")
+        wait_for_picture(tab, "decoded", kept)
     assert tab.foreign == [] and tab.errors == []
 
 
