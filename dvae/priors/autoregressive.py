@@ -66,7 +66,7 @@ class AutoregressivePrior(SequentialPrior):
     def logits(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """Compute all logits in one pass; see `SequentialPrior.logits`."""
         net = self.net
-        tokens = torch.cat([net.first(label, len(code)), net.tokens(code)[:, :-1]], 1)
+        tokens = torch.cat([net.first(label, code.shape[0]), net.tokens(code)[:, :-1]], 1)
         return net.logits(net.layers(tokens + net.places()))
 
     def steps(self, label: Tensor | None = None) -> NextLogits:

@@ -107,7 +107,7 @@ class MaskedPrior(Prior):
         """
         net = self.net
         # The token of what is masked is that of the image's class, or of none.
-        tokens = torch.where(seen.unsqueeze(-1), net.tokens(code), net.first(label, len(code)))
+        tokens = torch.where(seen.unsqueeze(-1), net.tokens(code), net.first(label, code.shape[0]))
         return net.logits(net.layers(tokens + net.places()))
 
     def log_prob(self, code: Tensor, label: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dvae.commands import Parser, run_command
-from dvae.sharing.onnx import export_onnx
+from dvae.sharing.onnx import export_onnx, has_step
 from dvae.sharing.pretrained import from_pretrained, push_to_hub, save_pretrained
 from dvae.sharing.source import Source, load_checkpoint
 
@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (
         ("save", "write config.json, model.safetensors and a model card"),
-        ("onnx", "write encoder.onnx and decoder.onnx"),
+        ("onnx", "write encoder.onnx, decoder.onnx and prior.onnx"),
         ("push", "upload to the Hugging Face Hub"),
     ):
         command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
@@ -57,6 +57,11 @@ def _main(args: argparse.Namespace) -> None:
             print(
                 f"{file.path}  {_size(file.size)}  largest difference from the model "
                 f"{file.difference:.1e}"
+            )
+        if not has_step(model):
+            print(
+                f"no prior.onnx: {type(model.prior).__name__} has no logits of an integer given "
+                "others of its code"
             )
 
 

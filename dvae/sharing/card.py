@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from dvae.models import DiscreteVAE
+from dvae.priors import FactorisedPrior
 
-__all__ = ["model_card"]
+__all__ = ["SAMPLES", "has_samples", "model_card"]
+
+SAMPLES = "samples.png"
+"""File of the picture that the card shows."""
 
 
 def model_card(
@@ -41,11 +45,35 @@ def model_card(
         shape="x".join(map(str, shape)),
         bits=math.prod(shape) * math.log2(model.num_codes),
         parameters=sum(p.numel() for p in model.parameters()),
+        prior=_prior(model, figures),
+        label=", label=0" if model.prior.num_classes else "",
         figures=_figures(figures, data),
         axes=", ".join(map(str, model.image_shape)),
         index=", ".join(map(str, shape)),
         config=json.dumps(config, indent=2, sort_keys=True),
     )
+
+
+def _prior(model: DiscreteVAE, figures: Mapping[str, float]) -> str:
+    prior, uniform = model.prior, f"{math.log2(model.num_codes):.3g}"
+    text = f"`{type(prior).__name__}({prior.extra_repr()})`"
+    found = [(s, figures.get(f"{s}/prior_bits_per_token")) for s in ("test", "val")]
+    measured = [f"{bits:.3g} in {stage}" for stage, bits in found if bits is not None]
+    if measured:
+        text += f": bits an integer {' and '.join(measured)}, where a uniform prior takes {uniform}"
+    if has_samples(model):
+        by_class = ", a class a column" if prior.num_classes else ""
+        text += f".\n\n![Samples{by_class}]({SAMPLES})\n\nThe picture shows samples{by_class}"
+    return text
+
+
+def has_samples(model: DiscreteVAE) -> bool:
+    """Tell whether the card shows samples: of a prior that looks at the whole code.
+
+    Args:
+        model: The model.
+    """
+    return not isinstance(model.prior, FactorisedPrior)
 
 
 def _figures(figures: Mapping[str, float], data: str) -> str:

@@ -10,8 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dvae.models import DiscreteVAE
+from dvae.models.samples import sample_rows
 from dvae.models.weights import check_weights
+from dvae.plotting import labelled_rows
 from dvae.runs.former import modern_settings, modern_state
+from dvae.sharing.card import SAMPLES, has_samples
 from dvae.sharing.config import build_model
 
 __all__ = ["SharedModel"]
@@ -38,6 +41,8 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
         save_file(state, save_directory / WEIGHTS, metadata={"format": "pt"})
         # safetensors makes it readable to its owner alone.
         (save_directory / WEIGHTS).chmod(0o644)
+        if has_samples(self.model):
+            labelled_rows(sample_rows(self.model)).save(save_directory / SAMPLES)
 
     @classmethod
     def _from_pretrained(  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""Encoder and decoder as ONNX files, checked against the model with ONNX Runtime."""
+"""Encoder, decoder and prior as ONNX files, checked against the model with ONNX Runtime."""
 
 import copy
 from dataclasses import dataclass
@@ -10,11 +10,16 @@ from torch import Tensor, nn
 
 from dvae.extras import require
 from dvae.models import DiscreteVAE
+from dvae.priors import MaskedPrior
+from dvae.priors.sequential import SequentialPrior
 from dvae.runs.files import check_new, whole_folder
 
-__all__ = ["Exported", "export_onnx"]
+__all__ = ["Exported", "export_onnx", "has_step"]
 
 TOLERANCE = 1e-4
+Inputs = dict[str, Tensor]
+"""Values by the name of an input."""
+
 # Sizes of the batches compared: none is that of the example which is traced.
 _BATCHES = (1, 5)
 
@@ -35,12 +40,24 @@ class Exported:
     difference: float
 
 
+def has_step(model: DiscreteVAE) -> bool:
+    """Tell whether the prior says what integers of a code may be, given others of it.
+
+    Args:
+        model: Any model.
+    """
+    return isinstance(model.prior, (SequentialPrior, MaskedPrior))
+
+
 def export_onnx(model: DiscreteVAE, folder: str | Path) -> list[Exported]:
-    """Write ``encoder.onnx`` and ``decoder.onnx``, for batches of any size.
+    """Write ``encoder.onnx`` and ``decoder.onnx``, for batches of any size, and ``prior.onnx``.
 
     The encoder turns ``image (B, C, H, W)``, pixels in [0, 1], into ``index (B, ...)``, int64, and
-    ``logits (B, ..., K)``; the decoder turns ``index`` into ``image``. ONNX has no errors for
-    people: an index outside [0, K) is not refused by every operator.
+    ``logits (B, ..., K)``; the decoder turns ``index`` into ``image``. The prior, where `has_step`,
+    turns ``index`` into the ``logits`` of each integer given those before it in raster order, or,
+    with ``MaskedPrior``, given those where ``seen (B, ...)`` is true; with classes it takes
+    ``label (B,)`` besides, the number of classes for none. ONNX has no errors for people: an index
+    outside [0, K) is not refused by every operator.
 
     Args:
         model: A model with a posterior: `CategoricalVAE`, or `CodebookVAE` with a code book.
@@ -63,29 +80,40 @@ def export_onnx(model: DiscreteVAE, folder: str | Path) -> list[Exported]:
             f"{type(model.bottleneck).__name__} has no logits to export: its posterior is one code "
             "for certain"
         )
-    encoder, decoder = _Encoder(model), _Decoder(model)
-    noise = torch.Generator().manual_seed(0)
+    prior, noise = model.prior, torch.Generator().manual_seed(0)
 
-    def images(count: int) -> Tensor:
-        return torch.rand(count, *model.image_shape, generator=noise)
+    def images(count: int) -> Inputs:
+        return {"image": torch.rand(count, *model.image_shape, generator=noise)}
 
-    def codes(count: int) -> Tensor:
-        return torch.randint(model.num_codes, (count, *model.index_shape), generator=noise)
+    def codes(count: int) -> Inputs:
+        shape = (count, *model.index_shape)
+        return {"index": torch.randint(model.num_codes, shape, generator=noise)}
 
+    def steps(count: int) -> Inputs:
+        inputs = codes(count)
+        if isinstance(prior, MaskedPrior):
+            inputs["seen"] = torch.rand(inputs["index"].shape, generator=noise) < 0.5
+        if prior.num_classes:
+            inputs["label"] = torch.randint(prior.num_classes + 1, (count,), generator=noise)
+        return inputs
+
+    parts = [
+        ("encoder.onnx", _Encoder(model), images, ["index", "logits"]),
+        ("decoder.onnx", _Decoder(model), codes, ["image"]),
+        *[("prior.onnx", _Step(model), steps, ["logits"])] * has_step(model),
+    ]
+    differences = {}
     with whole_folder(folder) as beside:
-        _export(encoder, images(2), beside / "encoder.onnx", "image", ["index", "logits"])
-        _export(decoder, codes(2), beside / "decoder.onnx", "index", ["image"])
-        differences = {
-            "encoder.onnx": _encoder_difference(beside, encoder, [images(n) for n in _BATCHES]),
-            "decoder.onnx": _decoder_difference(beside, decoder, [codes(n) for n in _BATCHES]),
-        }
-        for name, difference in differences.items():
+        for name, part, inputs, gives in parts:
+            _export(part, inputs(2), beside / name, gives)
+            difference = _difference(beside / name, part, [inputs(n) for n in _BATCHES])
             # Not the other way round: a difference that is no number is none to accept.
             if not difference <= TOLERANCE:
                 raise ValueError(
                     f"{name} differs from the model by {difference:.1e}, above {TOLERANCE:g}: "
                     "nothing was written"
                 )
+            differences[name] = difference
     return [
         Exported(folder / name, (folder / name).stat().st_size, difference)
         for name, difference in differences.items()
@@ -118,52 +146,52 @@ class _Decoder(nn.Module):
         return image
 
 
-def _export(part: nn.Module, example: Tensor, path: Path, takes: str, gives: list[str]) -> None:
+class _Step(nn.Module):
+    def __init__(self, model: DiscreteVAE) -> None:
+        super().__init__()
+        self.prior: Any = copy.deepcopy(model.prior)
+        self.cpu().eval()
+
+    def forward(self, index: Tensor, *given: Tensor) -> Tensor:
+        seen = [x.flatten(1) if x.dim() > 1 else x for x in given]
+        logits: Tensor = self.prior.logits(index.flatten(1), *seen)
+        return logits.view(*index.shape, -1)
+
+
+def _export(part: nn.Module, inputs: Inputs, path: Path, gives: list[str]) -> None:
+    # The size has one name: the axes of other inputs are found to be the same.
+    dim = torch.export.Dim
+    first, *others = ({0: dim("batch") if n == 0 else dim.DYNAMIC} for n in range(len(inputs)))
     torch.onnx.export(
         part,
-        (example,),
+        tuple(inputs.values()),
         path,
         dynamo=True,
-        input_names=[takes],
+        input_names=list(inputs),
         output_names=gives,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamic_shapes=(first, tuple(others)) if others else (first,),
         external_data=False,
         verbose=False,
     )
 
 
-def _run(path: Path, takes: str, value: Tensor) -> list[Tensor]:
+def _run(path: Path, inputs: Inputs) -> list[Tensor]:
     runtime = require("onnxruntime", "onnx")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return [torch.from_numpy(x) for x in session.run(None, {takes: value.numpy()})]
+    arrays = {name: value.numpy() for name, value in inputs.items()}
+    return [torch.from_numpy(x) for x in session.run(None, arrays)]
 
 
 @torch.no_grad()
-def _encoder_difference(folder: Path, part: _Encoder, batches: list[Tensor]) -> float:
+def _difference(path: Path, part: nn.Module, batches: list[Inputs]) -> float:
     found = []
-    for image in batches:
-        index, logits = _run(folder / "encoder.onnx", "image", image)
-        expected = part(image)[1]
+    for inputs in batches:
+        *index, values = _run(path, inputs)
+        expected = part(*inputs.values())
+        expected = expected[-1] if isinstance(expected, tuple) else expected
         # Another code is allowed between two that are as good as equal.
-        lost = expected.amax(-1) - expected.gather(-1, index.unsqueeze(-1)).squeeze(-1)
-        found += [_difference(logits, expected), float(lost.max()) / _scale(expected)]
-    return _largest(found)
-
-
-@torch.no_grad()
-def _decoder_difference(folder: Path, part: _Decoder, batches: list[Tensor]) -> float:
-    pairs = [(_run(folder / "decoder.onnx", "index", index)[0], part(index)) for index in batches]
-    return _largest([_difference(image, expected) for image, expected in pairs])
-
-
-def _largest(differences: list[float]) -> float:
+        lost = [expected.amax(-1) - expected.gather(-1, i.unsqueeze(-1)).squeeze(-1) for i in index]
+        scale = max(1.0, float(expected.abs().max()))
+        found += [float(x.abs().max()) / scale for x in (values - expected, *lost)]
     # Torch's maximum, which is NaN where any is; Python's may pass it over.
-    return float(torch.tensor(differences).max())
-
-
-def _difference(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max()) / _scale(expected)
-
-
-def _scale(expected: Tensor) -> float:
-    return max(1.0, float(expected.abs().max()))
+    return float(torch.tensor(found).max())

@@ -24,6 +24,8 @@ def save_pretrained(
 ) -> list[Path]:
     """Write ``config.json``, ``model.safetensors`` and the model card ``README.md``.
 
+    Where the prior looks at the whole code, ``samples.png`` is the card's picture.
+
     Args:
         model: Built by the command line, loaded, or made in Python; its optimizer is left out.
         folder: Where to; it must be empty or not be there, and is complete once it is.

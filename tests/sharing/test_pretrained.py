@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 import socket
 import sys
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import huggingface_hub.hub_mixin
 import pytest
 import torch
+from PIL import Image
 
 from dvae.extras import MissingExtra
 from dvae.models import CategoricalVAE, CodebookVAE
@@ -65,6 +67,13 @@ CONFIGS = {
         bottleneck=node("bottlenecks.VQ", num_codes=6, code_dim=4),
     ),
 }
+SMALL = {"width": 8, "depth": 1, "heads": 2}
+PRIORS = {
+    "MADE": node("priors.MADEPrior", width=4, depth=1),
+    "autoregressive": node("priors.AutoregressivePrior", **SMALL),
+    "classes": node("priors.AutoregressivePrior", **SMALL, num_classes=3, label_dropout=0.5),
+    "masked": node("priors.MaskedPrior", **SMALL, num_classes=2, steps=3, orders=2),
+}
 
 
 def same(a, b):
@@ -92,6 +101,37 @@ def test_a_model_comes_back_bit_by_bit_without_a_network(name, tmp_path, monkeyp
         assert (tmp_path / "again" / file.name).read_bytes().replace(
             b"again", b"m"
         ) == file.read_bytes().replace(b"again", b"m")
+
+
+@pytest.mark.parametrize("of", ["defaults", "code book", "quantizer"])
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_learned_prior_comes_back_and_its_card_shows_samples(name, of, tmp_path):
+    config = {**CONFIGS[of], "init_args": CONFIGS[of]["init_args"] | {"prior": PRIORS[name]}}
+    model = build_model(config)
+    for value in model.prior.state_dict().values():
+        value.add_(torch.rand_like(value))
+    files = save_pretrained(model, tmp_path / "m", {"val/prior_bits_per_token": 1.257})
+    names = ["README.md", "config.json", "model.safetensors", "samples.png"]
+    assert [path.name for path in files] == names
+    loaded = from_pretrained(tmp_path / "m").eval()
+    assert same(model, loaded)
+    noise = [torch.Generator().manual_seed(1) for _ in range(2)]
+    classes = model.prior.num_classes
+    label = classes - 1 if classes else None
+    drawn, again = (m.sample(3, g, label) for m, g in zip((model, loaded), noise, strict=True))
+    assert torch.equal(drawn, again)
+    code = torch.randint(model.num_codes, (5, *model.index_shape))
+    assert torch.equal(model.eval().prior.log_prob(code), loaded.prior.log_prob(code))
+    card = files[0].read_text()
+    kind = type(model.prior).__name__
+    uniform = math.log2(model.num_codes)
+    assert f"`{kind}({model.prior.extra_repr()})`: bits an integer 1.26 in val" in card
+    assert f"where a uniform prior takes {uniform:.3g}." in card
+    assert ("a class a column](samples.png)" in card) == bool(classes)
+    assert f"model.sample(16{', label=0' if classes else ''})" in card
+    width, height = Image.open(files[-1]).size
+    columns = classes or 12
+    assert columns * 56 < width < columns * 60 + 120 and 3 * 56 < height < 3 * 60 + 10
 
 
 def test_a_checkpoint_of_a_loaded_model_is_one_of_the_command_line(tmp_path):
