@@ -8,12 +8,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from dvae.callbacks.place import is_adding_up
+from dvae.callbacks.place import ends_a_step, is_adding_up, is_reading
 from dvae.runs.checkpoints import Checkpoint
 from dvae.runs.layout import BEST, LAST, MONITOR
 from dvae.runs.resume import Best, copy_best, find_best
 
-__all__ = ["Checkpoints", "ends_a_step"]
+__all__ = ["Checkpoints"]
 
 log = logging.getLogger("dvae")
 
@@ -52,9 +52,7 @@ class Checkpoints(ModelCheckpoint):
         self._batches_in_last: int | None = None
         self._unjudged = False
         self._stop_later = False
-        self._between_steps = False
-        self._before_validation = False
-        self._read_in_validation = False
+        self._has_trained = False  # until then a run that is resumed may still be refused
 
     @property
     def state_key(self) -> str:
@@ -91,38 +89,19 @@ class Checkpoints(ModelCheckpoint):
         path = trainer.strategy.broadcast(path)
         self._remember(Best(path, self.best_model_score))
 
-    def on_train_batch_start(self, *args: Any) -> None:
-        """Note that a step has begun."""
-        self._between_steps = False
-
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
     ) -> None:
         """Save the last where it is time to; the end of an epoch has its own."""
-        self._between_steps = ends_a_step(trainer)
+        self._has_trained = True
         self._put_off_a_stop(trainer)
         due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
-        if due and self._between_steps:
+        if due and ends_a_step(trainer):
             self.save_last_step(trainer)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note that a validation reads between two steps, where gradients are not added up."""
-        self._before_validation = self._between_steps
-        if _is_fitting(trainer):
-            self._between_steps = not is_adding_up(trainer)
-
-    def on_validation_batch_start(self, *args: Any) -> None:
-        """Note that a batch has been read, so that an error is of another kind."""
-        self._read_in_validation, self._between_steps = self._between_steps, False
-
-    def on_validation_batch_end(self, *args: Any) -> None:
-        """Note that the next batch is being read."""
-        self._between_steps = self._read_in_validation
-
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go back to how training stood, and judge the best; the end of an epoch has its own."""
-        self._between_steps = self._before_validation
-        if not _is_fitting(trainer):
+        """Judge the best; the end of an epoch has its own."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
         self._put_off_a_stop(trainer)
         self._unjudged = True
@@ -134,9 +113,9 @@ class Checkpoints(ModelCheckpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Save the last step where it is the next batch that failed: a disk or folder that went."""
-        failed_to_read = isinstance(exception, (OSError, ValueError)) and self._between_steps
+        of_data = isinstance(exception, (OSError, ValueError)) and is_reading(trainer)
         # Other processes may be in the middle of a step.
-        if not failed_to_read or trainer.world_size > 1 or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not (of_data and self._has_trained) or trainer.world_size > 1:
             return
         if trainer.validating:
             # Lightning goes back into a validation that was left within a batch: here its first.
@@ -246,21 +225,3 @@ class Checkpoints(ModelCheckpoint):
     def _path(self, name: str) -> Path:
         assert self.dirpath is not None
         return Path(self.dirpath) / name
-
-
-def ends_a_step(trainer: pl.Trainer) -> bool:
-    """Tell whether a checkpoint of this moment can be resumed exactly.
-
-    Args:
-        trainer: Trainer in the hook at the end of a training batch.
-
-    Returns:
-        False between the batches whose gradients are added up, and at the end of an epoch or of the
-        training, where the validation belongs to the step and the checkpoint comes after it.
-    """
-    ends = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-    return not (is_adding_up(trainer) or ends or trainer.global_step == trainer.max_steps)
-
-
-def _is_fitting(trainer: pl.Trainer) -> bool:
-    return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking

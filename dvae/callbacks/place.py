@@ -14,10 +14,11 @@ import math
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
 
 from dvae.runs.checkpoints import ADDING_UP
 
-__all__ = ["begin_at_place", "is_adding_up", "settle_place"]
+__all__ = ["begin_at_place", "ends_a_step", "is_adding_up", "is_reading", "settle_place"]
 
 # The names of the counters in the state of Lightning's loops.
 _EPOCHS = "epoch_progress"
@@ -84,6 +85,34 @@ def is_adding_up(trainer: pl.Trainer) -> bool:
     if loop.epoch_loop.batch_progress.is_last_batch:
         return False
     return (loop.batch_idx + 1) % trainer.accumulate_grad_batches != 0
+
+
+def ends_a_step(trainer: pl.Trainer) -> bool:
+    """Tell whether a checkpoint of this moment can be resumed exactly.
+
+    Args:
+        trainer: Trainer in the hook at the end of a training batch, or later.
+
+    Returns:
+        False between the batches whose gradients are added up, and at the end of an epoch or of the
+        training, where the validation belongs to the step and the checkpoint comes after it.
+    """
+    ends = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+    return not (is_adding_up(trainer) or ends or trainer.global_step == trainer.max_steps)
+
+
+def is_reading(trainer: pl.Trainer) -> bool:
+    """Tell whether a fit is between two steps of an epoch, where its next batch is read.
+
+    Args:
+        trainer: Trainer in a validation within the fit, or in the training.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    part = loop.val_loop if trainer.validating else loop
+    read = part.batch_progress.current.ready == part.batch_progress.current.completed
+    begun = trainer.state.fn == TrainerFn.FITTING and loop.batch_progress.current.completed > 0
+    between = not is_adding_up(trainer) if trainer.validating else ends_a_step(trainer)
+    return begun and read and between
 
 
 def _count(counters: dict[str, int], number: int, *, open_: bool) -> None:

@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
-from dvae.callbacks.checkpoints import Checkpoints, ends_a_step
+from dvae.callbacks.checkpoints import Checkpoints
+from dvae.callbacks.place import ends_a_step
 
 __all__ = ["StopOnSignal", "StopUnsaved", "Stopped"]
 
