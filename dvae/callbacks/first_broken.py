@@ -1,6 +1,5 @@
 """The first step whose loss is not finite, kept on the device until the host looks."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,38 +41,6 @@ class Moment:
         )
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """Tensors of the latest step, or of the first broken one.
-
-    Attributes:
-        broken: Whether there was a broken one, a boolean ``()``.
-        tensors: Tensors by name.
-        values: Names of what the tensor ``values`` holds.
-        terms: Names of what the tensor ``terms`` holds.
-    """
-
-    broken: Tensor
-    tensors: dict[str, Tensor]
-    values: tuple[str, ...]
-    terms: tuple[str, ...]
-
-    def fits(self, tensors: Mapping[str, Tensor]) -> bool:
-        """Tell whether tensors have the names and shapes of these."""
-        kept = self.tensors
-        return kept.keys() == tensors.keys() and all(
-            kept[name].shape == tensor.shape for name, tensor in tensors.items()
-        )
-
-    def moment(self) -> Moment:
-        """Read what was kept."""
-        batch = dict(self.tensors)
-        step = int(batch.pop("step"))
-        values = dict(zip(self.values, batch.pop("values", ()), strict=True))
-        terms = dict(zip(self.terms, batch.pop("terms", ()), strict=True))
-        return Moment(step, values, batch, terms)
-
-
 class FirstBroken:
     """Remembers the step in which a loss was first not finite, and waits for nothing.
 
@@ -82,8 +49,9 @@ class FirstBroken:
     """
 
     def __init__(self) -> None:
-        # The latest comes last; those before it had tensors of other shapes.
-        self._kept: list[_Kept] = []
+        # Whether a step was broken, ``()``, and its moment as tensors. The latest comes last; those
+        # before it had tensors of other shapes.
+        self._kept: list[tuple[Tensor, list[dict[str, Tensor]]]] = []
 
     @torch.no_grad()
     def note(self, loss: Tensor, moment: Moment) -> None:
@@ -96,19 +64,15 @@ class FirstBroken:
         # Of NaN and infinity it is NaN, which is not 0 either.
         broken = (loss - loss) != 0
         step = torch.full((), moment.step, device=loss.device)
-        tensors = {"step": step, **moment.batch}
-        # Together, which starts fewer kernels than one by one.
-        for name, parts in (("values", moment.values), ("terms", moment.terms)):
-            if parts:
-                tensors[name] = torch.stack(list(parts.values()))
-        if self._kept and self._kept[-1].fits(tensors):
-            before = self._kept.pop()
-            tensors = {
-                name: torch.where(before.broken, before.tensors[name], new)
-                for name, new in tensors.items()
-            }
-            broken = before.broken | broken
-        self._kept.append(_Kept(broken, tensors, tuple(moment.values), tuple(moment.terms)))
+        now = [{"step": step}, moment.values, moment.batch, moment.terms]
+        fits = self._kept and _shapes(self._kept[-1][1]) == _shapes(now)
+        # With itself where there is none: a copy, for the values will be written to.
+        before, then = self._kept.pop() if fits else (broken, now)
+        kept = [
+            {name: torch.where(before, old[name], new[name]) for name in new}
+            for old, new in zip(then, now, strict=True)
+        ]
+        self._kept.append((before | broken, kept))
 
     def take(self) -> Moment | None:
         """Return the first broken step and start anew; this waits for the device.
@@ -117,4 +81,11 @@ class FirstBroken:
             The first step since the last call whose loss is not finite; ``None`` where all were.
         """
         kept, self._kept = self._kept, []
-        return next((one.moment() for one in kept if bool(one.broken)), None)
+        for broken, (step, *parts) in kept:
+            if bool(broken):
+                return Moment(int(step["step"]), *parts)
+        return None
+
+
+def _shapes(parts: list[dict[str, Tensor]]) -> list[dict[str, torch.Size]]:
+    return [{name: tensor.shape for name, tensor in part.items()} for part in parts]

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from dvae.callbacks.first_broken import FirstBroken, Moment
 from dvae.devices import is_waited_for
 from dvae.models.base import DiscreteVAE
+from dvae.models.codec import evaluating
 from dvae.models.gradients import loss_scaler
 from dvae.models.logging import is_logged
 from dvae.runs.layout import run_folder
@@ -201,25 +202,19 @@ class NonFinite(Callback):
 
     @torch.no_grad()
     def _where(self, pl_module: pl.LightningModule, at: Moment) -> str:
-        weight = _first_broken(pl_module.named_parameters())
-        if weight:
+        if weight := _first_broken(pl_module.named_parameters()):
             return f"the weight {weight}"
-        buffer = _first_broken(pl_module.named_buffers())
-        if buffer:
+        if buffer := _first_broken(pl_module.named_buffers()):
             return f"the buffer {buffer}"
-        image = at.batch.get("image")
-        if image is not None and not bool(image.isfinite().all()):
+        if _first_broken(at.batch.items()):
             return "the images of the batch"
         encoder: Any = getattr(pl_module, "encoder", None)
-        if image is not None and encoder is not None:
-            # Its own mode comes back; in evaluation no statistic moves.
-            training = encoder.training
-            features = encoder.eval()(image)
-            encoder.train(training)
-            if not bool(features.isfinite().all()):
+        if encoder is not None and "image" in at.batch:
+            with evaluating(encoder):  # where no statistic moves
+                features = encoder(at.batch["image"])
+            if _first_broken([("features", features)]):
                 return "the logits (the features of the encoder)"
-        term = _first_broken(at.terms.items())
-        if term:
+        if term := _first_broken(at.terms.items()):
             return f"the {term}"
         gradients = ((n, p.grad) for n, p in pl_module.named_parameters() if p.grad is not None)
         gradient = _first_broken(gradients)
@@ -234,7 +229,7 @@ def _first_broken(tensors: Any) -> str:
 
 
 def _broken_then(at: Moment) -> str:
-    if _first_broken((name, at.batch[name]) for name in at.batch if name == "image"):
+    if _first_broken(at.batch.items()):
         return "the images of the batch"
     broken = [f"the {name}" for name, term in at.terms.items() if _first_broken([(name, term)])]
     return " and ".join(broken) or "no term on its own"
