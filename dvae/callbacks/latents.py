@@ -96,9 +96,7 @@ class LatentInspector(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look, where it is time to."""
-        if not trainer.is_global_zero or not isinstance(pl_module, DiscreteVAE):
-            return
-        if not are_due(trainer, self.every_n_epochs):
+        if not isinstance(pl_module, DiscreteVAE) or not are_due(trainer, self.every_n_epochs):
             return
         # A library's quantizer may draw from the global generator.
         with isolate_rng(), torch.no_grad():

@@ -16,7 +16,9 @@ log = logging.getLogger("dvae")
 
 
 def are_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:
-    """Tell whether the epoch that ends is drawn: every so many are, and the last one always.
+    """Tell whether this process draws the epoch that ends: the first does so every so many epochs.
+
+    And the last one always.
 
     Args:
         trainer: Trainer at the end of a training epoch, which may be one cut short.
@@ -28,7 +30,8 @@ def are_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:
         or trainer.should_stop
         or 0 <= trainer.max_steps <= trainer.global_step
     )
-    return every_n_epochs > 0 and (done % every_n_epochs == 0 or last)
+    due = every_n_epochs > 0 and (done % every_n_epochs == 0 or last)
+    return due and trainer.is_global_zero
 
 
 def show_media(

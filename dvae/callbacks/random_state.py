@@ -22,9 +22,10 @@ class RandomState(Callback):
     Each of several processes has its own state. As many as there were go on from theirs; of another
     number the first one goes on, and the others part from it anew.
 
-    The data order is restored here as well: where the length of a run is given in epochs, Lightning
-    (2.6) does not load what it saved of it into a run that resumes from the end of an epoch, which
-    would begin the stream anew. The place in the epochs is written so that Lightning finds it again
+    The data order is restored here as well: Lightning (2.6) saves it, and does not load it into a
+    run whose length is given in epochs and that resumes from the end of one, nor where a model asks
+    for the length of the run before the checkpoint is restored: the stream would begin anew. The
+    place in the epochs is written so that Lightning finds it again
     however the run has ended and will end, see `dvae.callbacks.place`.
     """
 

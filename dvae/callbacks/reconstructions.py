@@ -45,16 +45,14 @@ class Reconstructions(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the pictures of this epoch, the last one always."""
-        if not trainer.is_global_zero or not isinstance(pl_module, DiscreteVAE):
-            return
-        if not are_due(trainer, self.every_n_epochs):
+        if not isinstance(pl_module, DiscreteVAE) or not are_due(trainer, self.every_n_epochs):
             return
         if self._images is None:
-            found = validation_examples(trainer, self.count)
-            found = found or training_examples(trainer, self.count)
-            self._images = None if found is None else found.image
-        if self._images is None:
-            return
+            count = self.count
+            found = validation_examples(trainer, count) or training_examples(trainer, count)
+            if found is None:
+                return
+            self._images = found.image
         image = pl_module.images_of(self._images, check=False)
         show_picture(trainer, "reconstructions", self._reconstructions(pl_module, image))
         show_picture(trainer, "samples", labelled_rows(sample_rows(pl_module, self.count)))

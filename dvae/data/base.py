@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass, replace
 from typing import Any, ClassVar, NoReturn, get_args
 
@@ -79,8 +79,6 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.seed = seed
         self.data_dir = data_dir
         self._parts: dict[Part, Rows] = {}
-        self._order: Loader | None = None
-        self._place: Mapping[str, int] | None = None
         # Not to the logger, and plain values only: a checkpoint must load without this class.
         self.save_hyperparameters(logger=False)
         for key in [key for key, value in self.hparams.items() if is_dataclass(value)]:
@@ -185,23 +183,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """
         # getattr: the trainer sets it where a type checker does not see it; no trainer has none.
         overfit = getattr(self.trainer, "overfit_batches", 0)
-        loader = self._loader(self._part("train"), self.batch_size, shuffle=not overfit)
-        if self._place is not None:
-            loader.load_state_dict(self._place)
-        self._order, self._place = loader, None
-        return loader
-
-    def state_dict(self) -> dict[str, int]:
-        """Report the place in the stream of training images, for the checkpoint.
-
-        Lightning keeps that of the loader, but forgets it where a model asks for the length of the
-        run before the checkpoint is restored. Empty before there is a training loader.
-        """
-        return {} if self._order is None else self._order.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go to a place that `state_dict` has reported, with the next training loader."""
-        self._place = state_dict or None
+        return self._loader(self._part("train"), self.batch_size, shuffle=not overfit)
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """Make the loader of the validation images, in order; Lightning skips an empty list."""
