@@ -1,11 +1,12 @@
 """The images that callbacks look at: some of the validation images, spread over the classes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import CombinedLoader
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
@@ -131,12 +132,8 @@ def _take(loader: Loader, count: int, data: ImageDataModule | None) -> Examples 
     return Examples(image, label if known else None, names)
 
 
-def _first(loaders: Any) -> Iterable[Any] | None:
-    if isinstance(loaders, dict):
-        loaders = list(loaders.values())
-    if isinstance(loaders, list | tuple):
-        loaders = loaders[0] if loaders else None
-    return loaders  # type: ignore[no-any-return]
+def _first(loaders: Any) -> Any:
+    return next(iter(CombinedLoader(loaders).flattened), None)
 
 
 def _data(trainer: pl.Trainer) -> ImageDataModule | None:
