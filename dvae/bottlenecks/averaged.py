@@ -6,40 +6,13 @@ import torch
 from torch import Tensor, nn
 from vector_quantize_pytorch.vector_quantize_pytorch import Codebook
 
-from dvae.bottlenecks.processes import (
-    from_all_processes,
-    from_first_process,
-    sum_over_processes,
-)
+from dvae.bottlenecks.processes import from_all_processes, from_first_process, sum_over_processes
 from dvae.bottlenecks.quantizer import Quantizer
-from dvae.bottlenecks.upkeep import (
-    POINTS_PER_CODE,
-    Idle,
-    Once,
-    Upkeep,
-    data_centers,
-    spread_out,
-)
+from dvae.bottlenecks.upkeep import POINTS_PER_CODE, Idle, Once, Upkeep, data_centers, spread_out
 from dvae.functional import squared_distance
 from dvae.scalars import Range
 
-__all__ = ["AveragedQuantizer", "check_averages"]
-
-
-def check_averages(name: str, decay: float, commitment: float) -> None:
-    """Refuse values outside their ranges.
-
-    Args:
-        name: Name of the class, for the message.
-        decay: Decay of the moving averages.
-        commitment: Weight of the auxiliary loss.
-
-    Raises:
-        ValueError: A value outside its range.
-    """
-    if not 0 < decay < 1:
-        raise ValueError(f"{name}.decay must be in (0, 1); got {decay:g}")
-    Range(0.0).check(f"{name}.commitment", commitment)
+__all__ = ["AveragedQuantizer"]
 
 
 class AveragedQuantizer(Quantizer):
@@ -51,11 +24,14 @@ class AveragedQuantizer(Quantizer):
     code that is started from data or revived begins as at construction, with :math:`N_k = 1`.
 
     Args:
-        quantizer: The module, whose averages do not move by themselves (``ema_update=False``).
+        kind: Class of the module, whose averages do not move by themselves.
         num_codes: K of each code book, at least 2.
         code_dim: D, at least 1.
-        depth: How many code books, at least 1.
+        decay: Decay of the moving averages at each step, in (0, 1).
+        commitment: Weight of the auxiliary loss, at least 0.
         upkeep: How the vectors are started and kept in use.
+        depth: How many code books, at least 1.
+        settings: Other arguments of the module.
 
     Raises:
         ValueError: A value outside its range.
@@ -63,13 +39,23 @@ class AveragedQuantizer(Quantizer):
 
     def __init__(
         self,
-        quantizer: nn.Module,
+        kind: type[nn.Module],
         num_codes: int,
         code_dim: int,
-        depth: int,
+        decay: float,
+        commitment: float,
         upkeep: Upkeep,
+        depth: int = 1,
+        **settings: Any,
     ) -> None:
-        super().__init__(quantizer, num_codes, code_dim, depth)
+        name = type(self).__name__
+        if not 0 < decay < 1:
+            raise ValueError(f"{name}.decay must be in (0, 1); got {decay:g}")
+        Range(0.0).check(f"{name}.commitment", commitment)
+        settings |= {"decay": decay, "commitment_weight": commitment, "codebook_size": num_codes}
+        settings |= {"sync_codebook": False, "ema_update": False}
+        super().__init__(kind, num_codes, code_dim, depth, **settings)
+        self.has_loss = commitment > 0
         self.upkeep = upkeep
         self.start = Once()
         limit = 0 if upkeep.frozen else upkeep.revive_after
@@ -85,6 +71,14 @@ class AveragedQuantizer(Quantizer):
 
     def _idle(self) -> list[Idle]:
         return [idle for idle in self.idle if isinstance(idle, Idle)]
+
+    def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        code, index, losses = self.quantizer(rows)
+        return code, index, torch.sum(losses) * self.code_features
+
+    def _look_up(self, index: Tensor) -> Tensor:
+        codes: Tensor = self.quantizer.get_output_from_indices(index)  # type: ignore[operator]
+        return codes
 
     def _run(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if not self.quantizer.training:

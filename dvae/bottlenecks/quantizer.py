@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -25,11 +26,12 @@ class Quantizer(GridBottleneck):
     auxiliary loss, which is not a KL, and the same for all examples of a batch: their average.
 
     Args:
-        quantizer: The module.
+        kind: Class of the module.
         num_codes: K, at least 2.
         code_dim: D, channels that the encoder gives and the decoder takes, at least 1.
         depth: Integers at each position, at least 1; with more than one, the grid of integers
             has an axis for them, ``(H, W, depth)``.
+        settings: Arguments of the module beside ``dim``.
 
     Raises:
         ValueError: A value outside its range.
@@ -38,11 +40,13 @@ class Quantizer(GridBottleneck):
     has_posterior = False
     one: Tensor
 
-    def __init__(self, quantizer: nn.Module, num_codes: int, code_dim: int, depth: int = 1) -> None:
+    def __init__(
+        self, kind: type[nn.Module], num_codes: int, code_dim: int, depth: int = 1, **settings: Any
+    ) -> None:
         super().__init__()
         check_count("num_codes", num_codes, 2)
         check_count("code_dim", code_dim, 1)
-        self.quantizer = quantizer
+        self.quantizer = kind(dim=code_dim, **settings)
         self.num_codes = num_codes
         self.depth = depth
         self.in_features = self.code_features = code_dim
@@ -57,9 +61,10 @@ class Quantizer(GridBottleneck):
         The loss is a scalar in its unit per position, averaged over positions and examples.
         """
 
-    @abstractmethod
     def _look_up(self, index: Tensor) -> Tensor:
         """Turn integers ``(B, N, ...)`` into codes ``(B, N, D)``."""
+        codes: Tensor = self.quantizer.indices_to_codes(index)  # type: ignore[operator]
+        return codes
 
     def forward(self, features: Tensor, prior: Prior | None = None) -> PointPosterior:
         """Quantize; see `Bottleneck.forward`."""

@@ -7,7 +7,7 @@ import torch
 import vector_quantize_pytorch as vq
 from torch import Tensor
 
-from dvae.bottlenecks.averaged import AveragedQuantizer, check_averages
+from dvae.bottlenecks.averaged import AveragedQuantizer
 from dvae.bottlenecks.quantizer import Quantizer
 from dvae.bottlenecks.upkeep import Upkeep
 from dvae.estimators.base import check_count
@@ -47,28 +47,10 @@ class VQ(AveragedQuantizer):
         commitment: float = 0.25,
         upkeep: Upkeep = Upkeep(),  # noqa: B008 (frozen)
     ) -> None:
-        check_count("num_codes", num_codes, 2)
-        check_count("code_dim", code_dim, 1)
-        check_averages(type(self).__name__, decay, commitment)
-        quantizer = vq.VectorQuantize(
-            dim=code_dim,
-            codebook_size=num_codes,
-            decay=decay,
-            commitment_weight=commitment,
+        super().__init__(
+            *(vq.VectorQuantize, num_codes, code_dim, decay, commitment, upkeep),
             rotation_trick=self._rotation,
-            sync_codebook=False,
-            ema_update=False,
         )
-        super().__init__(quantizer, num_codes, code_dim, 1, upkeep)
-        self.has_loss = commitment > 0
-
-    def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        code, index, loss = self.quantizer(rows)
-        return code, index, loss * self.code_features
-
-    def _look_up(self, index: Tensor) -> Tensor:
-        codes: Tensor = self.quantizer.get_output_from_indices(index)  # type: ignore[operator]
-        return codes
 
 
 class RotationVQ(VQ):
@@ -111,24 +93,17 @@ class SimVQ(Quantizer):
     has_loss = True
 
     def __init__(self, num_codes: int = 512, code_dim: int = 64, commitment: float = 0.25) -> None:
-        check_count("num_codes", num_codes, 2)
-        check_count("code_dim", code_dim, 1)
         Range(0.0).check("SimVQ.commitment", commitment)
-        quantizer = vq.SimVQ(
-            dim=code_dim,
+        super().__init__(
+            *(vq.SimVQ, num_codes, code_dim),
             codebook_size=num_codes,
             input_to_quantize_commit_loss_weight=commitment,
             rotation_trick=False,
         )
-        super().__init__(quantizer, num_codes, code_dim)
 
     def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         code, index, loss = self.quantizer(rows)
         return code, index, loss * self.code_features
-
-    def _look_up(self, index: Tensor) -> Tensor:
-        codes: Tensor = self.quantizer.indices_to_codes(index)  # type: ignore[operator]
-        return codes
 
 
 class FSQ(Quantizer):
@@ -151,8 +126,7 @@ class FSQ(Quantizer):
     def __init__(self, levels: Sequence[int] = (8, 8, 8), code_dim: int = 64) -> None:
         if not levels or min(levels) < 3:
             raise ValueError(f"FSQ.levels must be numbers >= 3; got {list(levels)}")
-        quantizer = vq.FSQ(levels=list(levels), dim=code_dim)
-        super().__init__(quantizer, math.prod(levels), code_dim)
+        super().__init__(vq.FSQ, math.prod(levels), code_dim, levels=list(levels))
 
     def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         code, index = self.quantizer(rows)
@@ -188,23 +162,18 @@ class LFQ(Quantizer):
         if num_codes < 2 or num_codes & (num_codes - 1):
             raise ValueError(f"LFQ.num_codes must be a power of 2; got {num_codes}")
         Range(0.0).check("LFQ.entropy", entropy)
-        quantizer = vq.LFQ(
-            dim=code_dim,
+        super().__init__(
+            *(vq.LFQ, num_codes, code_dim),
             codebook_size=num_codes,
             entropy_loss_weight=entropy,
             # The default is one module shared by all instances, and so is its training mode.
             straight_through_activation=torch.nn.Identity(),
         )
-        super().__init__(quantizer, num_codes, code_dim)
         self.has_loss = entropy > 0
 
     def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         code, index, loss = self.quantizer(rows)
         return code, index, loss
-
-    def _look_up(self, index: Tensor) -> Tensor:
-        codes: Tensor = self.quantizer.indices_to_codes(index)  # type: ignore[operator]
-        return codes
 
 
 class ResidualVQ(AveragedQuantizer):
@@ -236,30 +205,12 @@ class ResidualVQ(AveragedQuantizer):
         commitment: float = 0.25,
         upkeep: Upkeep = Upkeep(),  # noqa: B008 (frozen)
     ) -> None:
-        check_count("num_codes", num_codes, 2)
-        check_count("code_dim", code_dim, 1)
         check_count("ResidualVQ.depth", depth, 2)
-        check_averages("ResidualVQ", decay, commitment)
-        quantizer = vq.ResidualVQ(
-            dim=code_dim,
+        super().__init__(
+            *(vq.ResidualVQ, num_codes, code_dim, decay, commitment, upkeep, depth),
             num_quantizers=depth,
-            codebook_size=num_codes,
-            decay=decay,
-            commitment_weight=commitment,
             rotation_trick=False,
-            sync_codebook=False,
-            ema_update=False,
         )
-        super().__init__(quantizer, num_codes, code_dim, depth, upkeep)
-        self.has_loss = commitment > 0
-
-    def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        code, index, losses = self.quantizer(rows)
-        return code, index, torch.sum(losses) * self.code_features
-
-    def _look_up(self, index: Tensor) -> Tensor:
-        codes: Tensor = self.quantizer.get_output_from_indices(index)  # type: ignore[operator]
-        return codes
 
     def vectors(self) -> Tensor:
         """Return the vectors of each of the code books, ``(depth, K, D)``."""

@@ -98,6 +98,7 @@ class Idle(nn.Module):
         self.register_buffer("next_look", torch.tensor(0))
         self._next_look: int | None = None  # the buffer, known without waiting for the device
         self._of_step: Tensor | None = None
+        self.register_load_state_dict_pre_hook(_before_loading)
 
     @property
     def _counts(self) -> bool:
@@ -120,12 +121,6 @@ class Idle(nn.Module):
         self._next_look = left
         self.next_look.fill_(left)
         return dead
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name in self.newer_buffers:
-            state.setdefault(prefix + name, torch.zeros_like(getattr(self, name)))
-        self._next_look = None
-        super()._load_from_state_dict(state, prefix, *args)
 
     def dead(self) -> Tensor:
         """Return which codes are dead, booleans ``(K,)``."""
@@ -164,6 +159,12 @@ class Idle(nn.Module):
     def skip_step(self) -> None:
         """Forget the passes since the last step."""
         self._of_step = None
+
+
+def _before_loading(idle: Idle, state: dict[str, Any], prefix: str, *args: Any) -> None:
+    for name in idle.newer_buffers:
+        state.setdefault(prefix + name, torch.zeros_like(getattr(idle, name)))
+    idle._next_look = None
 
 
 def draw_far(distance: Tensor, count: int) -> Tensor:
