@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from dvae.compare.curves import ANNEALED, PANELS, draw_curves
+from dvae.compare.curves import ANNEALED, PANELS, PRIOR, draw_curves
 from dvae.plotting import save_figure
 from dvae.runs.layout import run_folder
 from dvae.scalars import annealable_scalars
@@ -16,7 +16,9 @@ __all__ = ["Curves"]
 
 log = logging.getLogger("dvae")
 
-_DRAWN = {name for *_, names, _ in PANELS for name in names} | {name for _, name in ANNEALED}
+_DRAWN = {name for *_, names, _ in (*PANELS, PRIOR) for name in names} | {
+    name for _, name in ANNEALED
+}
 
 
 class Curves(Callback):

@@ -58,6 +58,8 @@ def _main(args: argparse.Namespace) -> None:
     if not console.is_terminal:
         console = Console(width=_WIDE)
     console.print(terminal_table(comparison))
+    if comparison.warning:
+        print(comparison.warning)
     for folder in without:
         print(f"left out: {folder} has no metrics.csv")
     for path in written:

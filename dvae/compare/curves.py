@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from dvae.plotting import Style, in_style, line_styles, new_figure
 
-__all__ = ["ANNEALED", "PANELS", "Curve", "draw_curves"]
+__all__ = ["ANNEALED", "PANELS", "PRIOR", "Curve", "draw_curves"]
 
 Curve = Sequence[tuple[int, float]]
 """Steps and values."""
@@ -29,12 +29,19 @@ PANELS = (
     ),
     ("perplexity (val)", "codes", ("val/perplexity", "val/dead_codes"), ""),
 )
+# Beside them where a run has learned a prior.
+PRIOR = (
+    "prior (val)",
+    "bits per integer",
+    ("val/prior_bits_per_token", "val/uniform_bits_per_token"),
+    "",
+)
 ANNEALED = (("τ", "anneal/tau"), ("β", "anneal/beta"), ("learning rate", "anneal/lr"))
 
 _ALL_RUNS = "#000000"
 _FEW_POINTS = 30
 # In inches.
-_WIDTH = 12.0
+_WIDTH = 4.0
 _HEIGHT = 6.6
 _LEGEND_LINE = 0.2
 # Of a line of the legend.
@@ -42,25 +49,30 @@ _CHARACTERS = 150
 
 
 @in_style
-def draw_curves(runs: Sequence[Mapping[str, Curve]], labels: Sequence[str]) -> Figure:
-    """Draw six panels: what was annealed, and five figures of the training.
+def draw_curves(
+    runs: Sequence[Mapping[str, Curve]], labels: Sequence[str], warning: str = ""
+) -> Figure:
+    """Draw what was annealed, five figures of the training, and a learned prior's cost.
 
     Args:
         runs: Curves of each run by metric. Of a single run training and validation are drawn, of
             several the validation.
         labels: Name of each run, for the legend of several.
+        warning: What is to be said of log-likelihoods on one axis, if anything.
     """
+    shown = (*PANELS, *[PRIOR] * any(run.get(PRIOR[2][0]) for run in runs))
+    across = -(-(1 + len(shown)) // 2)
     alone, styles = len(runs) == 1, line_styles(len(runs))
     columns = _legend_columns(labels)
     below = 0.0 if alone else _LEGEND_LINE * math.ceil(len(labels) / columns) + 0.1
-    figure = new_figure(_WIDTH, _HEIGHT + below)
+    figure = new_figure(_WIDTH * across, _HEIGHT + below)
     panels: Any = figure
     if not alone:
         panels, legend = figure.subfigures(2, 1, height_ratios=[_HEIGHT, below])  # type: ignore[misc]
         _legend(legend, styles, labels, columns)
-    parts = panels.subfigures(2, 3)
+    parts = panels.subfigures(2, across)
     _annealing(parts.flat[0], runs, styles)
-    for part, (title, unit, names, bad_end) in zip(list(parts.flat)[1:], PANELS, strict=True):
+    for part, (title, unit, names, bad_end) in zip(list(parts.flat)[1:], shown, strict=False):
         axes = part.subplots()
         axes.set(title=title.split(" (")[0] if alone else title, xlabel="step", ylabel=unit)
         if alone:
@@ -73,8 +85,19 @@ def draw_curves(runs: Sequence[Mapping[str, Curve]], labels: Sequence[str]) -> F
         else:
             own = {str(n): run.get(names[0], ()) for n, run in enumerate(runs)}
             _lines(axes, list(own.values()), styles)
+            if names == PRIOR[2]:
+                _uniform(axes, [run[names[1]][-1][1] for run in runs if run.get(names[1])])
+            if warning and any(name in names for name in ("val/elbo", "val/reconstruction")):
+                _remark(axes, warning)
         _cut_the_start(axes, list(own.values()), bad_end)
     return figure
+
+
+def _uniform(axes: Axes, bits: Sequence[float]) -> None:
+    """Draw what a uniform prior takes, where that is the same in all runs."""
+    if len(set(bits)) == 1:
+        axes.axhline(bits[0], color=_ALL_RUNS, linestyle=":")
+        _remark(axes, "dotted: a uniform prior")
 
 
 def _annealing(part: Any, runs: Sequence[Mapping[str, Curve]], styles: Sequence[Style]) -> None:

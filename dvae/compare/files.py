@@ -24,7 +24,11 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         OSError: They cannot be written.
     """
-    curves = draw_curves([run.curves for run in comparison.runs], comparison.labels)
+    curves = draw_curves(
+        [run.curves for run in comparison.runs],
+        comparison.labels,
+        "not comparable: see the table" if comparison.warning else "",
+    )
     html = page(comparison, curves)
     with whole_files(folder) as beside:
         (beside / "comparison.html").write_text(html, encoding="utf-8")

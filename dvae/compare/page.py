@@ -51,6 +51,7 @@ def page(comparison: Comparison, curves: Figure) -> str:
         settings="\n".join([*settings, folders]),
         results="\n".join(map(_result_row, comparison.results)),
         marks=_MARKS if count > 1 else "",
+        warning=escape(comparison.warning),
         curves=_svg(curves),
     )
 

@@ -22,6 +22,7 @@ class Better(Enum):
 _BETTER = {
     **dict.fromkeys(("elbo", "iwae", "log_px", "perplexity", "usage", "psnr", "ssim"), "HIGHER"),
     **dict.fromkeys(("bits_per_dim", "dead_codes", "reconstruction", "mse", "fid"), "LOWER"),
+    **dict.fromkeys(("elbo_given_label",), "HIGHER"),
     "relaxation_gap": "NEAR_ZERO",
 }
 
@@ -48,11 +49,18 @@ class Result:
     best: tuple[bool, ...]
 
 
-def results(runs: Sequence[Mapping[str, Sequence[tuple[int, float]]]]) -> list[Result]:
+# What is comparable only where likelihood and data are the same.
+_LIKELIHOODS = {"elbo", "iwae", "log_px", "elbo_given_label", "bits_per_dim", "reconstruction"}
+
+
+def results(
+    runs: Sequence[Mapping[str, Sequence[tuple[int, float]]]], comparable: bool = True
+) -> list[Result]:
     """Collect what the runs ended with.
 
     Args:
         runs: Steps and values by metric, for each run.
+        comparable: Whether log-likelihoods are; if not, none is the best.
 
     Returns:
         The best ``val/elbo`` and the last value of every other metric of ``test`` and ``val``.
@@ -60,7 +68,10 @@ def results(runs: Sequence[Mapping[str, Sequence[tuple[int, float]]]]) -> list[R
     names = {name for curves in runs for name in curves if name.startswith(("test/", "val/"))}
     listed = []
     for name in sorted(names, key=_order):
-        better = Better[_BETTER.get(name.rsplit("/", 1)[-1], "NEITHER")]
+        kind = name.rsplit("/", 1)[-1]
+        better = Better[_BETTER.get(kind, "NEITHER")]
+        if not comparable and kind in _LIKELIHOODS:
+            better = Better.NEITHER
         if name == "val/elbo":
             values = [_highest([v for _, v in curves.get(name, ())]) for curves in runs]
             listed.append(_result(name, "best", better, values))

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dvae.compare.settings import flatten
+from dvae.compare.settings import flatten, show
 from dvae.runs.config import read_config
 from dvae.runs.curves import read_curves
+from dvae.runs.former import modern_settings
 from dvae.runs.layout import METRICS, RunFolder
 
-__all__ = ["Run", "find_runs", "natural", "read_run"]
+__all__ = ["LIKELIHOODS", "Run", "find_runs", "natural", "read_run"]
+
+LIKELIHOODS = {"CategoricalVAE": "Bernoulli", "CodebookVAE": "OptimalGaussian"}
+"""Likelihood of a model whose settings name none."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,14 @@ class Run:
     folder: Path
     settings: Mapping[str, Any]
     curves: Mapping[str, Sequence[tuple[int, float]]]
+
+    @property
+    def protocol(self) -> str:
+        """What its likelihoods are those of: only with the same can they be compared."""
+        get = self.settings.get
+        likelihood = get("model.likelihood") or LIKELIHOODS.get(show(get("model")), "its own")
+        binarization = get("data.binarization") or "none"
+        return f"{show(likelihood)}, {show(get('data'))}, binarization {binarization}"
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -86,7 +98,10 @@ def read_run(folder: Path) -> Run:
     """
     run = RunFolder(folder)
     try:
-        return Run(folder, flatten(read_config(run.config)), read_curves(run.metrics))
+        config = read_config(run.config)
+        if isinstance(config.get("model"), dict):
+            modern_settings(config["model"].get("init_args"))
+        return Run(folder, flatten(config), read_curves(run.metrics))
     except RecursionError:
         raise ValueError(f"{run.config} contains itself; restore the run's own") from None
     except ValueError as error:

@@ -122,7 +122,11 @@ def labels(folders: Sequence[Path], differing: Mapping[str, Sequence[str]]) -> l
         key: [f"{short[key]}={_cut(value)}" for value in values]
         for key, values in differing.items()
     }
-    chosen: list[str] = []
+    for number, value in enumerate(differing.get("model.prior", ())):
+        if value in (ABSENT, "null"):
+            columns["model.prior"][number] = f"{short['model.prior']}=UniformPrior"
+    # What a reader wants to know of each, wherever it differs.
+    chosen = [key for key in ("model", "model.prior") if len(set(columns.get(key, ()))) > 1]
 
     def groups(keys: Sequence[str]) -> list[tuple[str, ...]]:
         return list(zip(*(columns[key] for key in keys), strict=True)) or [()] * len(folders)

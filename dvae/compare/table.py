@@ -1,7 +1,7 @@
 """A comparison: the runs with their names, where they differ, what they reached."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +19,8 @@ _SHORT = (
     ("test/elbo", ""),
     ("test/iwae", ""),
     ("val/elbo", "best"),
+    ("val/prior_bits_per_token", "last"),
+    ("val/uniform_bits_per_token", "last"),
     ("val/relaxation_gap", "last"),
     ("val/perplexity", "last"),
     ("val/usage", "last"),
@@ -41,6 +43,17 @@ class Comparison:
     differing: dict[str, list[str]]
     results: tuple[Result, ...]
 
+    @property
+    def warning(self) -> str:
+        """What is to be said of log-likelihoods that are not comparable; else nothing."""
+        kinds = list(dict.fromkeys(run.protocol for run in self.runs))
+        if len(kinds) < 2:
+            return ""
+        return (
+            "Log-likelihoods (ELBO, IWAE, reconstruction, bits per dimension) of different kinds "
+            f"cannot be compared, and none is marked as the best: {'; '.join(kinds)}."
+        )
+
 
 def compare(runs: Sequence[Run]) -> Comparison:
     """Put runs side by side.
@@ -50,8 +63,9 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """
     differing = differing_settings([run.settings for run in runs])
     names = labels([run.folder for run in runs], differing)
-    reached = results([run.curves for run in runs])
-    return Comparison(tuple(runs), tuple(names), differing, tuple(reached))
+    comparison = Comparison(tuple(runs), tuple(names), differing, ())
+    reached = results([run.curves for run in runs], comparable=not comparison.warning)
+    return replace(comparison, results=tuple(reached))
 
 
 def terminal_table(comparison: Comparison) -> Table:

@@ -86,12 +86,14 @@ class Bounds:
         elbo: ``log_px`` minus the KL, ``(B,)``.
         iwae: Importance-weighted bound of the same draws, ``(B,)``.
         kl: KL to the prior, ``(B,)``: exact, or of the draws where the prior has no closed form.
+        log_p: Mean of log p(z) over the draws, ``(B,)``.
     """
 
     log_px: Tensor
     elbo: Tensor
     iwae: Tensor
     kl: Tensor
+    log_p: Tensor
 
 
 def bounds(
@@ -130,7 +132,7 @@ def bounds(
     kl = model.prior.closed_kl(posterior)
     if not isinstance(model.prior, FactorisedPrior):
         kl = kl - log_p
-    return Bounds(mean, mean - kl, iwae, kl)
+    return Bounds(mean, mean - kl, iwae, kl, log_p)
 
 
 def exact_log_px(image: Tensor, model: Decodes, chunk: int) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Generator, Tensor
 
 from dvae.bottlenecks.posterior import Posterior
@@ -116,10 +117,11 @@ class Measured(Codec):
         relaxed = elbo_terms(
             lambda z: self.log_px(z, target), q, self.prior, generator=self._relaxed_noise
         )
-        kl = relaxed.closed_kl + self.prior.open_kl(index)
+        open_kl = self.prior.open_kl(index)
+        kl = relaxed.closed_kl + open_kl
         elbo, elbo_relaxed = log_px - kl, relaxed.value - relaxed.closed_kl
         self._measure_mode(q, image)
-        self._measure_prior("val", batch, q, index, log_px)
+        self._measure_prior("val", batch, q, index, log_px, open_kl)
         self._log_means(
             {
                 "val/elbo": elbo,
@@ -144,7 +146,7 @@ class Measured(Codec):
         index = q.sample(ev.iwae_samples, self._exact_noise)
         b = bounds(target, q, index, self, ev.chunk)
         self._measure_mode(q, image)
-        self._measure_prior("test", batch, q, index[:1], b.log_px)
+        self._measure_prior("test", batch, q, index[:1], b.log_px, -b.log_p)
         values = {
             "test/elbo": b.elbo,
             "test/iwae": b.iwae,
@@ -190,14 +192,28 @@ class Measured(Codec):
             self.image_quality.reset()
 
     def _measure_prior(
-        self, stage: str, batch: Any, posterior: Posterior, index: Tensor, log_px: Tensor
+        self,
+        stage: str,
+        batch: Any,
+        posterior: Posterior,
+        index: Tensor,
+        log_px: Tensor,
+        nats: Tensor,
     ) -> None:
-        """Log the code length under a prior that is more than uniform, and the bound by class."""
+        """Log the code length under a prior that is more than uniform, and the bound by class.
+
+        In ``nats``, a number alone where it was not measured yet.
+        """
         if isinstance(self.prior, UniformPrior):
             return
-        bits = -self.prior.log_prob(index).mean(0) / math.log(2)
+        bits = (nats if nats.dim() else -self.prior.log_prob(index).mean(0)) / math.log(2)
         tokens = index[0, 0].numel() if index.numel() else 1
-        values = {f"{stage}/prior_bits": bits, f"{stage}/prior_bits_per_token": bits / tokens}
+        uniform = torch.full_like(bits, math.log2(self.num_codes))
+        values = {
+            f"{stage}/prior_bits": bits,
+            f"{stage}/prior_bits_per_token": bits / tokens,
+            f"{stage}/uniform_bits_per_token": uniform,
+        }
         if self.prior.num_classes:
             given = self.prior_of(batch)
             kl = given.closed_kl(posterior) + given.open_kl(index)

@@ -9,12 +9,13 @@ import matplotlib
 import pytest
 from PIL import Image
 
+import dvae.models
 from dvae.compare import compare, read_run
 from dvae.compare.__main__ import main
 from dvae.compare.curves import draw_curves
 from dvae.compare.files import write_comparison
 from dvae.compare.results import results
-from dvae.compare.runs import find_runs
+from dvae.compare.runs import LIKELIHOODS, find_runs
 from dvae.plotting import line_styles
 from tests.compare.conftest import settings
 
@@ -308,3 +309,74 @@ def test_a_picture_that_fails_leaves_the_old_page_whole(make_run, tmp_path, monk
     with pytest.raises(OSError, match="no space left"):
         write_comparison(compare([read_run(make_run("a"))]), out)
     assert {p.name: p.read_text() for p in Path(out).iterdir()} == {"comparison.html": "old"}
+
+
+def of_likelihood(name, data="MNIST", binarization="none"):
+    config = settings(0.1, data={"class_path": f"dvae.data.{data}", "init_args": {}})
+    config["data"]["init_args"]["binarization"] = binarization
+    if name:
+        likelihood = {"class_path": f"dvae.likelihoods.{name}", "init_args": {}}
+        config["model"]["init_args"]["likelihood"] = likelihood
+    return config
+
+
+@pytest.mark.parametrize(
+    ("other", "differ"),
+    [
+        (of_likelihood("Gaussian"), True),
+        (of_likelihood("Bernoulli"), False),
+        (of_likelihood(None, "FashionMNIST"), True),
+        (of_likelihood(None, binarization="dynamic"), True),
+    ],
+    ids=["likelihood", "the same", "data", "binarization"],
+)
+def test_likelihoods_of_different_kinds_are_on_one_axis_with_a_word(
+    make_run, tmp_path, capsys, other, differ
+):
+    runs = [make_run("a", config=of_likelihood(None)), make_run("b", test=900.0, config=other)]
+    page = compared(tmp_path, *runs)
+    out = capsys.readouterr().out
+    text = "Log-likelihoods (ELBO, IWAE, reconstruction, bits per dimension) of different kinds"
+    assert (text in out) == differ == any(text in word for word in page.words)
+    assert (page.words.count("not comparable: see the table") == 2) == differ
+    if differ:
+        assert page.row("test/elbo ") == ["-102.75", "900.00"] and not page.best
+        assert "Bernoulli, MNIST, binarization none; " in out
+    else:
+        assert page.best_of("test/elbo ↑") == {1}
+
+
+def test_models_without_a_likelihood_in_their_settings_have_the_one_that_is_said():
+    for name, likelihood in LIKELIHOODS.items():
+        assert type(getattr(dvae.models, name)().likelihood).__name__ == likelihood
+
+
+def test_a_learned_prior_has_a_panel_and_a_uniform_one_a_line(make_run):
+    learned = {"val/prior_bits_per_token": [(9, 4.0), (19, 3.5)]}
+    uniform = {"val/uniform_bits_per_token": [(9, 7.0), (19, 7.0)]}
+    plain = read_run(make_run("a")).curves
+
+    def panels(*runs):
+        figure = draw_curves(runs, [str(n) for n in range(len(runs))])
+        axes = [x for x in figure.findobj(matplotlib.axes.Axes) if "prior" in x.get_title()]
+        return [[list(line.get_ydata()) for line in x.lines] for x in axes]
+
+    assert panels(plain) == []
+    ((one, other),) = panels(learned | uniform)
+    assert {tuple(one), tuple(other)} == {(4.0, 3.5), (7.0, 7.0)}
+    assert panels(plain, learned | uniform) == [[[4.0, 3.5], [7.0, 7.0]]]
+    # Of different codes no line is that of all.
+    fewer = {"val/uniform_bits_per_token": [(9, 3.0)]}
+    assert panels(learned | fewer, learned | uniform) == [[[4.0, 3.5], [4.0, 3.5]]]
+
+
+def test_a_former_runs_prior_is_found_where_it_was(make_run):
+    config = settings()
+    settings_then = {"num_latents": 4, "prior": [0.25, 0.75], "learned_prior": False}
+    config["model"]["init_args"]["bottleneck"] = {
+        "class_path": "dvae.bottlenecks.CategoricalBottleneck",
+        "init_args": settings_then,
+    }
+    run = read_run(make_run("a", config=config))
+    assert run.settings["model.prior"] == "dvae.priors.CategoricalPrior"
+    assert "model.bottleneck.prior" not in run.settings

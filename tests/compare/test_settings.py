@@ -92,3 +92,25 @@ def test_no_two_labels_are_alike():
         assert all(len(name) < 60 for name in names)
     assert named(*cases[0]) == ["version_0", "version_1", "version_2"]
     assert labels([Path("a/v"), Path("b/v")], {}) == ["a/v", "b/v"]
+
+
+def with_prior(name, **more):
+    config = settings(**more)
+    prior = {"class_path": f"dvae.priors.{name}", "init_args": {"width": 8}} if name else None
+    config["model"]["init_args"]["prior"] = prior
+    return config
+
+
+def test_a_label_names_the_model_and_the_prior_where_they_differ():
+    other = settings()
+    other["model"]["class_path"] = "dvae.models.CodebookVAE"
+    assert named(settings(), other) == ["model=CategoricalVAE", "model=CodebookVAE"]
+    # The temperature alone would tell them apart.
+    assert named(with_prior("MADEPrior"), with_prior(None, tau_end=0.3)) == [
+        "model.prior=MADEPrior",
+        "model.prior=UniformPrior",
+    ]
+    same = [with_prior("MADEPrior", tau_end=tau) for tau in (0.1, 0.3)]
+    assert named(*same) == ["tau.end=0.1", "tau.end=0.3"]
+    # Of before a model had one: it is uniform as well.
+    assert named(settings(0.1), with_prior(None, tau_end=0.3)) == ["tau.end=0.1", "tau.end=0.3"]

@@ -1,5 +1,7 @@
 """A prior that looks at the whole code: in the bound, in training, and in what is sampled."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from dvae.bottlenecks import VQ, ProjectedCodebook
 from dvae.estimators import ExactEnumeration, GumbelSoftmax
 from dvae.likelihoods import Gaussian
-from dvae.models import ELBO, IWAE, CodebookVAE, PriorLikelihood
+from dvae.models import ELBO, IWAE, CodebookVAE, Evaluation, PriorLikelihood
 from dvae.models.evaluation import exact_log_px
 from dvae.models.objectives import elbo_terms
 from dvae.networks import ResNet
@@ -101,6 +103,7 @@ def test_every_objective_learns_the_prior_and_reports_what_it_is(tmp_path, objec
     assert ("train/elbo" in logged) != alone and "train/loss" in logged
     assert logged["val/prior_bits"] > 0
     assert logged["val/prior_bits_per_token"] == pytest.approx(logged["val/prior_bits"].item() / 3)
+    assert logged["val/uniform_bits_per_token"] == pytest.approx(math.log2(3))
 
 
 def test_the_prior_alone_learns_the_distribution_of_the_codes():
@@ -174,6 +177,26 @@ def test_what_cannot_be_completed_is_refused_in_one_line(mask, given, message):
     with pytest.raises(ValueError, match=message) as error:
         small().complete(images(), mask, **given)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [MADEPrior, CategoricalPrior])
+def test_what_codes_cost_is_measured_once_and_is_that_of_the_bound(tmp_path, kind, monkeypatch):
+    torch.manual_seed(0)
+    model = toy_model(prior=kind(), evaluation=Evaluation(iwae_samples=50, max_states=0))
+    for parameter in model.prior.parameters():
+        parameter.data.normal_()
+    calls, data = [], toy_data()
+    log_prob = model.prior.log_prob
+    monkeypatch.setattr(model.prior, "log_prob", lambda z: calls.append(z.shape) or log_prob(z))
+    (found,) = toy_trainer(tmp_path).test(model, datamodule=data, verbose=False)
+    # All draws of the test, each once.
+    assert sum(math.prod(shape) for shape in calls) == 50 * 230 * 3
+    entropy = found["test/prior_bits"] * math.log(2) - found["test/kl"]
+    assert 0 < entropy < 3 * math.log(3)
+    calls.clear()
+    toy_trainer(tmp_path).validate(model, datamodule=data, verbose=False)
+    # Where the KL is open the relaxed bound takes one more.
+    assert len(calls) == len(data.val_dataloader()) * (1 if kind is CategoricalPrior else 2)
 
 
 def with_classes(**kwargs):
