@@ -67,7 +67,8 @@ def validation_examples(trainer: pl.Trainer, count: int) -> Examples | None:
     # It, or its workers, may draw from the global generator.
     with isolate_rng():
         for batch in loader or []:
-            image, label = as_batch(trainer.strategy.batch_to_device(batch))
+            shape: Any = trainer.lightning_module.image_shape
+            image, label = as_batch(trainer.strategy.batch_to_device(batch), shape)
             images.append(image.cpu())
             labels.append(label)
             seen += len(image)

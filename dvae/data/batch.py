@@ -1,10 +1,15 @@
 """What one step receives: images with their labels, from whatever form people keep them in."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+
+from dvae.data.reading import ImageReader
 
 __all__ = ["Batch", "as_batch", "as_pixels", "check_range"]
 
@@ -13,6 +18,7 @@ _IMAGE = ("image", "pixel_values", "x", "images", "img")
 _LABEL = ("label", "labels", "y", "target")
 # What resizing in floats, or half precision, may be off by.
 _SLACK = 1e-3
+_PICTURE = (Tensor, np.ndarray, Image.Image)
 
 
 # A NamedTuple and not a frozen dataclass: Lightning moves a batch to the device by rebuilding it,
@@ -30,16 +36,19 @@ class Batch(NamedTuple):
     label: Tensor | None
 
 
-def as_batch(batch: Any) -> Batch:
+def as_batch(batch: Any, shape: tuple[int, int, int]) -> Batch:
     """Find images and labels in a batch, whatever its form.
 
     Args:
-        batch: A tensor of images; a tuple or list that begins with one, its labels second; a
-            dictionary with the images as `image`, `pixel_values`, `x`, `images` or `img`; or any
-            object that has an `image`, such as a `Batch`.
+        batch: Images; a tuple or list of them with their labels second; a dictionary with the
+            images as `image`, `pixel_values`, `x`, `images` or `img`; any object that has an
+            `image`, such as a `Batch`; or a list of rows, each of them one of these. Images are a
+            tensor; a NumPy array, one or several, its channels first or last or left out where
+            there is one; or PIL images, which are read as image files are.
+        shape: Channels, height and width that the images are to have. Tensors are left as they are.
 
     Returns:
-        The images as they are, and their labels where these are one integer each.
+        The images, (B, C, H, W), and their labels where these are one integer each.
 
     Raises:
         ValueError: There are no images in it.
@@ -47,14 +56,13 @@ def as_batch(batch: Any) -> Batch:
     if isinstance(batch, Batch):
         return batch
     image, label = _parts(batch)
-    if not isinstance(image, Tensor):
+    image = _stacked(image, shape)
+    if image is None:
         raise ValueError(
             "a batch must be a tensor of images, (images, labels), or a dictionary with "
             f"'image', 'pixel_values' or 'x'; got {_describe(batch)}"
         )
-    if not isinstance(label, Tensor) or label.shape != image.shape[:1] or label.is_floating_point():
-        label = None
-    return Batch(image, label)
+    return Batch(image, _classes(label, len(image)))
 
 
 def as_pixels(image: Tensor) -> Tensor:
@@ -98,15 +106,88 @@ def check_range(image: Tensor) -> None:
 
 
 def _parts(batch: Any) -> tuple[Any, Any]:
-    if isinstance(batch, Tensor):
+    if _is_list(batch) and _are_rows(batch):
+        images, labels = zip(*map(_pair, batch), strict=True)
+        return list(images), list(labels)
+    return _pair(batch)
+
+
+def _pair(batch: Any) -> tuple[Any, Any]:
+    if isinstance(batch, _PICTURE):
         return batch, None
     if isinstance(batch, Mapping):
         return _first(batch, _IMAGE), _first(batch, _LABEL)
     if hasattr(batch, "image"):
         return batch.image, getattr(batch, "label", None)
-    if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch):
+    if _is_list(batch):
         return batch[0], batch[1] if len(batch) > 1 else None
     return None, None
+
+
+def _are_rows(batch: Sequence[Any]) -> bool:
+    """Tell rows, as `collate_fn=list` gives them, from images with their labels."""
+    first = batch[0]
+    if isinstance(first, _PICTURE):
+        size = _size(first)
+        alone = size is None or len(size) < 4
+        return alone and all(isinstance(one, _PICTURE) and _size(one) == size for one in batch)
+    if _is_list(first):
+        return not _are_pictures(first) or all(map(_are_pictures, batch))
+    return isinstance(first, Mapping) or hasattr(first, "image")
+
+
+def _size(picture: Any) -> tuple[int, ...] | None:
+    return None if isinstance(picture, Image.Image) else tuple(picture.shape)
+
+
+def _are_pictures(batch: Any) -> bool:
+    return _is_list(batch) and all(isinstance(one, _PICTURE) and _size(one) != () for one in batch)
+
+
+def _is_list(batch: Any) -> bool:
+    return isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) > 0
+
+
+def _stacked(image: Any, shape: tuple[int, int, int]) -> Tensor | None:
+    if isinstance(image, Tensor):
+        return image
+    if isinstance(image, np.ndarray):
+        return _channels_first(image, shape)
+    if isinstance(image, Image.Image):
+        return ImageReader(shape).convert(image)[None]
+    if not _are_pictures(image):
+        return None
+    found: list[Any] = [
+        one[None] if isinstance(one, Tensor) else _stacked(one, shape) for one in image
+    ]
+    kinds = {f"{one.dtype} {tuple(one.shape[1:])}" for one in found}
+    if len(kinds) > 1:
+        raise ValueError(f"images must be of one type and shape; got {' and '.join(sorted(kinds))}")
+    return torch.cat(found)
+
+
+def _channels_first(array: np.ndarray[Any, Any], shape: tuple[int, int, int]) -> Tensor:
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"pixels must be uint8 in 0..255 or floats in [0, 1]; got {array.dtype}")
+    # A copy, since an array may be read-only, run backwards, or be in another machine's order.
+    image = torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
+    channels, *size = shape
+    if image.shape[-3:] != tuple(shape):
+        if channels == 1 and image.dim() < 4 and list(image.shape[-2:]) == size:
+            image = image.unsqueeze(-3)
+        elif image.shape[-3:] == (*size, channels):
+            image = image.movedim(-1, -3)
+    return image[None] if image.dim() == 3 else image
+
+
+def _classes(label: Any, count: int) -> Tensor | None:
+    """Return the labels of a batch where they are one integer each."""
+    if not isinstance(label, Tensor):
+        with suppress(TypeError, ValueError, RuntimeError):  # boxes, captions and the like
+            label = torch.as_tensor(np.atleast_1d(np.array(label)))
+    if not isinstance(label, Tensor) or label.is_floating_point():
+        return None
+    return label if label.shape == (count,) else None
 
 
 def _first(batch: Mapping[Any, Any], names: Sequence[str]) -> Any:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 __all__ = [
@@ -127,17 +127,36 @@ class ImageReader:
         Args:
             path: The file.
         """
-        channels, height, width = self.shape
         try:
             with _open(path) as file:
                 file.load()
-                with suppress(Exception):  # a damaged note beside the pixels, which no viewer minds
-                    ImageOps.exif_transpose(file, in_place=True)
-                image = self._flat(file)
-            image = image.convert("L" if channels == 1 else "RGB")
-            image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+                _turn(file)
+                return self._pixels_of(file)
         except Exception as error:  # decoders raise all sorts of things at damaged files
             return _reason(error)
+
+    def convert(self, image: Image.Image) -> Tensor:
+        """Turn an image of Pillow's into pixels.
+
+        Args:
+            image: The image, which is left as it is.
+
+        Returns:
+            uint8 of `shape`.
+
+        Raises:
+            ValueError: It has pixels whose range is not known.
+        """
+        # A copy has the pixels alone, and not what the file says of them.
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = image.copy()
+            _turn(image)
+        return self._pixels_of(image)
+
+    def _pixels_of(self, image: Image.Image) -> Tensor:
+        channels, height, width = self.shape
+        image = self._flat(image).convert("L" if channels == 1 else "RGB")
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(image)).view(height, width, channels)
         return pixels.permute(2, 0, 1).contiguous()
 
@@ -221,6 +240,12 @@ def missing_plugin(suffix: str) -> str | None:
     """
     found = [package for known, (package, *_) in _PLUGINS.items() if suffix in known]
     return found[0] if found and suffix not in suffixes() else None
+
+
+def _turn(image: Image.Image) -> None:
+    """Bring an image upright, as the camera was held."""
+    with suppress(Exception):  # a damaged note beside the pixels, which no viewer minds
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _bits_of(path: Path) -> int | None:

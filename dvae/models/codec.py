@@ -51,8 +51,8 @@ class Codec(pl.LightningModule):
         """Take the images out of a batch, as the network wants them.
 
         Args:
-            batch: Whatever `dvae.data.batch.as_batch` finds images in, ``(B, C, H, W)``: uint8 in
-                0..255, or floats in [0, 1].
+            batch: Whatever `dvae.data.batch.as_batch` finds images in: uint8 in 0..255, or floats
+                in [0, 1].
             check: Whether to look at the range of floats, for which a GPU has to be waited for.
 
         Returns:
@@ -62,7 +62,7 @@ class Codec(pl.LightningModule):
             ValueError: There are no images in it, or they are of another shape than the network's,
                 or no pixels.
         """
-        image = as_batch(batch).image
+        image = as_batch(batch, self.image_shape).image
         if tuple(image.shape[1:]) != tuple(self.image_shape):
             raise ValueError(
                 f"images must be (B, {', '.join(map(str, self.image_shape))}); "
@@ -82,8 +82,8 @@ class Codec(pl.LightningModule):
         """Return the most probable code.
 
         Args:
-            image: Pixels in [0, 1] or bytes, ``(B, C, H, W)``, or a batch with them: see
-                `images_of`.
+            image: Pixels in [0, 1] or bytes, ``(B, C, H, W)``; or NumPy arrays, PIL images, or a
+                batch with any of them: see `dvae.data.batch.as_batch`.
 
         Returns:
             Integers ``(B, ...)``.

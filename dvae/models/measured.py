@@ -54,7 +54,7 @@ class Measured(Codec):
         """
         if not self.prior.num_classes:
             return self.prior
-        label = as_batch(batch).label
+        label = as_batch(batch, self.image_shape).label
         if label is None:
             raise ValueError(
                 f"{type(self.prior).__name__} knows {self.prior.num_classes} classes and the batch "
