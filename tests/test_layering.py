@@ -14,7 +14,7 @@ LAYERS = (
     {"kernels", "schedules", "likelihoods", "metrics", "estimators"},
     {"bottlenecks", "networks", "priors"},
     {"models", "data", "runs"},
-    {"callbacks", "lab", "compare", "sharing"},
+    {"callbacks", "coding", "lab", "compare", "sharing"},
     {"explore"},
     {"cli"},
 )

@@ -14,6 +14,8 @@ __all__ = ["main"]
 # Tools with a command of their own, imported when they are asked for.
 _TOOLS = {
     "compare": "dvae.compare.__main__",
+    "compress": "dvae.coding.__main__",
+    "decompress": "dvae.coding.__main__",
     "explore": "dvae.explore.__main__",
     "lab": "dvae.lab.__main__",
     "share": "dvae.sharing.__main__",
@@ -37,7 +39,10 @@ def main(args: list[str] | None = None, cli: Any = None) -> int:
         print(OVERVIEW, end="")
         return 0
     if command in _TOOLS:
-        return int(import_module(_TOOLS[command]).main(rest))
+        tool = _TOOLS[command]
+        # One that has several commands is told which.
+        several = list(_TOOLS.values()).count(tool) > 1
+        return int(import_module(tool).main(given if several else rest))
     try:
         if command == "configs":
             configs_command(rest)

@@ -18,6 +18,8 @@ Discrete VAEs: train, look inside, use.
   dvae explore RUN/checkpoints            a page to look at codes, images and samples
   dvae lab                                bias and variance of the gradient estimators
   dvae share save CHECKPOINT --out DIR    a folder, or the Hub, for others
+  dvae compress CHECKPOINT IMAGE ... --out DIR    images to one file, lossy or lossless
+  dvae decompress CHECKPOINT FILE --out DIR       and back
   dvae configs                            the configs that come along
 
 dvae COMMAND --help says more. In a checkout python train.py is the same as dvae.

@@ -32,10 +32,13 @@ class Likelihood(Stepwise, nn.Module, ABC):
     Attributes:
         params_per_channel: Decoder outputs for each pixel and colour channel, P.
         density: Whether the values are densities over real pixels.
+        levels: Values of a pixel, evenly spaced in [0, 1], that `level_log_probs` weighs; 0 where
+            it is not there, as that of a density.
     """
 
     params_per_channel: int
     density: bool
+    levels: int = 0
 
     def extra_repr(self) -> str:
         """Name the settings."""
@@ -89,6 +92,18 @@ class Likelihood(Stepwise, nn.Module, ABC):
     def _pairwise_log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Compute `pairwise_log_prob` as `_log_prob` is; by it, where nothing is quicker."""
         return self._log_prob(params.unsqueeze(1), x)
+
+    def level_log_probs(self, params: Tensor, x: Tensor) -> Tensor:
+        """Log-mass of each value of a channel given the channels before it, to code pixels by.
+
+        Args:
+            params: Decoder output ``(B, P * C, H, W)``.
+            x: The channels before it, c of them, ``(B, c, H, W)``.
+
+        Returns:
+            Nats, ``(B, H, W, levels)``; at the pixels of an image and summed, `log_prob`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not weigh each value of a pixel")
 
     def dequantize(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """Spread 8-bit pixels over their level where the likelihood is a density.

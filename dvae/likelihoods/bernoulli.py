@@ -1,5 +1,7 @@
 """Black-or-white pixels."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dvae.functional import bernoulli_log_prob
@@ -17,6 +19,7 @@ class Bernoulli(Likelihood):
 
     params_per_channel = 1
     density = False
+    levels = 2
 
     def _log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Sum the log-likelihood over pixels; see `Likelihood.log_prob`."""
@@ -30,3 +33,8 @@ class Bernoulli(Likelihood):
         """Split the sum so that pairs cost one matrix product; see the base class."""
         black = bernoulli_log_prob(params, params.new_zeros(())).sum(PIXELS)
         return params.flatten(1) @ x.flatten(1).T + black.unsqueeze(1)
+
+    def level_log_probs(self, params: Tensor, x: Tensor) -> Tensor:
+        """Weigh black and white; see `Likelihood.level_log_probs`."""
+        logits = params[:, x.shape[1]]
+        return F.logsigmoid(torch.stack([-logits, logits], -1))

@@ -1,5 +1,6 @@
 """A mixture of logistics, discretized to the 256 values of a stored pixel."""
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
@@ -36,6 +37,7 @@ class DiscretizedLogisticMixture(Likelihood):
     """
 
     density = False
+    levels = LEVELS
 
     def __init__(self, components: int = 5) -> None:
         super().__init__()
@@ -46,15 +48,33 @@ class DiscretizedLogisticMixture(Likelihood):
     def _log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Sum the log-mass over pixels; see `Likelihood.log_prob`."""
         log_weight, location, log_scale = self._split(params)
-        channels = discretized_logistic_log_prob(
-            location, log_scale.clamp(*_LOG_SCALE), x.unsqueeze(-4), LEVELS
-        )
+        channels = self._components(location, log_scale, x)
         return (log_weight + channels.sum(-3)).logsumexp(-3).sum((-2, -1))
+
+    def level_log_probs(self, params: Tensor, x: Tensor) -> Tensor:
+        """Weigh all levels, the mixture by the channels before; see `Likelihood.level_log_probs`.
+
+        What is known of a pixel's colour makes some of the M more probable than others.
+        """
+        known = x.shape[1]
+        log_weight, location, log_scale = self._split(params)
+        before = self._components(location[:, :, :known], log_scale[:, :, :known], x)
+        log_weight = (log_weight + before.sum(-3)).log_softmax(-3)
+        level = torch.arange(LEVELS, dtype=params.dtype, device=params.device) / (LEVELS - 1)
+        level = level.view(-1, 1, 1, 1)
+        each = self._components(location[:, :, known], log_scale[:, :, known], level)
+        return (log_weight + each).logsumexp(2).movedim(0, -1)
 
     def _mean(self, params: Tensor) -> Tensor:
         """Return the weighted locations, clipped; see `Likelihood.mean`."""
         log_weight, location, _ = self._split(params)
         return (log_weight.exp().unsqueeze(-3) * location.clamp(0, 1)).sum(-4).clamp(0, 1)
+
+    def _components(self, location: Tensor, log_scale: Tensor, x: Tensor) -> Tensor:
+        """Log-mass of channels ``(..., C, H, W)`` under each of the M: ``(..., M, C, H, W)``."""
+        return discretized_logistic_log_prob(
+            location, log_scale.clamp(*_LOG_SCALE), x.unsqueeze(-4), LEVELS
+        )
 
     def _split(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log-weights ``(..., M, H, W)``, locations and log-scales ``(..., M, C, H, W)``."""

@@ -1,8 +1,7 @@
 """The codes of a data set, written by a trained model."""
 
-import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from dvae.data.token_files import Shard, TokenSet, find_shards, read_set, write_
 from dvae.estimators.base import check_count
 from dvae.extras import require
 from dvae.models.base import DiscreteVAE
+from dvae.models.weights import digest
 from dvae.runs.layout import RunFolder
 
 __all__ = ["Written", "write_tokens"]
@@ -103,9 +103,9 @@ def write_tokens(
     state = trainer.precision_plugin.convert_module(model).state_dict()
     about = TokenSet(
         checkpoint=path.name,
-        weights=_digest([state[name] for name in sorted(state)]),
+        weights=digest([state[name] for name in sorted(state)]),
         data=data.protocol,
-        images=_digest([_content(rows)]),
+        images=digest([_content(rows)]),
         split=split,
         precision=str(trainer.precision),
         rows=len(rows.index),
@@ -242,12 +242,3 @@ def _content(rows: Rows) -> Tensor:
         lines.append(repr(rows.images.read))  # the same files, read otherwise, are other images
     text = "\n".join(lines)
     return torch.tensor(list(text.encode()), dtype=torch.uint8)
-
-
-def _digest(tensors: Sequence[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(memoryview(flat.numpy()))  # type: ignore[arg-type]
-    return digest.hexdigest()

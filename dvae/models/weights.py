@@ -1,16 +1,18 @@
 """Taking over the weights of a checkpoint, and what became of each."""
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dvae.runs.checkpoints import Checkpoint
 from dvae.scalars import annealable_scalars
 
-__all__ = ["WeightReport", "carry_scalar", "check_weights", "load_weights"]
+__all__ = ["WeightReport", "carry_scalar", "check_weights", "digest", "load_weights"]
 
 
 PRIOR, OBJECTIVE, TABLE = "prior.", "objective.", "prior.table"
@@ -220,6 +222,20 @@ def carry_scalar(module: nn.Module, checkpoint: Checkpoint, name: str) -> float:
     own[0].range.check(name, value)
     own[0].buffer.fill_(value)
     return value
+
+
+def digest(tensors: Sequence[Tensor]) -> str:
+    """Return the SHA-256 of the shapes and the bytes of tensors, in hexadecimal.
+
+    Args:
+        tensors: On any device.
+    """
+    found = hashlib.sha256()
+    for tensor in tensors:
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        found.update(str(tuple(tensor.shape)).encode())
+        found.update(memoryview(flat.numpy()))  # type: ignore[arg-type]
+    return found.hexdigest()
 
 
 def _by_part(names: Sequence[str]) -> str:

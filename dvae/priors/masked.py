@@ -131,7 +131,7 @@ class MaskedPrior(Prior):
     def _log_p(self, rows: Tensor, turns: Tensor, label: Tensor | None) -> Tensor:
         """Return log p in one order, which is exact: ``(N,)``."""
         total = torch.zeros((), device=rows.device)
-        for start, end in self._turns():
+        for start, end in self.spans():
             log_p = log_p_of(self.logits(rows, turns < start, label), rows)
             total = total + (log_p * ((turns >= start) & (turns < end))).sum(-1)
         return total
@@ -142,7 +142,7 @@ class MaskedPrior(Prior):
         turns = torch.rand(count, self.positions, device=device).argsort(1)
         return turns < torch.randint(1, self.positions + 1, (count, 1), device=device)
 
-    def _turns(self) -> list[tuple[int, int]]:
+    def spans(self) -> list[tuple[int, int]]:
         """Return the first turn of each step, and that of the next one."""
         total = self.positions
         steps, ends = min(self.steps, total), [0]
@@ -183,7 +183,7 @@ class MaskedPrior(Prior):
             len(self.turns), (len(code),), generator=generator, device=code.device
         )
         turns = self.turns[which].masked_fill(~new, -1).argsort(1).argsort(1)
-        for start, end in self._turns():
+        for start, end in self.spans():
             now = new & (turns >= start) & (turns < end)
             if not now.any():
                 continue

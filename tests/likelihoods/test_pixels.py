@@ -216,3 +216,19 @@ def test_the_optimal_variance_rests_in_evaluation_and_travels_in_checkpoints():
 def test_wrong_values_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("likelihood", [m for m in [*MASSES, Bernoulli()] if m.levels], ids=name)
+@pytest.mark.parametrize("scale", [0.3, 3.0])
+def test_levels_one_channel_after_another_have_the_mass_of_the_image(likelihood, scale):
+    generator = torch.Generator().manual_seed(5)
+    shape = (2, likelihood.params_per_channel * 3, 4, 5)
+    params = torch.randn(shape, generator=generator, dtype=torch.float64) * scale
+    level = torch.randint(likelihood.levels, (2, 3, 4, 5), generator=generator)
+    x, total = level.double() / (likelihood.levels - 1), 0
+    for channel in range(3):
+        log_p = likelihood.level_log_probs(params, x[:, :channel])
+        assert log_p.shape == (2, 4, 5, likelihood.levels)
+        torch.testing.assert_close(log_p.logsumexp(-1), torch.zeros(2, 4, 5).double())
+        total = total + log_p.gather(-1, level[:, channel, ..., None]).sum((1, 2, 3))
+    torch.testing.assert_close(total, likelihood.log_prob(params, x))
