@@ -36,7 +36,7 @@ def compress(model: DiscreteVAE, images: Any, lossless: bool = False) -> bytes:
 
     Args:
         model: Trained model.
-        images: Pixels as `encode` takes them, ``(N, C, H, W)``.
+        images: What `encode` takes.
         lossless: Whether all pixels are kept.
 
     Returns:
@@ -52,7 +52,7 @@ def compress(model: DiscreteVAE, images: Any, lossless: bool = False) -> bytes:
         J. Townsend, T. Bird, D. Barber, 2019, arXiv 1901.04866 (bits back with ANS); F. Kingma,
         P. Abbeel, J. Ho, 2019, arXiv 1905.06845 (initial bits).
     """
-    image = as_batch(images).image
+    image = as_batch(images, model.image_shape).image
     coder = LosslessCoder(model) if lossless else LossyCoder(model)
     stack, sums = Stack(initial_words(coder.initial), coder.initial), []
     with one_thread():
