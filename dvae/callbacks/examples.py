@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import CombinedLoader
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
-from dvae.data import ImageDataModule
+from dvae.data import ImageDataModule, TokenData
 from dvae.data.batch import as_batch
 from dvae.data.images import class_name
 from dvae.data.loading import Loader
@@ -93,7 +93,7 @@ def training_examples(trainer: pl.Trainer, count: int) -> Examples | None:
         change the order of training.
     """
     loader = _first(trainer.train_dataloader)
-    if not isinstance(loader, Loader):
+    if not isinstance(loader, Loader) or isinstance(_data(trainer), TokenData):
         return None
     return _take(loader, count, _data(trainer))
 

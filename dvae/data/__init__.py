@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what a type checker knows; a new file works without a line 
     from dvae.data.datasets import *
     from dvae.data.image_folder import *
     from dvae.data.mnist import *
+    from dvae.data.token_data import *
 else:
     globals().update(DATA_SETS)
     __all__ = [

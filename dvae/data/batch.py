@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dvae.data.reading import ImageReader
 
-__all__ = ["Batch", "as_batch", "as_pixels", "check_range"]
+__all__ = ["Batch", "CodeBatch", "as_batch", "as_pixels", "check_range"]
 
 # The names that data sets of torchvision, of Hugging Face and of hand-written loaders use.
 _IMAGE = ("image", "pixel_values", "x", "images", "img")
@@ -33,6 +33,18 @@ class Batch(NamedTuple):
     """
 
     image: Tensor
+    label: Tensor | None
+
+
+class CodeBatch(NamedTuple):
+    """Codes without their images, to train a prior on.
+
+    Attributes:
+        code: Integers ``(B, *positions)``, int64.
+        label: Class of each image, shape (B,), int64; None where nothing is known of it.
+    """
+
+    code: Tensor
     label: Tensor | None
 
 

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from dvae.bottlenecks.base import Bottleneck
 from dvae.bottlenecks.grid import GridBottleneck
+from dvae.data.batch import CodeBatch
 from dvae.devices import is_waited_for
 from dvae.functional import batch_mean
 from dvae.likelihoods import Likelihood
@@ -24,6 +25,7 @@ from dvae.metrics import CodebookUsage
 from dvae.models.codec import evaluating
 from dvae.models.compiled import Compile, NetworkCalls, check_compile, compile_calls
 from dvae.models.evaluation import Evaluation
+from dvae.models.given_codes import check_tokens, output_of_codes
 from dvae.models.gradients import Gradients
 from dvae.models.logging import StepMeans, is_logged
 from dvae.models.measured import Measured
@@ -162,7 +164,18 @@ class DiscreteVAE(Gradients, Measured):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, nats per example."""
-        image = self.images_of(batch, check=batch_idx == 0)
+        if isinstance(batch, CodeBatch):
+            out = output_of_codes(self, batch)
+        else:
+            out = self._output(batch, check=batch_idx == 0)
+        # For whoever shows the bound, or has to say which of them broke.
+        parts = {"kl": out.kl, "reconstruction": out.log_px, "bound": out.bound}
+        self.last_terms = {n: part.detach() for n, part in parts.items() if part is not None}
+        self._log_training(out)
+        return out.loss  # type: ignore[no-any-return]
+
+    def _output(self, batch: Any, check: bool) -> ObjectiveOutput:
+        image = self.images_of(batch, check=check)
         target = self.likelihood.dequantize(image)
         encode, log_px = self._calls or (self.encoder, self.log_px)
         with self.bottleneck.accumulating(), self.likelihood.accumulating():
@@ -172,12 +185,7 @@ class DiscreteVAE(Gradients, Measured):
             else:
                 q = self.bottleneck(encode(image), self.prior)
             prior = self.prior_of(batch)
-            out = self.objective(lambda z: log_px(z, target), q, prior)
-        # For whoever shows the bound, or has to say which of them broke.
-        parts = {"kl": out.kl, "reconstruction": out.log_px, "bound": out.bound}
-        self.last_terms = {n: part.detach() for n, part in parts.items() if part is not None}
-        self._log_training(out)
-        return out.loss  # type: ignore[no-any-return]
+            return self.objective(lambda z: log_px(z, target), q, prior)  # type: ignore[no-any-return]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Let what the optimizer does not move take its step; forget gradients of revived codes.
@@ -243,6 +251,8 @@ class DiscreteVAE(Gradients, Measured):
         if shape is not None:
             self.check_image_shape(shape)
         self.check_classes(getattr(self.trainer, "datamodule", None))
+        if stage == "fit":
+            check_tokens(self, getattr(self.trainer, "datamodule", None))
 
     def check_image_shape(self, shape: tuple[int, ...]) -> None:
         """Compare the shape of the data's images with the network's.
@@ -276,7 +286,11 @@ class DiscreteVAE(Gradients, Measured):
         if not is_logged(self.trainer):
             return
         with torch.no_grad():
-            values = {"train/loss": out.loss.detach(), "train/kl": batch_mean(out.kl)}
+            suffix = self.objective.suffix
+            values = {"train/loss": out.loss.detach(), f"train/kl{suffix}": batch_mean(out.kl)}
+            if self.objective.prior_alone:
+                bits = out.loss.detach() / (math.prod(self.index_shape) * math.log(2))
+                values[f"train/prior_bits_per_token{suffix}"] = bits
             if out.log_px is not None:
                 values["train/reconstruction"] = -batch_mean(out.log_px)
             # What a bar shows of the training: the bound, or the loss where it is not a bound.

@@ -9,14 +9,14 @@ import torch
 from torch import Generator, Tensor
 
 from dvae.bottlenecks.posterior import Posterior
-from dvae.data.batch import as_batch
+from dvae.data.batch import CodeBatch, as_batch
 from dvae.devices import is_waited_for
 from dvae.functional import batch_mean
 from dvae.likelihoods import LEVELS
 from dvae.metrics import CodebookUsage, ImageQuality
 from dvae.models.codec import Codec
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
-from dvae.models.objectives import elbo_terms
+from dvae.models.objectives import Objective, elbo_terms
 from dvae.priors.base import Prior, refuse_label
 from dvae.priors.uniform import UniformPrior
 
@@ -28,12 +28,14 @@ class Measured(Codec):
 
     Attributes:
         evaluation: How much work the test puts into its bounds.
+        objective: What training maximises.
         code_usage: Counts of the codes in use.
         image_quality: What else is measured of reconstructions; a model whose likelihood says
             little to the eye sets it.
     """
 
     evaluation: Evaluation
+    objective: Objective
     code_usage: CodebookUsage
     image_quality: ImageQuality | None
 
@@ -54,7 +56,8 @@ class Measured(Codec):
         """
         if not self.prior.num_classes:
             return self.prior
-        label = as_batch(batch, self.image_shape).label
+        codes = isinstance(batch, CodeBatch)
+        label = batch.label if codes else as_batch(batch, self.image_shape).label
         if label is None:
             raise ValueError(
                 f"{type(self.prior).__name__} knows {self.prior.num_classes} classes and the batch "
@@ -214,6 +217,9 @@ class Measured(Codec):
             f"{stage}/prior_bits_per_token": bits / tokens,
             f"{stage}/uniform_bits_per_token": uniform,
         }
+        if self.objective.suffix:  # of what it is trained on
+            bits = -self.prior.log_prob(posterior.mode()) / math.log(2)
+            values[f"{stage}/prior_bits_per_token{self.objective.suffix}"] = bits / tokens
         if self.prior.num_classes:
             given = self.prior_of(batch)
             kl = given.closed_kl(posterior) + given.open_kl(index)

@@ -49,9 +49,12 @@ class Objective(nn.Module, ABC):
     Attributes:
         prior_alone: Whether nothing but the prior is trained; encoder and bottleneck are then as in
             evaluation, whatever they follow in training.
+        suffix: What names of metrics end in that are of the codes trained on: ``_mode`` of arg-max
+            codes.
     """
 
     prior_alone: bool = False
+    suffix: str = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -260,6 +263,7 @@ class PriorLikelihood(Objective):
         if codes not in ("draws", "mode"):
             raise ValueError(f"PriorLikelihood.codes must be draws or mode; got {codes!r}")
         self.codes = codes
+        self.suffix = "_mode" if codes == "mode" else ""
 
     def forward(
         self, log_px: Callable[[Tensor], Tensor], posterior: Posterior, prior: Prior
