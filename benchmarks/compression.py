@@ -34,6 +34,7 @@ from dvae.data import MNIST
 from dvae.data.batch import as_pixels
 from dvae.data.binarize import binarize_once
 from dvae.models import DiscreteVAE
+from dvae.models.codec import evaluating
 from dvae.models.evaluation import bounds
 
 __all__ = ["bound", "main", "others", "ours"]
@@ -59,9 +60,11 @@ def bound(model: DiscreteVAE, images: Tensor, samples: int = 20) -> float:
         samples: Draws of each image.
     """
     noise, total = model.evaluation.noise("codes"), 0.0
-    for block in as_pixels(images).split(256):
-        q = model.bottleneck(model.encoder(block), model.prior)
-        total += bounds(block, q, q.sample(samples, noise), model, 8192).elbo.double().sum().item()
+    with evaluating(model):
+        for block in as_pixels(images).split(256):
+            q = model.bottleneck(model.encoder(block), model.prior)
+            found = bounds(block, q, q.sample(samples, noise), model, 8192)
+            total += found.elbo.double().sum().item()
     return -total / images.numel() / math.log(2)
 
 

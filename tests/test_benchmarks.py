@@ -4,8 +4,10 @@ import subprocess
 
 import torch
 
-from benchmarks import bottleneck, measure, run, sampling
+from benchmarks import bottleneck, compression, measure, run, sampling
 from benchmarks.bottleneck_plot import draw
+from dvae.coding import compress
+from tests.coding.models import images, latents
 
 
 def test_a_row_that_says_where_it_was_measured_is_given_nothing_of_this_machine(tmp_path):
@@ -73,3 +75,15 @@ def test_the_ways_to_draw_codes_that_are_timed_draw_the_same():
     for row in rows:
         assert 0 < row["speedup_p20"] <= row["speedup_median"] <= row["speedup_p80"]
         assert row["ms_p20"] <= row["ms"] <= row["ms_p80"] and row["positions"] == 4
+
+
+def test_a_file_is_compared_with_the_bound_and_with_what_people_have():
+    model = latents()
+    pixels = (images(model, 2000) * 255).to(torch.uint8)
+    bits = 8 * len(compress(model, pixels, lossless=True)) / pixels.numel()
+    assert abs(bits / compression.bound(model, pixels) - 1) < 0.02
+    rows = {row["way"]: row["bytes"] for row in compression.others(pixels, binary=True)}
+    assert list(rows) == ["bz2", "gzip", "lzma", "PNG", "WebP"]
+    # A bit a pixel, and noise that hardly anything can be made of; each picture has a head.
+    assert all(pixels.numel() / 16 < rows[way] < pixels.numel() / 6 for way in ("bz2", "lzma"))
+    assert min(rows["PNG"], rows["WebP"]) > 30 * len(pixels)
