@@ -21,11 +21,11 @@ Table = npt.NDArray[np.float32]
 Words = npt.NDArray[np.uint32]
 
 
-def quantized(log_p: Tensor) -> Table:
+def quantized(p: Tensor) -> Table:
     """Round probabilities to integers, none of them 0, of which every row sums to one whole.
 
     Args:
-        log_p: Unnormalised log-probabilities ``(..., K)``; ``-inf`` is allowed.
+        p: Probabilities ``(..., K)``, in float64.
 
     Returns:
         Multiples of 2^-22, ``(N, K)`` with all leading axes in one.
@@ -33,8 +33,8 @@ def quantized(log_p: Tensor) -> Table:
     Raises:
         ValueError: Some are not numbers.
     """
-    codes = log_p.shape[-1]
-    total = log_p.double().reshape(-1, codes).softmax(-1).cumsum(-1)
+    codes = p.shape[-1]
+    total = p.reshape(-1, codes).cumsum(-1)
     if total.isnan().any():
         raise ValueError("the model gives probabilities that are not numbers: it codes nothing")
     # The edges are rounded and not the widths, so that nothing is left over.

@@ -33,7 +33,7 @@ def push_codes(stack: Stack, prior: Prior, index: Tensor, rows: int) -> None:
     known = flat.new_zeros(rows, flat.shape[1])
     pushed = []
     for places, logits in _turns(prior):
-        pushed.append((flat[:, places], quantized(logits(known)[:count])))
+        pushed.append((flat[:, places], quantized(logits(known)[:count].double().softmax(-1))))
         known[:count, places] = flat[:, places]
     for symbols, table in reversed(pushed):
         stack.push(symbols, table)
@@ -50,7 +50,7 @@ def pop_codes(stack: Stack, prior: Prior, count: int, rows: int) -> Tensor:
     """
     known = torch.zeros(rows, torch.Size(prior.index_shape).numel(), dtype=torch.int64)
     for places, logits in _turns(prior):
-        symbols = stack.pop(quantized(logits(known)[:count]))
+        symbols = stack.pop(quantized(logits(known)[:count].double().softmax(-1)))
         known[:count, places] = symbols.view(count, len(places))
     return known[:count].view(count, *prior.index_shape)
 

@@ -83,8 +83,9 @@ class LosslessCoder(BlockCoder):
     def _posterior(self, levels: Tensor) -> tuple[Tensor, Table | None]:
         """Return the most probable codes, and the probabilities of all unless q is certain."""
         q = self._bottleneck(self._encoder(self._filled(self._pixels(levels))))
-        several = self._bottleneck.has_posterior
-        return q.mode()[: len(levels)], quantized(q.logits[: len(levels)]) if several else None
+        if not self._bottleneck.has_posterior:
+            return q.mode()[: len(levels)], None
+        return q.mode()[: len(levels)], quantized(q.logits[: len(levels)].softmax(-1))
 
     def _params(self, index: Tensor) -> Tensor:
         params: Tensor = self._decoder(self._bottleneck.embed(self._filled(index)))
@@ -92,7 +93,7 @@ class LosslessCoder(BlockCoder):
 
     def _masses(self, params: Tensor, known: Tensor) -> Table:
         """Weigh the values of the channel after those that are known, a row for each pixel."""
-        return quantized(self._likelihood.level_log_probs(params, self._pixels(known)))
+        return quantized(self._likelihood.level_probs(params, self._pixels(known)))
 
     def _pixels(self, levels: Tensor) -> Tensor:
         return levels.double() / (self._likelihood.levels - 1)

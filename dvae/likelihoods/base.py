@@ -32,8 +32,8 @@ class Likelihood(Stepwise, nn.Module, ABC):
     Attributes:
         params_per_channel: Decoder outputs for each pixel and colour channel, P.
         density: Whether the values are densities over real pixels.
-        levels: Values of a pixel, evenly spaced in [0, 1], that `level_log_probs` weighs; 0 where
-            it is not there, as that of a density.
+        levels: Values of a pixel, evenly spaced in [0, 1], that `level_probs` weighs; 0 where there
+            are none, as of a density.
     """
 
     params_per_channel: int
@@ -93,15 +93,16 @@ class Likelihood(Stepwise, nn.Module, ABC):
         """Compute `pairwise_log_prob` as `_log_prob` is; by it, where nothing is quicker."""
         return self._log_prob(params.unsqueeze(1), x)
 
-    def level_log_probs(self, params: Tensor, x: Tensor) -> Tensor:
-        """Log-mass of each value of a channel given the channels before it, to code pixels by.
+    def level_probs(self, params: Tensor, x: Tensor) -> Tensor:
+        """Mass of each value of a channel given the channels before it, to code pixels by.
 
         Args:
             params: Decoder output ``(B, P * C, H, W)``.
             x: The channels before it, c of them, ``(B, c, H, W)``.
 
         Returns:
-            Nats, ``(B, H, W, levels)``; at the pixels of an image and summed, `log_prob`.
+            Probabilities ``(B, H, W, levels)``: of the pixels of an image they multiply to
+            exp `log_prob`, but for rounding in the tails.
         """
         raise NotImplementedError(f"{type(self).__name__} does not weigh each value of a pixel")
 

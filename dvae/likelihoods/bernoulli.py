@@ -1,7 +1,6 @@
 """Black-or-white pixels."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dvae.functional import bernoulli_log_prob
@@ -34,7 +33,7 @@ class Bernoulli(Likelihood):
         black = bernoulli_log_prob(params, params.new_zeros(())).sum(PIXELS)
         return params.flatten(1) @ x.flatten(1).T + black.unsqueeze(1)
 
-    def level_log_probs(self, params: Tensor, x: Tensor) -> Tensor:
-        """Weigh black and white; see `Likelihood.level_log_probs`."""
+    def level_probs(self, params: Tensor, x: Tensor) -> Tensor:
+        """Weigh black and white; see `Likelihood.level_probs`."""
         logits = params[:, x.shape[1]]
-        return F.logsigmoid(torch.stack([-logits, logits], -1))
+        return torch.stack([-logits, logits], -1).sigmoid()

@@ -1,6 +1,7 @@
 """A mixture of logistics, discretized to the 256 values of a stored pixel."""
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -51,19 +52,21 @@ class DiscretizedLogisticMixture(Likelihood):
         channels = self._components(location, log_scale, x)
         return (log_weight + channels.sum(-3)).logsumexp(-3).sum((-2, -1))
 
-    def level_log_probs(self, params: Tensor, x: Tensor) -> Tensor:
-        """Weigh all levels, the mixture by the channels before; see `Likelihood.level_log_probs`.
+    def level_probs(self, params: Tensor, x: Tensor) -> Tensor:
+        """Weigh all levels, the mixture by the channels before; see `Likelihood.level_probs`.
 
         What is known of a pixel's colour makes some of the M more probable than others.
         """
         known = x.shape[1]
         log_weight, location, log_scale = self._split(params)
         before = self._components(location[:, :, :known], log_scale[:, :, :known], x)
-        log_weight = (log_weight + before.sum(-3)).log_softmax(-3)
-        level = torch.arange(LEVELS, dtype=params.dtype, device=params.device) / (LEVELS - 1)
-        level = level.view(-1, 1, 1, 1)
-        each = self._components(location[:, :, known], log_scale[:, :, known], level)
-        return (log_weight + each).logsumexp(2).movedim(0, -1)
+        weight = (log_weight + before.sum(-3)).softmax(-3).unsqueeze(-1)
+        # A difference of sigmoids, which is quicker than its logarithm, between neighbouring edges.
+        edge = torch.arange(0.5, LEVELS - 1, dtype=params.dtype, device=params.device)
+        distance = edge / (LEVELS - 1) - location[:, :, known].unsqueeze(-1)
+        inverse = (-log_scale[:, :, known].clamp(*_LOG_SCALE)).exp().unsqueeze(-1)
+        below = F.pad((weight * (distance * inverse).sigmoid()).sum(-4), (1, 0))
+        return torch.diff(F.pad(below, (0, 1), value=1.0), dim=-1).clamp_min(0)
 
     def _mean(self, params: Tensor) -> Tensor:
         """Return the weighted locations, clipped; see `Likelihood.mean`."""

@@ -219,7 +219,7 @@ def test_wrong_values_are_refused(make, message):
 
 
 @pytest.mark.parametrize("likelihood", [m for m in [*MASSES, Bernoulli()] if m.levels], ids=name)
-@pytest.mark.parametrize("scale", [0.3, 3.0])
+@pytest.mark.parametrize("scale", [0.3, 1.0])
 def test_levels_one_channel_after_another_have_the_mass_of_the_image(likelihood, scale):
     generator = torch.Generator().manual_seed(5)
     shape = (2, likelihood.params_per_channel * 3, 4, 5)
@@ -227,8 +227,8 @@ def test_levels_one_channel_after_another_have_the_mass_of_the_image(likelihood,
     level = torch.randint(likelihood.levels, (2, 3, 4, 5), generator=generator)
     x, total = level.double() / (likelihood.levels - 1), 0
     for channel in range(3):
-        log_p = likelihood.level_log_probs(params, x[:, :channel])
-        assert log_p.shape == (2, 4, 5, likelihood.levels)
-        torch.testing.assert_close(log_p.logsumexp(-1), torch.zeros(2, 4, 5).double())
-        total = total + log_p.gather(-1, level[:, channel, ..., None]).sum((1, 2, 3))
+        p = likelihood.level_probs(params, x[:, :channel])
+        assert p.shape == (2, 4, 5, likelihood.levels) and p.min() >= 0
+        torch.testing.assert_close(p.sum(-1), torch.ones(2, 4, 5).double())
+        total = total + p.gather(-1, level[:, channel, ..., None]).log().sum((1, 2, 3))
     torch.testing.assert_close(total, likelihood.log_prob(params, x))
