@@ -5,42 +5,52 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from dvae.callbacks.pictures import are_due, show_picture
+from dvae.callbacks.tuner import Tuner
+from dvae.callbacks.tuner_plot import draw_errors
 from dvae.devices import is_waited_for
+from dvae.models.base import DiscreteVAE
 from dvae.models.finetune import Carry
 from dvae.models.logging import is_logged
+from dvae.plotting import to_image
 from dvae.scalars import ScalarRef, annealable_scalars
-from dvae.schedules import Constant, Rescaled, Schedule
+from dvae.schedules import Constant, Mover, Rescaled, Schedule, Tuned
 
 __all__ = ["Anneal"]
 
 
 class Anneal(Callback):
-    """Move a scalar of the model by a schedule of the training step, and log it.
+    """Move a scalar of the model by a schedule of the training step, or by a tuner, and log it.
 
     The value is a buffer of the model, so it is in every checkpoint; the step is the trainer's,
-    so a resumed run goes on where it stood.
+    and what a tuner has measured is in the checkpoint too, so a resumed run goes on where it stood.
+    A tuner's curves are ``tuner/...``, and its picture comes after 1, 2, 4, 8, ... epochs and at
+    the end.
 
     Args:
         target: Name of the scalar (``tau``, ``beta``), or its dotted path from the model where
             the name is not unique.
-        schedule: Step to value.
+        schedule: Step to value, or a temperature's `Tuned`.
         carry: What becomes of the value that the model has when training starts, as after
             `init_from`: ``restart`` (the schedule's own start), ``continue`` (from that value to
             the schedule's end, see `Rescaled`) or ``hold`` (that value throughout).
 
     Raises:
         ValueError: When training is set up: no such scalar, several of that name, a schedule
-            that leaves the range of the scalar, or one that needs the length of an endless run.
+            that leaves the range of the scalar, one that needs the length of an endless run, or
+            a tuner of what it cannot measure.
     """
 
-    def __init__(self, target: str, schedule: Schedule, carry: Carry = "restart") -> None:
+    def __init__(self, target: str, schedule: Mover, carry: Carry = "restart") -> None:
         self.target = target
         self.schedule = schedule
         self.carry = carry
         self._first: float | None = None  # known when training starts
         self._scalar: ScalarRef | None = None
-        self._schedule = schedule
+        self._schedule: Schedule | None = None
         self._run_steps: int | None = None
+        self.tuner: Tuner | None = None
+        self._logged = -1
 
     @property
     def state_key(self) -> str:
@@ -50,8 +60,11 @@ class Anneal(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the scalar and check the schedule against its range."""
         scalar = find_scalar(pl_module, self.target)
-        for value in self._carried(float(scalar.buffer)).bounds():
+        schedule = self._carried(float(scalar.buffer))
+        for value in schedule.bounds() if schedule else ():
             scalar.range.check(f"anneal.{self.target}", value)
+        if isinstance(self.schedule, Tuned) and self.tuner is None:
+            self.tuner = Tuner(self.schedule, scalar, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Learn the length of the run."""
@@ -62,32 +75,64 @@ class Anneal(Callback):
         self._schedule = self._carried(self._first)
         steps = trainer.estimated_stepping_batches
         self._run_steps = int(steps) if 0 < steps < float("inf") else None
-        self._schedule.check_run(self._run_steps)
+        if self._schedule is not None:
+            self._schedule.check_run(self._run_steps)
+        if self.tuner is not None:
+            self.tuner.begin(float(self._scalar.buffer))
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Write the value of this step, and log it where the step is logged."""
         assert self._scalar is not None
-        value = self._schedule(trainer.global_step, self._run_steps)
+        step, value = trainer.global_step, None
+        if self._schedule is not None:
+            value = self._schedule(step, self._run_steps)
+        if self.tuner is not None:
+            assert isinstance(pl_module, DiscreteVAE)  # setup has seen to it
+            value = self.tuner.step(pl_module, batch, step, trainer.global_rank, value)
+        assert value is not None
         self._scalar.buffer.fill_(value)
         if is_logged(trainer):
             # What Lightning has for a bar it reads in every step, also where there is none.
             shown = self.target == "tau" and not is_waited_for(self._scalar.buffer)
             pl_module.log(f"anneal/{self.target}", value, prog_bar=shown)
+            if self.tuner is not None and step != self._logged:
+                # Not by Lightning, which takes half a millisecond for each. Of a step with several
+                # batches, the first.
+                self._logged = step
+                for logger in trainer.loggers:
+                    logger.log_metrics(self.tuner.metrics(), step=step)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw what a tuner has found."""
+        done = trainer.current_epoch + 1
+        power = 1 << (done.bit_length() - 1)  # the largest power of 2 that is not above
+        if self.tuner is not None and trainer.is_global_zero and are_due(trainer, power):
+            picture = draw_errors(self.tuner.taus, self.tuner.history, self.target)
+            show_picture(trainer, self.tuner.title, to_image(picture))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the value that was carried over, which a resumed run could not know."""
-        return {} if self.carry == "restart" else {"first": self._first}
+        """Return the value carried over and what a tuner knows, which are nowhere else."""
+        state: dict[str, Any] = {} if self.carry == "restart" else {"first": self._first}
+        return state if self.tuner is None else state | {"tuner": self.tuner.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it over."""
-        self._first = state_dict["first"]
+        self._first = state_dict.get("first")
+        if self.tuner is not None and "tuner" in state_dict:
+            self.tuner.load_state_dict(state_dict["tuner"])
 
-    def _carried(self, first: float) -> Schedule:
-        if self.carry == "restart":
-            return self.schedule
-        return Constant(first) if self.carry == "hold" else Rescaled(self.schedule, first)
+    def _carried(self, first: float) -> Schedule | None:
+        """Return the schedule from the value that the model has; None where a tuner has the say."""
+        given = self.schedule
+        schedule = given.follow if isinstance(given, Tuned) else given
+        assert schedule is None or isinstance(schedule, Schedule)
+        if self.carry == "hold":
+            return Constant(first)
+        if schedule is None or self.carry == "restart":
+            return schedule
+        return Rescaled(schedule, first)
 
 
 def find_scalar(module: pl.LightningModule, target: str) -> ScalarRef:

@@ -8,7 +8,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 from dvae.callbacks import Checkpoints, LatentInspector, Reconstructions
 from dvae.models.encoding import write_tokens
 from dvae.models.finetune import Finetune
-from dvae.schedules import Schedule
+from dvae.schedules import Mover, Schedule
 
 __all__ = ["ANNEALED", "add_arguments"]
 
@@ -43,7 +43,9 @@ def add_arguments(parser: LightningArgumentParser) -> None:
     parser.add_class_arguments(Finetune, "finetune")
     parser.add_class_arguments(Checkpoints, "checkpoints", instantiate=False)
     for name in ANNEALED:
-        parser.add_subclass_arguments(Schedule, f"anneal.{name}", required=False)
+        # What can be measured of a KL weight does not say where to put it.
+        kind = Mover if name == "tau" else Schedule
+        parser.add_subclass_arguments(kind, f"anneal.{name}", required=False)
     parser.add_lightning_class_args(Reconstructions, "reconstructions")
     parser.add_lightning_class_args(LatentInspector, "latents")
     parser.add_function_arguments(

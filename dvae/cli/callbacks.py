@@ -25,6 +25,7 @@ from dvae.cli.finetuning import temperature_schedule
 from dvae.models import DiscreteVAE
 from dvae.models.finetune import Carry
 from dvae.scalars import annealable_scalars
+from dvae.schedules import Tuned
 
 __all__ = ["own_callbacks"]
 
@@ -72,6 +73,13 @@ def _anneals(settings: Namespace, model: DiscreteVAE) -> Iterator[Anneal]:
             schedule = temperature_schedule(settings.finetune, schedule)
         if schedule is not None and name in scalars:
             yield Anneal(name, schedule, carry)
+        elif isinstance(schedule, Tuned):
+            part = getattr(model.bottleneck, "estimator", model.bottleneck)
+            log.warning(
+                "anneal.%s: Tuned measures the gradient of an estimator with a temperature, and %s "
+                "has none: nothing is tuned (use --anneal.%s null).",
+                *(name, type(part).__name__, name),
+            )
         elif schedule is not None:
             # So that an estimator without a temperature is a change of one key.
             log.warning("anneal.%s is not used: this model has no %s.", name, name)

@@ -8,7 +8,7 @@ from dvae.models.growth import grow
 from dvae.models.weights import WeightReport, carry_scalar, load_weights
 from dvae.runs.checkpoints import Checkpoint
 from dvae.runs.layout import RunFolder
-from dvae.schedules import Constant, Schedule
+from dvae.schedules import Constant, Mover
 
 __all__ = ["TakenOver", "check_source", "take_over", "temperature_schedule"]
 
@@ -86,7 +86,7 @@ def take_over(
     return TakenOver(init_from, report, carry_scalar(model, source, "tau") if carried else None)
 
 
-def temperature_schedule(settings: Finetune, schedule: Schedule | None) -> Schedule | None:
+def temperature_schedule(settings: Finetune, schedule: Mover | None) -> Mover | None:
     """Find the schedule that the temperature goes by, before its start is carried over.
 
     Args:

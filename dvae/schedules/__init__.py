@@ -11,7 +11,9 @@ a learning rate that falls to 0 wastes no step.
 from typing import TYPE_CHECKING
 
 from dvae.names import gather
+from dvae.schedules.base import Mover as Mover
 from dvae.schedules.base import Schedule as Schedule
+from dvae.schedules.tuned import Tuned as Tuned
 
 SCHEDULES: dict[str, type[Schedule]] = gather(__name__, Schedule)
 if TYPE_CHECKING:  # what a type checker knows; a new file works without a line here
@@ -23,4 +25,4 @@ if TYPE_CHECKING:  # what a type checker knows; a new file works without a line 
     from dvae.schedules.stepwise import *
 else:
     globals().update(SCHEDULES)
-    __all__ = ["Schedule", *SCHEDULES]
+    __all__ = ["Mover", "Schedule", "Tuned", *SCHEDULES]

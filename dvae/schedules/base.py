@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 
 __all__ = [
     "FOREVER",
+    "Mover",
     "Schedule",
     "check_count",
     "check_numbers",
@@ -17,7 +18,22 @@ __all__ = [
 FOREVER = 2**62
 
 
-class Schedule(ABC):
+class Mover(ABC):
+    """What may move a temperature: a `Schedule`, or `Tuned`, which looks at more than the step."""
+
+    @abstractmethod
+    def check_run(self, run_steps: int | None) -> None:
+        """Refuse a run without an end where any part follows its length, before it starts.
+
+        Args:
+            run_steps: Length of the run in optimizer steps, if it has one.
+
+        Raises:
+            ValueError: The run has none.
+        """
+
+
+class Schedule(Mover):
     """A value for each training step.
 
     Subclasses are frozen dataclasses: what they return depends on the step alone and, where a
@@ -71,14 +87,7 @@ class Schedule(ABC):
         return self(step, run_steps)
 
     def check_run(self, run_steps: int | None) -> None:
-        """Refuse a run without an end where any part follows its length, before it starts.
-
-        Args:
-            run_steps: Length of the run in optimizer steps, if it has one.
-
-        Raises:
-            ValueError: The run has none.
-        """
+        """Evaluate its first value and its last; see `Mover.check_run`."""
         for step in (0, FOREVER):
             self(step, run_steps)
 

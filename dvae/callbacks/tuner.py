@@ -1,0 +1,270 @@
+r"""The tuner: measures a gradient's bias and variance over the temperature, and moves it.
+
+On some of a batch's images the estimator's gradient in the logits is drawn twice at each of a grid
+of temperatures, with common noise (`dvae.estimators.temperatures`). Averages of what is found give
+
+.. math:: Q_t = \mathrm{bias}_t^2 + \mathrm{variance}_t / n,
+
+the squared error of what an optimizer follows that averages over n steps. The temperature moves, in
+its logarithm, a tenth of the way to the vertex of the parabola through the least Q and its
+neighbours; it stays where it is while :math:`\langle E e_t, E r \rangle` cannot be told from noise:
+then nothing is known of the error, as where all images have one code.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Generator, Tensor
+
+from dvae.bottlenecks.processes import sum_over_processes
+from dvae.data.seeding import seeded_generator
+from dvae.estimators import Estimator, PathwiseEstimator
+from dvae.estimators.base import Integrand
+from dvae.estimators.temperatures import GradientMoments, gradient_moments
+from dvae.models.base import DiscreteVAE
+from dvae.models.objectives import ELBO
+from dvae.priors.base import FactorisedPrior
+from dvae.scalars import ScalarRef
+from dvae.schedules import Tuned
+
+__all__ = ["Tuner", "vertex"]
+
+log = logging.getLogger("dvae")
+
+# Of the averages, a measurement; of the temperature's logarithm, a move.
+_KEEP, _STAY = 0.98, 0.9
+# Standard errors by which the projection has to be above 0.
+_CLEAR = 3.0
+# Measurements that the picture shows at most.
+_SHOWN = 1000
+
+_STATE = ("stride", "count", "measured", "sums", "noise")
+
+
+class Tuner:
+    """What a tuner has measured of one temperature of one model, and where it has moved it.
+
+    Args:
+        settings: Its settings.
+        scalar: The temperature, of the bottleneck's estimator.
+        model: The model.
+
+    Raises:
+        ValueError: It cannot measure: the scalar is no temperature of an estimator, or nothing but
+            the prior is trained.
+    """
+
+    def __init__(self, settings: Tuned, scalar: ScalarRef, model: Any) -> None:
+        estimator = getattr(getattr(model, "bottleneck", None), "estimator", None)
+        self._name = scalar.path.removeprefix("bottleneck.estimator.")
+        temperature = self._name.startswith("tau") and hasattr(estimator, self._name)
+        known = isinstance(model, DiscreteVAE) and temperature
+        if not known or not isinstance(estimator, PathwiseEstimator):
+            raise ValueError(
+                "Tuned measures the gradient of an estimator with a temperature; "
+                f"got {scalar.path}: move that by a schedule, such as Linear or Cosine"
+            )
+        if model.objective.prior_alone:
+            raise ValueError(
+                f"Tuned finds no gradient to measure: {type(model.objective).__name__} trains the "
+                "prior alone; use a schedule, or none"
+            )
+        if not isinstance(model.objective, ELBO):
+            log.info(
+                "Tuned measures the gradient of the ELBO; the objective trained here is %s.",
+                type(model.objective).__name__,
+            )
+        self.title = "tuner" if self._name == "tau" else f"tuner_{self._name}"
+        self.settings, self.taus = settings, settings.grid(scalar.range.low)
+        self.tau = float(scalar.buffer)
+        self.seconds = 0.0
+        # Rows: step, temperature, and the error at each of the grid.
+        self.history: list[list[float]] = []
+        self._stride, self._count, self._measured = 1, 0, -1
+        self._sums = torch.zeros(3 * len(self.taus) + 1, dtype=torch.float64)
+        self._noise = torch.zeros(len(self.taus), dtype=torch.float64)
+        # Of so many images of a batch one is measured, for a share of a step's work.
+        self.share = self._images_for_one(estimator)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next choice depends on, and what the picture shows."""
+        state = {name: getattr(self, f"_{name}") for name in _STATE}
+        state |= {"taus": list(self.taus), "history": list(self.history)}
+        return state | {"tau": self.tau, "seconds": self.seconds, "title": self.title}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; one of other temperatures leaves only where it was.
+
+        Args:
+            state: State of `state_dict`.
+        """
+        self.tau = state["tau"]
+        if state["taus"] == self.taus:
+            self.seconds, self.history = state["seconds"], list(state["history"])
+            for name in _STATE:
+                setattr(self, f"_{name}", state[name])
+
+    def step(
+        self, model: DiscreteVAE, batch: Any, step: int, rank: int, given: float | None = None
+    ) -> float:
+        """Measure where the step's turn has come, and return the temperature that it is taken with.
+
+        Weights, random state, ``.grad`` and buffers of the model stay as they are.
+
+        Args:
+            model: The model.
+            batch: Batch of training.
+            step: Optimizer steps taken so far.
+            rank: Number of this process; each measures its own batch, and all know the same then.
+            given: Temperature of this step where something else moves it.
+        """
+        self.tau = self.tau if given is None else given
+        if step % self.settings.every or step == self._measured:
+            return self.tau
+        started, self._measured = time.perf_counter(), step
+        with isolate_rng():
+            noise = seeded_generator(
+                "tuner", model.evaluation.seed, step, rank, device=model.device
+            )
+            self._add(self._moments(model, batch, noise))
+        if given is None and self.is_clear:
+            self.tau *= (self.best_tau / self.tau) ** (1 - _STAY)
+        if step // self.settings.every % self._stride == 0:
+            errors = self.averages.error(self.settings.n_eff).tolist()
+            self.history.append([step, self.tau, *errors])
+        if len(self.history) > _SHOWN:
+            self.history, self._stride = self.history[::2], 2 * self._stride
+        self.seconds += time.perf_counter() - started
+        return self.tau
+
+    def begin(self, tau: float) -> None:
+        """Take over the temperature of the model, where nothing has been measured yet.
+
+        Args:
+            tau: The temperature.
+        """
+        self.tau = self.tau if self._count else tau
+
+    @property
+    def averages(self) -> GradientMoments:
+        """Averages over measurements and examples, nats squared per example; ``(T,)``."""
+        count, total = len(self.taus), 1 - _KEEP**self._count
+        means = self._sums / total
+        overlap, square, projection = means[:-1].split(count)
+        return GradientMoments(overlap, square, projection, means[-1])
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the projection on the reference can be told from 0 at the temperature."""
+        at = int(np.argmin([abs(math.log(tau / self.tau)) for tau in self.taus]))
+        projection = self._sums[2 * len(self.taus) + at]
+        return bool(projection > _CLEAR * self._noise[at].sqrt())
+
+    @property
+    def best_tau(self) -> float:
+        """Temperature of the least error."""
+        return vertex(self.taus, self.averages.error(self.settings.n_eff).tolist())
+
+    def metrics(self) -> dict[str, float]:
+        """Return what is logged, by name: nats squared per example, and seconds since the start.
+
+        Bias and variance are those at the temperature, read off between those of the grid.
+        """
+        found, grid, at = self.averages, np.log(self.taus), math.log(self.tau)
+        values = {
+            "bias2": float(np.interp(at, grid, found.bias2.numpy())),
+            "variance": float(np.interp(at, grid, found.variance.numpy())),
+            "best_tau": self.best_tau,
+            "seconds": self.seconds,
+        }
+        errors = found.error(self.settings.n_eff).tolist()
+        values |= {f"error_{t:.3g}": e for t, e in zip(self.taus, errors, strict=True)}
+        return {f"{self.title}/{name}": value for name, value in values.items()}
+
+    def _images_for_one(self, estimator: PathwiseEstimator) -> int:
+        """Return how much more than for a step the work is for an image."""
+        like = estimator.get_buffer(self._name)
+        logits = torch.linspace(-3, 3, 256, device=like.device).view(64, 1, 4)
+        seen: list[Tensor] = []
+
+        def f(codes: Tensor) -> Tensor:
+            seen.append(codes)
+            return codes.sum((-2, -1))
+
+        ends, noise = [self.taus[0], self.taus[-1]], Generator(like.device)
+        gradient_moments(estimator, self._name, ends, f, logits, noise)
+        # Of each image there are two codes where all temperatures share them.
+        moves = len(seen[0]) > 2
+        return 1 + (len(self.taus) if moves else getattr(estimator, "samples", 1))
+
+    def _moments(self, model: DiscreteVAE, batch: Any, noise: Generator) -> GradientMoments:
+        image = model.images_of(batch, check=False)
+        image = image[: -(-len(image) // self.share)]
+        prior, beta = model.prior_of(batch), getattr(model.objective, "beta", 1.0)
+        with model._evaluating(), torch.no_grad():
+            target = model.likelihood.dequantize(image, noise)
+            q = model.bottleneck(model.encoder(image), model.prior)
+
+            def f(z: Tensor, code: Tensor) -> Tensor:
+                value = model.log_px(z, target)
+                if isinstance(prior, FactorisedPrior):
+                    return value  # its KL has an exact gradient
+                return value + beta * prior.log_prob(code)
+
+            estimator: Any = model.bottleneck.estimator
+            probe = _Probe(estimator, self._name, self.taus)
+            q.expectation(f, noise, probe)
+        assert probe.found is not None
+        return probe.found
+
+    def _add(self, found: GradientMoments) -> None:
+        """Take the means over the examples of all processes into the averages."""
+        products = [found.overlap, found.square, found.projection, found.reference.unsqueeze(0)]
+        rows = torch.cat([*products, found.projection.square()]).double()
+        sums = torch.cat([rows.sum(1), rows.new_tensor([rows.shape[1]])])
+        sum_over_processes(sums)
+        sums, grid = sums.cpu(), len(self.taus)
+        means = sums[:-1] / sums[-1]
+        spread = means[-grid:] - means[2 * grid : 3 * grid].square()
+        self._count += 1
+        self._sums = _KEEP * self._sums + (1 - _KEEP) * means[:-grid]
+        self._noise = _KEEP**2 * self._noise + (1 - _KEEP) ** 2 * spread / sums[-1]
+
+
+class _Probe(Estimator):
+    """Takes an estimator's place, to be handed f and the logits as that is."""
+
+    def __init__(self, measured: PathwiseEstimator, name: str, taus: list[float]) -> None:
+        super().__init__()
+        self._measured, self._name, self._taus = [measured], name, taus
+        self.found: GradientMoments | None = None
+
+    def expectation(
+        self, f: Integrand, logits: Tensor, generator: Generator | None = None
+    ) -> Tensor:
+        assert generator is not None
+        (measured,) = self._measured
+        self.found = gradient_moments(measured, self._name, self._taus, f, logits, generator)
+        return logits.new_zeros(len(logits))
+
+
+def vertex(taus: list[float], errors: list[float]) -> float:
+    """Return the temperature of the least error, between those of a grid.
+
+    Args:
+        taus: Ascending temperatures, each the same factor times the one before.
+        errors: Error at each; a parabola goes through the least and its neighbours. At an end of
+            the grid it is that end.
+    """
+    at = int(np.argmin(errors))
+    if at in (0, len(taus) - 1):
+        return taus[at]
+    before, least, after = errors[at - 1 : at + 2]
+    offset = 0.5 * (before - after) / (before - 2 * least + after)
+    return float(taus[at] * (taus[at + 1] / taus[at]) ** offset)
