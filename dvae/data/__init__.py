@@ -18,6 +18,7 @@ from dvae.names import gather
 
 DATA_SETS: dict[str, type[ImageDataModule]] = gather(__name__, ImageDataModule)
 if TYPE_CHECKING:  # what a type checker knows; a new file works without a line here
+    from dvae.data.any_dataset import *
     from dvae.data.datasets import *
     from dvae.data.image_folder import *
     from dvae.data.mnist import *

@@ -30,8 +30,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     Args:
         batch_size: Training images in a batch of one process, at least 1.
         val_size: Images that validation takes out of the training split, at least 0; 0 trains on
-            all of them and does not validate. Where a data set has validation images of its own,
-            these are taken instead.
+            all of them and does not validate, None takes one in ten, at most 500. Where a data set
+            has validation images of its own, these are taken instead.
         binarization: `none`, `dynamic`, `fixed` or `threshold`.
         seed: Order of the training images. No part in what is evaluated.
         data_dir: Folder with the files; where None looks is for the subclass to say.
@@ -80,7 +80,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.data_dir = data_dir
         self._parts: dict[Part, Rows] = {}
         # Not to the logger, and plain values only: a checkpoint must load without this class.
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters(logger=False, ignore=["dataset", "test"])
         for key in [key for key, value in self.hparams.items() if is_dataclass(value)]:
             self.hparams[key] = asdict(self.hparams[key])
 
@@ -123,7 +123,9 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         Args:
             count: Images in that split.
         """
-        return self.val_size or 0
+        if self.val_size is not None:
+            return self.val_size
+        return min(500, -(-count // 10), count - 1)
 
     @property
     def protocol(self) -> str:

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from dvae.data.reading import ImageReader
 
-__all__ = ["Batch", "CodeBatch", "as_batch", "as_pixels", "check_range"]
+__all__ = [
+    "Batch",
+    "CodeBatch",
+    "as_batch",
+    "as_bytes",
+    "as_pixels",
+    "check_range",
+    "shape_of",
+]
 
 # The names that data sets of torchvision, of Hugging Face and of hand-written loaders use.
 _IMAGE = ("image", "pixel_values", "x", "images", "img")
@@ -75,6 +83,46 @@ def as_batch(batch: Any, shape: tuple[int, int, int]) -> Batch:
             f"'image', 'pixel_values' or 'x'; got {_describe(batch)}"
         )
     return Batch(image, _classes(label, len(image)))
+
+
+def shape_of(row: Any) -> tuple[int, int, int]:
+    """Tell what channels, height and width the image of one row has.
+
+    Args:
+        row: What `as_batch` takes as one of several rows.
+
+    Raises:
+        ValueError: There is no image in it.
+    """
+    image, _ = _pair(row)
+    if isinstance(image, Image.Image):
+        return 1 if image.mode[0] in "1LIF" else 3, image.height, image.width
+    size: tuple[int, ...] = tuple(getattr(image, "shape", ()))
+    if isinstance(image, np.ndarray):
+        size = (1, *size) if len(size) == 2 else size
+        size = (size[-1], *size[:-1]) if size[-1:] in ((1,), (3,)) else size
+    if len(size) != 3:
+        raise ValueError(f"a row must have an image of (C, H, W); got {_describe(row)}")
+    return size[0], size[1], size[2]
+
+
+def as_bytes(image: Tensor) -> Tensor:
+    """Turn pixels into what is stored, the inverse of `as_pixels` up to 8 bits.
+
+    Args:
+        image: uint8 in 0..255, bool, or floats in [0, 1].
+
+    Returns:
+        uint8 in 0..255, the same shape.
+
+    Raises:
+        ValueError: The pixels are of another type, or outside of [0, 1].
+    """
+    if image.dtype == torch.uint8:
+        return image
+    pixels = as_pixels(image)
+    check_range(pixels)
+    return (255 * pixels).round().clamp(0, 255).byte()
 
 
 def as_pixels(image: Tensor) -> Tensor:

@@ -101,12 +101,6 @@ class ImageFolder(ImageDataModule):
         """Read the folder's validation split, if there is one."""
         return self.load("val") if "val" in self._found.own else None
 
-    def validation_count(self, count: int) -> int:
-        """Take one training image in ten for validation, at most 500, where nothing was asked."""
-        if self.val_size is not None:
-            return super().validation_count(count)
-        return min(500, -(-count // 10), count - 1)
-
     @cached_property
     def reader(self) -> ImageReader:
         """What reads the folder's files; where they have 16 bits, all are looked at for it once."""
