@@ -13,6 +13,7 @@ __all__ = [
     "ESTIMATED",
     "ESTIMATORS",
     "GRIDS",
+    "PRIORS",
     "Joint",
     "described",
     "draw_joint",
@@ -55,13 +56,21 @@ ESTIMATED = ("CategoricalBottleneck", "ProjectedCodebook", "DistanceCodebook")
 # another fuzzer's; these cross every kind of draw.
 _ON_GRIDS = ("GumbelSoftmax", "StraightThrough", "ReinMax", "REBAR", "Reinforce", "RLOO", "VIMCO")
 
+# Priors of a few weights, with their settings; of transformers the second is told of classes.
+PRIORS: dict[str, dict[str, object]] = {
+    "CategoricalPrior": {},
+    "MADEPrior": {"width": 2, "depth": 1},
+    "AutoregressivePrior": {"width": 4, "depth": 1, "heads": 2},
+    "MaskedPrior": {"width": 4, "depth": 1, "heads": 2, "num_classes": 10},
+}
+
 # The first value of each axis is its simplest.
 AXES: dict[str, Sequence[str]] = {
     "precision": ("32-true", "bf16-mixed", "16-mixed", "64-true"),
     "bottleneck": ("CategoricalBottleneck", *GRIDS),
     "estimator": tuple(ESTIMATORS),
     "kernel": ("auto", "plain", "blocked"),
-    "objective": ("ELBO", "two samples", "IWAE"),
+    "objective": ("ELBO", "two samples", "IWAE", "PriorLikelihood"),
     "likelihood": ("Bernoulli", "OptimalGaussian", "Laplace", "DiscretizedLogisticMixture"),
     "data": ("mnist", "mnist dynamic", "folder", "small folder", "files"),
     "schedules": ("none", "steps", "open", "nested"),
@@ -80,6 +89,7 @@ AXES: dict[str, Sequence[str]] = {
     "at": tuple(str(batch) for batch in (3, 4, 2, 1, 5, 6, 7, 8)),
     "resume": ("last", "file", "moved", "no"),
     "tokens": ("no", "test", "val", "train"),
+    "prior": ("UniformPrior", *PRIORS),
 }
 # How often the simplest is drawn where it should be oftener than the others.
 _SIMPLE = {
@@ -93,6 +103,7 @@ _SIMPLE = {
     "end": 0.1,
     "resume": 0.5,
     "tokens": 0.7,
+    "prior": 0.5,
 }
 
 

@@ -64,6 +64,10 @@ REFUSALS = (
         r"bound|IWAE",
     ),
     Refusal(
+        lambda joint: joint["objective"] == "PriorLikelihood" and joint["prior"] == "UniformPrior",
+        r"has nothing to learn",
+    ),
+    Refusal(
         lambda joint: joint["callback"] == "LearningRateMonitor" and joint["logger"] == "false",
         r"LearningRateMonitor needs a logger",
     ),

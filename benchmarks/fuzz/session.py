@@ -65,7 +65,8 @@ class Diary(Callback):
     ) -> None:
         """Note the bound that is trained."""
         assert isinstance(pl_module, DiscreteVAE)
-        self._bounds.append(float(pl_module.last_terms["bound"].mean()))
+        if "bound" in pl_module.last_terms:
+            self._bounds.append(float(pl_module.last_terms["bound"].mean()))
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer

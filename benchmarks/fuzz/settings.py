@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from benchmarks.fuzz.joint import BINARY, ESTIMATED, ESTIMATORS, GRIDS, Joint
+from benchmarks.fuzz.joint import BINARY, ESTIMATED, ESTIMATORS, GRIDS, PRIORS, Joint
 from dvae import schedules
 from dvae.schedules import Schedule
 
@@ -87,6 +87,7 @@ def _parts(joint: Joint) -> _Spec:
     parts: _Spec = {
         "network": network,
         "bottleneck": {"class_path": bottleneck, "init_args": _code(joint)},
+        "prior": {"class_path": joint["prior"], "init_args": dict(PRIORS.get(joint["prior"], {}))},
         "likelihood": {"class_path": joint["likelihood"]},
         "objective": _OBJECTIVES[joint["objective"]],
         "optimizer": _optimizer(joint),
@@ -101,6 +102,7 @@ _OBJECTIVES: dict[str, _Spec] = {
     "ELBO": {"class_path": "ELBO"},
     "two samples": {"class_path": "ELBO", "init_args": {"samples": 2}},
     "IWAE": {"class_path": "IWAE", "init_args": {"samples": 2}},
+    "PriorLikelihood": {"class_path": "PriorLikelihood"},
 }
 _OPTIMIZERS: dict[str, _Spec] = {
     "AdamW fused": {"class_path": "torch.optim.AdamW", "init_args": {"lr": LR, "fused": True}},
@@ -283,8 +285,8 @@ def _specs(joint: Joint) -> dict[str, _Spec]:
             "beta": _spec("Cyclical", cycles=2),
         },
     }[joint["schedules"]]
-    # IWAE has no weight of the KL, and what is not there is not annealed.
-    absent = {"beta"} if joint["objective"] == "IWAE" else set()
+    # These have no weight of the KL, and what is not there is not annealed.
+    absent = {"beta"} if joint["objective"] in ("IWAE", "PriorLikelihood") else set()
     absent |= set() if tau_moves(joint) else {"tau"}
     return {name: spec for name, spec in found.items() if name not in absent}
 
