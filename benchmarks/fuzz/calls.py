@@ -11,6 +11,7 @@ import dvae.functional as functional
 import dvae.kernels as kernels
 import dvae.metrics as metrics
 import dvae.schedules as schedules
+from benchmarks.fuzz.bits import any_file
 from benchmarks.fuzz.inputs import DTYPES, SCALES, check_finite, usable_logits
 from benchmarks.fuzz.inputs import logits as any_logits
 from benchmarks.fuzz.tally import Counts, Failure, tally
@@ -38,7 +39,7 @@ def case(seed: int) -> str:
     draw = random.Random(seed)
     torch.manual_seed(seed)
     kinds = [_estimator, _estimator, call_of_functional, call_of_functional, _schedule, _likelihood]
-    kind = draw.choice([*kinds, _kernel, _metric, _bottleneck])
+    kind = draw.choice([*kinds, _kernel, _metric, _bottleneck, any_file])
     what: list[str] = [f"seed {seed}"]
     try:
         kind(draw, what)

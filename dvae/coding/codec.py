@@ -111,10 +111,9 @@ def decompressed(model: DiscreteVAE, data: bytes) -> Iterator[Tensor]:
             "the file was written by another model: the SHA-256 of its weights begins with "
             f"{file.weights.hex()[:12]}, that of this one's with {coder.weights.hex()[:12]}"
         )
-    sums, blocks = file.sums.tolist(), []
-    if file.count <= len(sums) * coder.rows:
-        blocks = coder.blocks(file.count)
-    if len(blocks) != len(sums):
+    sums, most = file.sums.tolist(), len(file.sums) * coder.rows
+    blocks = coder.blocks(min(file.count, most))
+    if file.count > most or len(blocks) != len(sums):
         raise ValueError(f"the file is damaged: {file.count} images in {len(sums)} blocks")
     stack = Stack(file.words, file.initial)
     for number, block in enumerate(blocks):

@@ -100,6 +100,12 @@ def test_absurd_sizes_take_no_memory(data):
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_file_of_no_images_claims_none(lossless):
+    file = BitFile.read(compress(MODEL, IMAGES[:0], lossless))
+    assert "1 images in 0 blocks" in refusal(replace(file, count=1).to_bytes())
+
+
 def test_a_stack_that_runs_empty_is_no_source_of_images_without_end():
     # A number below any probability is that of the first category, and stays: codes that are all 0.
     file = BitFile.read(compress(MODEL, IMAGES[:1]))
