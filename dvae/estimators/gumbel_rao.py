@@ -12,11 +12,7 @@ from dvae.estimators.base import (
     draw_index,
     exponential_noise,
 )
-from dvae.functional import (
-    gumbel_softmax_given_max,
-    one_hot_like,
-    straight_through,
-)
+from dvae.functional import gumbel_softmax_given_max, one_hot_like, straight_through
 from dvae.scalars import register_scalar
 
 __all__ = ["GumbelRao", "relaxations_given"]

@@ -42,11 +42,7 @@ class RELAX(Estimator):
     )
 
     def __init__(
-        self,
-        num_latents: int = 20,
-        num_codes: int = 10,
-        hidden: int = 64,
-        tau: float | None = 0.5,
+        self, num_latents: int = 20, num_codes: int = 10, hidden: int = 64, tau: float | None = 0.5
     ) -> None:
         super().__init__()
         check_count("RELAX.num_latents", num_latents, 1)
@@ -94,9 +90,5 @@ class RELAX(Estimator):
                 f"logits of shape {tuple(logits.shape)} (batch first, codes last)"
             )
         return controlled_expectation(
-            f,
-            lambda z: self.control(f, z, logits),
-            list(self.parameters()),
-            logits,
-            generator,
+            f, lambda z: self.control(f, z, logits), list(self.parameters()), logits, generator
         )

@@ -27,10 +27,7 @@ def one_hot_like(logits: Tensor, index: Tensor) -> Tensor:
 
 
 def straight_through(
-    logits: Tensor,
-    code: Tensor,
-    probs: Sequence[Tensor],
-    weights: Sequence[Tensor | float],
+    logits: Tensor, code: Tensor, probs: Sequence[Tensor], weights: Sequence[Tensor | float]
 ) -> Tensor:
     r"""Give a hard code the gradient :math:`\sum_i w_i J(p_i) g` in the logits.
 

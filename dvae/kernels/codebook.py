@@ -166,11 +166,7 @@ def reinmax_codebook(
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def sweep(
-    h: Tensor,
-    book: Book,
-    relaxation: Relaxation,
-    seed: Tensor | int,
-    backend: Backend = "auto",
+    h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor | int, backend: Backend = "auto"
 ) -> Sweep:
     """Do what `gumbel_codebook` does, and find each row's most probable code besides.
 

@@ -146,17 +146,7 @@ def _row_values(mean_ptr, grad_kl_ptr, sums_ptr, keys_ptr, rows, num_rows):
 
 @triton.jit
 def _of_logits(
-    h,
-    w,
-    grad,
-    e,
-    bias,
-    prior,
-    codes,
-    rate,
-    values,
-    NOISY: tl.constexpr,
-    PRECISION: tl.constexpr,
+    h, w, grad, e, bias, prior, codes, rate, values, NOISY: tl.constexpr, PRECISION: tl.constexpr
 ):
     """Compute the gradient of a tile of logits, and both softmaxes there."""
     mean, of_row, top, ratio, peak, weight, first, second = values

@@ -15,14 +15,7 @@ from dvae.lab.functions import FunctionName, LogitsName, make_function, make_log
 from dvae.models import CategoricalVAE
 from dvae.runs.checkpoints import read_checkpoint
 
-__all__ = [
-    "Problem",
-    "first_images",
-    "fresh_vae",
-    "function_problem",
-    "load_vae",
-    "vae_problem",
-]
+__all__ = ["Problem", "first_images", "fresh_vae", "function_problem", "load_vae", "vae_problem"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -240,10 +240,7 @@ class Codec(pl.LightningModule):
         return asked, label
 
     def traverse(
-        self,
-        image: Any,
-        latent: int | Sequence[int],
-        categories: Sequence[int] | None = None,
+        self, image: Any, latent: int | Sequence[int], categories: Sequence[int] | None = None
     ) -> Tensor:
         """Decode the code of an image with one of its integers set to one category after another.
 

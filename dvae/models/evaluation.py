@@ -97,11 +97,7 @@ class Bounds:
 
 
 def bounds(
-    image: Tensor,
-    posterior: Posterior,
-    index: Tensor,
-    model: Decodes,
-    chunk: int,
+    image: Tensor, posterior: Posterior, index: Tensor, model: Decodes, chunk: int
 ) -> Bounds:
     """Compute the ELBO and the importance-weighted bound of the same exact draws.
 

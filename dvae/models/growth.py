@@ -14,11 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Generator, Tensor, nn
 
-from dvae.bottlenecks import (
-    CategoricalBottleneck,
-    DistanceCodebook,
-    ProjectedCodebook,
-)
+from dvae.bottlenecks import CategoricalBottleneck, DistanceCodebook, ProjectedCodebook
 from dvae.models.base import DiscreteVAE
 
 __all__ = ["add_latents", "grow", "split_categories", "split_codebook"]
