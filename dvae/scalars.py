@@ -4,6 +4,7 @@ import inspect
 import math
 from dataclasses import dataclass
 from numbers import Real
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ __all__ = [
     "Range",
     "ScalarRef",
     "annealable_scalars",
+    "check_choice",
     "register_scalar",
     "settings_of",
 ]
@@ -73,6 +75,21 @@ class Range:
             )
         if abs(value) > _FLOAT32:
             raise ValueError(f"{name} must be within {_FLOAT32:.3g}; got {value:g}")
+
+
+def check_choice(name: str, value: object, kind: object) -> None:
+    """Refuse a word that is not among those of a `Literal`.
+
+    Args:
+        name: What the value is called in the message.
+        value: The value.
+        kind: The `Literal`.
+
+    Raises:
+        ValueError: It is another word.
+    """
+    if value not in get_args(kind):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}; got {value!r}")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
@@ -14,6 +14,7 @@ from dvae.estimators.gumbel_softmax import GumbelSoftmax
 from dvae.estimators.reinmax import ReinMax
 from dvae.estimators.straight_through import StraightThrough
 from dvae.kernels import Backend, Book, Relaxation, Sweep, draw_seed, sweep, triton_refusal
+from dvae.scalars import check_choice
 
 __all__ = ["Kernel", "KernelChoice", "fused_draw", "fused_seed"]
 
@@ -53,8 +54,7 @@ class KernelChoice:
     """
 
     def __init__(self, kernel: Kernel, estimator: Estimator) -> None:
-        if kernel not in get_args(Kernel):
-            raise ValueError(f"kernel must be one of {', '.join(get_args(Kernel))}; got {kernel!r}")
+        check_choice("kernel", kernel, Kernel)
         if kernel in ("blocked", "triton") and type(estimator) not in _FUSED:
             raise ValueError(
                 f"kernel={kernel!r} needs the estimator GumbelSoftmax, StraightThrough or ReinMax; "

@@ -43,7 +43,7 @@ def plot_counts(counts: Tensor, images: int) -> Image.Image:
     figure = new_figure(max(5.5, size[0]), size[1], _title("category", counts, images))
     axes = figure.add_subplot()
     drawn = axes.imshow(share, aspect="auto", cmap=_map(), vmin=0, interpolation="nearest")
-    _ticks(axes, codes, latents)
+    _integer_ticks(axes, codes, latents, most=_TICKS)
     axes.set(xlabel="category", ylabel="latent")
     figure.colorbar(drawn, label="fraction of images (dead: orange)")
     return to_image(figure)
@@ -228,13 +228,6 @@ def _map() -> Any:
     return matplotlib.colormaps["viridis"].with_extremes(bad=MARKED, over="white")
 
 
-def _ticks(axes: Any, columns: int, rows: int) -> None:
-    if columns <= _TICKS:
-        axes.set_xticks(range(columns))
-    if rows <= _TICKS:
-        axes.set_yticks(range(rows))
-
-
-def _integer_ticks(axes: Any, columns: int, rows: int) -> None:
+def _integer_ticks(axes: Any, columns: int, rows: int, most: int = 8) -> None:
     for axis, count in ((axes.xaxis, columns), (axes.yaxis, rows)):
-        axis.set_ticks(range(0, count, max(1, math.ceil(count / 8))))
+        axis.set_ticks(range(0, count, max(1, math.ceil(count / most))))

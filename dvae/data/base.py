@@ -173,7 +173,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         Raises:
             TypeError: If the images stay in their files.
         """
-        images = self._train
+        images = self._part("train").images
         if not isinstance(images, Images):
             raise TypeError(f"{self.name} is not held in memory: its mean would read every file")
         return images.mean()
@@ -264,10 +264,6 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         if self.binarization == "dynamic" and self.trainer is not None and self.trainer.training:
             image = draw(image)
         return Batch(as_pixels(image), label)
-
-    @property
-    def _train(self) -> Images | ImageFiles:
-        return self._part("train").images
 
     def _part(self, part: Part) -> Rows:
         self.setup("test" if part == "test" else "fit")

@@ -3,7 +3,7 @@ r"""A draw from a code book without its N x K matrices: the layer that `dvae.ker
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from dvae.kernels.blocked import blocked_sweep
 from dvae.kernels.parts import Book, Relaxation, Sweep
 from dvae.kernels.reference import reference_sweep
-from dvae.scalars import LEAST
+from dvae.scalars import LEAST, check_choice
 
 __all__ = [
     "Backend",
@@ -239,8 +239,7 @@ def _temperature(tau: Tensor | float, h: Tensor) -> Tensor:
 def _pick(
     backend: Backend, h: Tensor, book: Book, relaxation: Relaxation, one_seed: bool
 ) -> Callable[..., Sweep]:
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}; got {backend!r}")
+    check_choice("backend", backend, Backend)
     if backend == "reference":
         return reference_sweep
     if backend == "blocked" or (backend == "auto" and h.device.type != "cuda"):

@@ -2,10 +2,12 @@ r"""Test functions of a code and logits to measure at, all drawn from a seed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from dvae.scalars import check_choice
 
 __all__ = ["FunctionName", "LogitsName", "RidgeFunction", "make_function", "make_logits"]
 
@@ -72,8 +74,7 @@ def make_function(name: FunctionName, latents: int, codes: int, seed: int = 0) -
         >>> f(torch.zeros(5, 1, 2, 3)).shape
         torch.Size([5, 1])
     """
-    if name not in get_args(FunctionName):
-        raise ValueError(f"function must be one of {_names(FunctionName)}; got {name!r}")
+    check_choice("function", name, FunctionName)
     generator = torch.Generator().manual_seed(seed)
     # A one-hot code picks L entries of each direction: their sum has variance 1.
     directions = torch.randn(latents * codes, _DIRECTIONS, generator=generator) / latents**0.5
@@ -97,8 +98,7 @@ def make_logits(name: LogitsName, latents: int, codes: int, seed: int = 0) -> Te
     Raises:
         ValueError: There are no such logits.
     """
-    if name not in get_args(LogitsName):
-        raise ValueError(f"logits must be one of {_names(LogitsName)}; got {name!r}")
+    check_choice("logits", name, LogitsName)
     if name == "uniform":
         return torch.zeros(1, latents, codes)
     noise = torch.randn(1, latents, codes, generator=torch.Generator().manual_seed(seed))
@@ -106,7 +106,3 @@ def make_logits(name: LogitsName, latents: int, codes: int, seed: int = 0) -> Te
         return noise
     winner = torch.arange(latents).remainder(codes).view(1, latents, 1)
     return (0.3 * noise).scatter_add_(-1, winner, torch.full((1, latents, 1), _PEAK))
-
-
-def _names(literal: object) -> str:
-    return ", ".join(get_args(literal))

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
+
+from dvae.scalars import check_choice
 
 __all__ = ["Carry", "Finetune"]
 
@@ -35,8 +37,4 @@ class Finetune:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.temperature not in get_args(Carry):
-            allowed = ", ".join(get_args(Carry))
-            raise ValueError(
-                f"finetune.temperature must be one of {allowed}; got {self.temperature!r}"
-            )
+        check_choice("finetune.temperature", self.temperature, Carry)

@@ -103,11 +103,14 @@ class Measured(Codec):
 
     def on_validation_epoch_start(self) -> None:
         """Seed the noise and clear the counts."""
-        self._start_evaluation()
+        noise = partial(self.evaluation.noise, device=self.device, rank=self.global_rank)
+        self._exact_noise, self._relaxed_noise = noise("codes"), noise("codes")
+        self._pixel_noise = noise("pixels")
+        self.code_usage.reset()
+        if self.image_quality is not None:
+            self.image_quality.reset()
 
-    def on_test_epoch_start(self) -> None:
-        """Seed the noise and clear the counts."""
-        self._start_evaluation()
+    on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Measure the bound at exact draws and, beside it, the relaxed objective."""
@@ -232,11 +235,3 @@ class Measured(Codec):
         if self.image_quality is not None:
             params = self.decoder(self.bottleneck.embed(index))
             self.image_quality.update(self.likelihood.mean(params), image)
-
-    def _start_evaluation(self) -> None:
-        noise = partial(self.evaluation.noise, device=self.device, rank=self.global_rank)
-        self._exact_noise, self._relaxed_noise = noise("codes"), noise("codes")
-        self._pixel_noise = noise("pixels")
-        self.code_usage.reset()
-        if self.image_quality is not None:
-            self.image_quality.reset()

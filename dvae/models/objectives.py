@@ -12,7 +12,7 @@ from dvae.bottlenecks.posterior import Posterior
 from dvae.estimators.base import check_count
 from dvae.functional import batch_mean
 from dvae.priors.base import FactorisedPrior, Prior
-from dvae.scalars import Range, register_scalar
+from dvae.scalars import Range, register_scalar, settings_of
 
 __all__ = [
     "ELBO",
@@ -59,6 +59,10 @@ class Objective(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.register_forward_pre_hook(_refuse_features)
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return settings_of(self)
 
     @abstractmethod
     def forward(
@@ -194,10 +198,6 @@ class ELBO(Objective):
         loss = loss if extra is None else batch_mean(extra) + loss
         return ObjectiveOutput(loss, found.log_px - found.kl, found.log_px, found.kl)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"beta={self.beta.item():g}, samples={self.samples}"
-
 
 class IWAE(Objective):
     r"""The bound :math:`E[\log \frac1m \sum_s p(x, z_s) / q(z_s | x)]` of m draws.
@@ -238,10 +238,6 @@ class IWAE(Objective):
             kl = kl - log_p.mean
         return ObjectiveOutput(-batch_mean(bound), bound, likelihood.mean, kl)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"samples={self.samples}"
-
 
 class PriorLikelihood(Objective):
     r"""Only :math:`E_q[\log p(z)]`, for a prior that is trained after the model; decodes nothing.
@@ -280,7 +276,3 @@ class PriorLikelihood(Objective):
             )
         kl = -posterior.entropy().detach() - log_p
         return ObjectiveOutput(-batch_mean(log_p), None, None, kl)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"codes={self.codes!r}"
