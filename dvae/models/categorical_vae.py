@@ -46,15 +46,10 @@ class CategoricalVAE(DiscreteVAE):
         compile: Compile = False,
         prior: Prior | None = None,
     ) -> None:
-        super().__init__(
-            network=MLP() if network is None else network,
-            bottleneck=CategoricalBottleneck() if bottleneck is None else bottleneck,
-            likelihood=Bernoulli() if likelihood is None else likelihood,
-            objective=objective,
-            optimizer=optimizer,
-            lr_schedule=lr_schedule,
-            evaluation=evaluation,
-            compile=compile,
-            prior=prior,
-        )
+        # Under names of their own: the arguments as they were given are the settings remembered.
+        net = MLP() if network is None else network
+        code = CategoricalBottleneck() if bottleneck is None else bottleneck
+        pixels = Bernoulli() if likelihood is None else likelihood
+        training = (objective, optimizer, lr_schedule, evaluation)
+        super().__init__(net, code, pixels, *training, compile=compile, prior=prior)
         self._remember_settings()

@@ -64,18 +64,9 @@ class CodebookVAE(DiscreteVAE):
                 f"CodebookVAE needs a network with a grid, such as ResNet; got {type(net).__name__}"
             )
         code = ProjectedCodebook() if bottleneck is None else bottleneck
-        super().__init__(
-            network=net,
-            bottleneck=code,
-            likelihood=OptimalGaussian() if likelihood is None else likelihood,
-            objective=objective,
-            optimizer=optimizer,
-            lr_schedule=lr_schedule,
-            evaluation=(
-                Evaluation(iwae_samples=1, chunk=512) if evaluation is None else evaluation
-            ),
-            compile=compile,
-            prior=prior,
-        )
+        pixels = OptimalGaussian() if likelihood is None else likelihood
+        work = Evaluation(iwae_samples=1, chunk=512) if evaluation is None else evaluation
+        training = (objective, optimizer, lr_schedule, work)
+        super().__init__(net, code, pixels, *training, compile=compile, prior=prior)
         self.image_quality = ImageQuality()
         self._remember_settings()
