@@ -1,6 +1,6 @@
 """What `init_from` and the `finetune` section of a config do to a model."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 from dvae.models import DiscreteVAE
 from dvae.models.finetune import Finetune
@@ -10,32 +10,7 @@ from dvae.runs.checkpoints import Checkpoint
 from dvae.runs.layout import RunFolder
 from dvae.schedules import Constant, Mover
 
-__all__ = ["TakenOver", "check_source", "take_over", "temperature_schedule"]
-
-
-@dataclass(frozen=True)
-class TakenOver:
-    """What a run has of a checkpoint.
-
-    Attributes:
-        source: Path of the checkpoint.
-        weights: What became of each weight.
-        tau: The temperature, where it was taken over too.
-    """
-
-    source: str
-    weights: WeightReport
-    tau: float | None = None
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.weights}{self._temperature()}"
-
-    def listing(self) -> str:
-        """Name every weight, one a line."""
-        return f"{self.source}: {self.weights.listing()}{self._temperature()}\n"
-
-    def _temperature(self) -> str:
-        return "" if self.tau is None else f"\n  tau of the checkpoint: {self.tau:.4g}"
+__all__ = ["check_source", "take_over", "temperature_schedule"]
 
 
 def check_source(settings: Finetune, init_from: str | None, resumed: str | None) -> None:
@@ -63,7 +38,7 @@ def check_source(settings: Finetune, init_from: str | None, resumed: str | None)
 
 def take_over(
     model: DiscreteVAE, settings: Finetune, init_from: str, allow_mismatch: bool
-) -> TakenOver:
+) -> WeightReport:
     """Take over weights, grown if the section says so, and the temperature if it says so.
 
     Args:
@@ -82,8 +57,9 @@ def take_over(
     growth = (lambda state: grow(state, model)) if settings.grow else None
     source = Checkpoint(RunFolder.checkpoint_in(init_from))
     report = load_weights(model, source, allow_mismatch, growth)
-    carried = settings.temperature != "restart"
-    return TakenOver(init_from, report, carry_scalar(model, source, "tau") if carried else None)
+    if settings.temperature == "restart":
+        return report
+    return replace(report, tau=carry_scalar(model, source, "tau"))
 
 
 def temperature_schedule(settings: Finetune, schedule: Mover | None) -> Mover | None:

@@ -231,11 +231,11 @@ class DVAECLI(LightningCLI):
         if init_from:
             allow_mismatch = self._given.allow_mismatch
             taken = take_over(self.model, settings, init_from, allow_mismatch)
-            print(taken)
+            print(f"{init_from}: {taken}")
             saver = self._own(SaveConfig)
             if saver is not None:
                 # All names, where the lines above have those of parts.
-                saver.init_from = taken.listing()
+                saver.init_from = f"{init_from}: {taken.listing()}\n"
         elif self.model.objective.prior_alone and not self._given.ckpt_path:
             log.warning(
                 "%s trains the prior of a model that knows nothing yet: give a trained one with "

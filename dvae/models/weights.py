@@ -34,6 +34,7 @@ class WeightReport:
         unexpected: In the checkpoint only; ignored.
         reshaped: In both, of different shapes (checkpoint, model); not loaded.
         grown: Loaded ones that were grown (shape in the checkpoint, shape here).
+        tau: Temperature of the checkpoint, where it was taken over too.
     """
 
     loaded: tuple[str, ...]
@@ -41,6 +42,7 @@ class WeightReport:
     unexpected: tuple[str, ...]
     reshaped: tuple[Change, ...]
     grown: tuple[Change, ...] = ()
+    tau: float | None = None
 
     @property
     def matches(self) -> bool:
@@ -72,6 +74,8 @@ class WeightReport:
                 lines.append(f"  {kind}: {_by_part([name for name, _ in found])}")
             else:
                 lines += [f"  {kind}: {name}{shapes}" for name, shapes in found]
+        if self.tau is not None:
+            lines.append(f"  tau of the checkpoint: {self.tau:.4g}")
         return "\n".join(lines)
 
     def without(self, part: str) -> "WeightReport":
@@ -83,7 +87,7 @@ class WeightReport:
         if any(name.startswith(part) for name in self.loaded):
             return self
         kinds = ("missing", "unexpected")
-        kept = {k: tuple(n for n in getattr(self, k) if not n.startswith(part)) for k in kinds}
+        kept: Any = {k: tuple(n for n in getattr(self, k) if not n.startswith(part)) for k in kinds}
         reshaped = tuple(change for change in self.reshaped if not change[0].startswith(part))
         return replace(self, **kept, reshaped=reshaped)
 
