@@ -16,15 +16,7 @@ from urllib.parse import urlparse
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-__all__ = [
-    "ForgivingCSVLogger",
-    "ForgivingWandbLogger",
-    "default_loggers",
-    "new_run_id",
-    "next_folder",
-    "run_loggers",
-    "sync_command",
-]
+__all__ = ["default_loggers", "new_run_id", "next_folder", "run_loggers", "sync_command"]
 
 
 log = logging.getLogger("dvae")
