@@ -28,8 +28,9 @@ class GradientProbe(Callback):
     `ExactEnumeration` where the :math:`K^L` codes can be visited, against `RLOO` with many draws
     where not. The names of the metrics say which: ``probe/variance``,
     ``probe/bias_vs_enumeration`` or ``probe/bias_vs_rloo``, and ``probe/relative_bias_vs_...``
-    and ``probe/cosine_vs_...``; see `GradientQuality`. The KL adds nothing to either: its
-    gradient is exact.
+    and ``probe/cosine_vs_...``; see `GradientQuality`. The KL adds nothing to either, its gradient
+    being exact, but where the prior looks at the whole code :math:`\beta \log p(z)` is in the
+    expectation too.
 
     Only the draws are random, not the images, and they are independent between images: in a
     training batch of B the variance is about ``batch / B`` times that of the probe. Norms run on

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from dvae.estimators import RLOO, Estimator, ExactEnumeration
 from dvae.models.base import DiscreteVAE
+from dvae.priors import FactorisedPrior
 
 __all__ = ["RLOO_GROUP", "GradientQuality", "gradient_quality"]
 
@@ -25,7 +26,8 @@ _CODES = 4096
 class GradientQuality:
     """How far one draw's gradient in the encoder's parameters is from the true one.
 
-    The gradient is that of E_q[log p(x|z)], nats per example, averaged over the images probed.
+    The gradient is that of E_q[log p(x|z)], nats per example, averaged over the images probed; with
+    a prior whose KL has no closed form, that of E_q[log p(x|z) + beta log p(z)].
 
     Attributes:
         reference: What stands for the truth: ``enumeration``, or ``rloo`` with many draws.
@@ -143,10 +145,21 @@ def _gradient(
     generator: Generator,
     estimator: Estimator | None = None,
 ) -> Tensor:
-    """Draw the gradient of each example's E_q[f] in its features."""
+    """Draw the gradient of each example's E_q[f + beta log p(z)] in its features.
+
+    Without log p(z) where the KL has a closed form: the gradient of that is exact.
+    """
     leaf = features.detach().requires_grad_()
-    q = model.bottleneck(leaf)
-    value = q.expectation(lambda z, _: f(z), generator, estimator)
+    q, prior = model.bottleneck(leaf), model.prior
+    beta = getattr(model.objective, "beta", 1.0)
+
+    def joint(z: Tensor, code: Tensor) -> Tensor:
+        if isinstance(prior, FactorisedPrior):
+            return f(z)
+        with torch.set_grad_enabled(estimator is None):  # see `_estimates`
+            return f(z) + beta * prior.log_prob(code)
+
+    value = q.expectation(joint, generator, estimator)
     (gradient,) = torch.autograd.grad(value.sum(), leaf)
     return gradient
 

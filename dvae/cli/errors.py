@@ -19,6 +19,7 @@ _CLASS = re.compile(
     r"|Unexpected import path format: (\S+)"
     r"|Not a valid subclass of \w+\. Got value: (\S+))"
 )
+_ABSTRACT = re.compile(r"Expected an instantiatable class, but (\S+) is abstract")
 _CLASS_PATH = re.compile(r"Problem with given class_path '([^']+)'")
 _BASE = re.compile(r"Subtypes: \[<class '([^']+)'>")
 _KEY = re.compile(r'Parser key "([^"]+)":')
@@ -70,7 +71,8 @@ def one_line(error: BaseException) -> str:
     text = _WORKER.sub(r"\1", text)
     for pattern, plain in _TRIPPED:
         text = pattern.sub(plain, text)
-    said = _unknown_option(text) or _unknown_class(text) or _innermost(text) or _summary(text)
+    said = _unknown_option(text) or _unknown_class(text) or _no_class(text)
+    said = said or _innermost(text) or _summary(text)
     return said + key_hint(said)
 
 
@@ -117,12 +119,27 @@ def _unknown_class(text: str) -> str | None:
     base: Any = pydoc.locate(bases[-1]) if bases else None
     if base is None:
         return f"{_path(text, found.start())}: there is no class {name!r}"
-    allowed = sorted(
+    return f"there is no {base.__name__} called {name!r}{_suggest(name, _concrete(base))}"
+
+
+def _no_class(text: str) -> str | None:
+    """Name the classes where settings were given without one."""
+    found = _ABSTRACT.search(text)
+    base: Any = pydoc.locate(found.group(1)) if found else None
+    if found is None or not isinstance(base, type):
+        return None
+    key = _path(text, found.start())
+    if key == "config":  # of a key that is not nested the parser gives the name alone
+        key = text.partition(":")[0].strip()
+    return f"{key}: its class comes before its settings, one of {', '.join(_concrete(base))}"
+
+
+def _concrete(base: type) -> list[str]:
+    return sorted(
         cls.__name__
         for cls in _subclasses(base)
         if not inspect.isabstract(cls) and not cls.__name__.startswith("_")
     )
-    return f"there is no {base.__name__} called {name!r}{_suggest(name, allowed)}"
 
 
 def _innermost(text: str) -> str | None:

@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 
 from dvae.bottlenecks import CategoricalBottleneck, DistanceCodebook, ProjectedCodebook
 from dvae.models.base import DiscreteVAE
+from dvae.priors import UniformPrior
 
 __all__ = ["add_latents", "grow", "split_categories", "split_codebook"]
 
@@ -40,9 +41,11 @@ def grow(state: Mapping[str, Tensor], model: DiscreteVAE, jitter: float = JITTER
 
     Raises:
         ValueError: The bottleneck or network is of a kind that does not grow, the number of codes
-            is not doubled a whole number of times, or there would be fewer of something.
+            is not doubled a whole number of times, or there would be fewer of something; or the
+            prior of the checkpoint does not factorise and this model's is not uniform, in whose
+            place it would be dropped.
     """
-    bottleneck, state = model.bottleneck, dict(state)
+    bottleneck, state = model.bottleneck, _factorised(state, model)
     # Its own generator: growing draws nothing from that of the run.
     generator = Generator().manual_seed(0)
     if isinstance(bottleneck, (ProjectedCodebook, DistanceCodebook)):
@@ -148,7 +151,25 @@ def _prior_of(state: Mapping[str, Tensor]) -> tuple[str, Tensor]:
     for name in ("prior.table", "prior.logits"):
         if name in state:
             return name, state[name]
-    raise ValueError("the checkpoint cannot grow to this model: its prior does not factorise")
+    raise ValueError("the checkpoint cannot grow to this model: it has no table of a prior")
+
+
+def _factorised(state: Mapping[str, Tensor], model: DiscreteVAE) -> State:
+    """Put a uniform prior in the place of one that does not factorise, where that is asked for."""
+    if any(name in state for name in ("prior.table", "prior.logits")):
+        return dict(state)
+    reason = "the checkpoint cannot grow to this model: its prior does not factorise"
+    if not isinstance(model.prior, UniformPrior):
+        raise ValueError(
+            f"{reason}; grow without it, --model.prior UniformPrior, and train one of the larger "
+            "code afterwards, --model.objective PriorLikelihood"
+        )
+    tables = [state[name] for name in ("bottleneck.codebook", "prior.net.head") if name in state]
+    if not tables:
+        raise ValueError(f"{reason}, and MADEPrior does not say how many codes there are")
+    rest = {name: value for name, value in state.items() if not name.startswith("prior.")}
+    uniform = torch.full((len(tables[0]),), -math.log(len(tables[0])))
+    return {**rest, "prior.table": uniform.to(tables[0].dtype)}
 
 
 def _split_prior(state: State) -> State:

@@ -20,8 +20,9 @@ from dvae.estimators import (
     ReinMax,
     StraightThrough,
 )
-from dvae.models import IWAE, CodebookVAE, Evaluation
+from dvae.models import ELBO, IWAE, CodebookVAE, Evaluation
 from dvae.networks import ResNet
+from dvae.priors import MADEPrior
 from tests.estimators.catalogue import everything, name
 from tests.laws import assert_mean, assert_same_mean, assert_smaller
 from tests.toy import toy_data, toy_model, toy_trainer
@@ -112,6 +113,35 @@ def test_every_estimator_is_measured_and_left_alone(estimator, max_states):
 def test_an_unbiased_estimator_has_no_bias(estimator, max_states):
     # RLOO of 64 draws varies less than the reference, REBAR more: the noise of both matters.
     found = repeat(trained(estimator), 60, draws=6, max_states=max_states, reference_draws=128)
+    assert_mean(squared_bias(found), 0.0)
+
+
+def of_the_prior_alone(estimator, prior, beta=1.0):
+    """Return a model whose decoder does not look at the code."""
+    torch.manual_seed(0)
+    model = toy_model(estimator, prior=prior, objective=ELBO(beta))
+    with torch.no_grad():
+        model.encoder[-1].weight.mul_(8)
+        model.decoder[0].weight.zero_()
+        for parameter in model.prior.parameters():
+            parameter.normal_()
+    return model
+
+
+def test_the_prior_is_in_the_gradient_where_its_kl_has_no_closed_form():
+    torch.manual_seed(0)
+    for prior, beta, some in ((None, 1.0, False), (MADEPrior(4), 0.0, False), (MADEPrior(4), 1, 1)):
+        found = gradient_quality(of_the_prior_alone(RLOO(2), prior, beta), images(), 5)
+        assert (found.variance > 1e-9) == bool(some)
+    half, one = (of_the_prior_alone(RLOO(2), MADEPrior(4), beta) for beta in (0.5, 1.0))
+    variance = [gradient_quality(model, images(), 5).variance for model in (half, one)]
+    assert variance[0] == pytest.approx(variance[1] / 4, rel=1e-3)
+
+
+@REFERENCES
+def test_an_unbiased_estimator_has_no_bias_through_the_prior(max_states):
+    model = of_the_prior_alone(RLOO(16), MADEPrior(4))
+    found = repeat(model, 40, draws=4, max_states=max_states, reference_draws=128)
     assert_mean(squared_bias(found), 0.0)
 
 

@@ -10,7 +10,13 @@ from dvae.likelihoods import Gaussian
 from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.models.growth import grow
 from dvae.networks import MLP, ResNet
-from dvae.priors import CategoricalPrior
+from dvae.priors import (
+    AutoregressivePrior,
+    CategoricalPrior,
+    MADEPrior,
+    MaskedPrior,
+    UniformPrior,
+)
 from tests.toy import toy_data, toy_trainer
 
 PRIORS = [None, (0.5, 0.3, 0.2), "learned"]
@@ -142,3 +148,48 @@ def test_growing_leaves_the_small_model_and_an_equal_one_as_they_are():
 def test_what_cannot_grow(small, large, message):
     with pytest.raises(ValueError, match=message):
         grow(small().state_dict(), large())
+
+
+SMALL = {"width": 8, "depth": 1, "heads": 2}
+
+
+def with_prior(model, prior):
+    """Put another prior into a model."""
+    prior.build(model.bottleneck.index_shape, model.bottleneck.counts_shape)
+    model.prior = prior
+    return model
+
+
+@pytest.mark.parametrize("kind", [AutoregressivePrior, MaskedPrior])
+@torch.no_grad()
+def test_a_prior_that_does_not_factorise_is_dropped_where_the_larger_one_is_uniform(kind):
+    book = lambda codes, prior: with_prior(codebook(DistanceCodebook, codes), prior)  # noqa: E731
+    for small, large, parents in (
+        (with_prior(categorical(), kind(**SMALL)), categorical(codes=6), 2),
+        (book(6, kind(**SMALL)), book(12, UniformPrior()), 2),
+    ):
+        found = grown(shaken(small), large)
+        images = torch.rand(9, *small.image_shape)
+        code = found.encode(images) // parents
+        assert torch.equal(code, small.encode(images))
+        torch.testing.assert_close(found.decode(parents * code), small.decode(code))
+        length = -math.log(found.num_codes) * code[0].numel()
+        torch.testing.assert_close(found.prior.log_prob(parents * code), torch.full((9,), length))
+
+
+@pytest.mark.parametrize(
+    ("prior", "new", "message"),
+    [
+        (
+            AutoregressivePrior(**SMALL),
+            AutoregressivePrior(**SMALL),
+            "grow without it, --model.prior UniformPrior, and train one of the larger code after",
+        ),
+        (MADEPrior(4), UniformPrior(), "MADEPrior does not say how many codes there are"),
+    ],
+)
+def test_a_prior_that_cannot_grow_is_said_with_what_to_do(prior, new, message):
+    small, large = with_prior(categorical(), prior), with_prior(categorical(codes=6), new)
+    with pytest.raises(ValueError, match=message) as error:
+        grow(small.state_dict(), large)
+    assert "\n" not in str(error.value)
