@@ -12,9 +12,10 @@ from dvae.bottlenecks import CategoricalBottleneck, ProjectedCodebook, Upkeep
 from dvae.data import MNIST
 from dvae.estimators import ExactEnumeration, MeanField
 from dvae.likelihoods import Bernoulli
-from dvae.models import CategoricalVAE, CodebookVAE, Evaluation
+from dvae.models import CategoricalVAE, CodebookVAE, Evaluation, PriorLikelihood
 from dvae.models.base import DiscreteVAE
 from dvae.networks import MLP, ResNet
+from dvae.priors import AutoregressivePrior, MADEPrior
 
 # Of all processes together.
 BATCH = 48
@@ -30,7 +31,7 @@ def models() -> dict[str, DiscreteVAE]:
         "evaluation": Evaluation(iwae_samples=1),
     }
     asleep = Upkeep(kmeans=0, revive_after=0)
-    return {
+    found: dict[str, DiscreteVAE] = {
         "categorical": CategoricalVAE(
             MLP(hidden=(16,), norm="none"),
             CategoricalBottleneck(2, 3, ExactEnumeration()),
@@ -42,7 +43,28 @@ def models() -> dict[str, DiscreteVAE]:
             likelihood=Bernoulli(),  # a density draws noise for its pixels
             **common,
         ),
+        # A prior that looks at the whole code, trained with the model and after it.
+        "prior": CategoricalVAE(
+            MLP(hidden=(16,), norm="none"),
+            CategoricalBottleneck(2, 3, ExactEnumeration()),
+            prior=MADEPrior(4),
+            **common,
+        ),
+        "prior alone": CodebookVAE(
+            ResNet((1, 28, 28), width=8, blocks=1),
+            ProjectedCodebook(8, 4, estimator=MeanField(), upkeep=asleep),
+            likelihood=Bernoulli(),
+            objective=PriorLikelihood("mode"),
+            prior=AutoregressivePrior(width=8, depth=1, heads=2),
+            **common,
+        ),
     }
+    for part in ("encoder", "bottleneck", "decoder"):  # as finetune.freeze does
+        getattr(found["prior alone"], part).requires_grad_(False)
+    for name in ("prior", "prior alone"):
+        for parameter in found[name].prior.parameters():
+            parameter.data.add_(0.3 * torch.randn_like(parameter))
+    return found
 
 
 class Gradients(pl.Callback):

@@ -20,7 +20,7 @@ def ranks(request, tmp_path_factory):
     return ranks_of("tests.models.ddp", folder, request.param)
 
 
-@pytest.mark.parametrize("model", ["categorical", "codebook"])
+@pytest.mark.parametrize("model", ["categorical", "codebook", "prior", "prior alone"])
 def test_they_are_one_process_with_the_large_batch(model, ranks, alone):
     for what, expected in alone[model].items():
         for found in ranks:
@@ -45,3 +45,12 @@ def test_the_comparison_is_of_something(model, alone):
         found = [value.abs().max() > 0 for name, value in gradients if name.startswith(part)]
         # The categorical bottleneck has no parameters.
         assert any(found) or (model, part) == ("categorical", "bottleneck")
+
+
+@pytest.mark.parametrize("model", ["prior", "prior alone"])
+def test_the_prior_is_trained_and_measured(model, alone):
+    metrics = alone[model]["metrics"]
+    assert {"test/prior_bits", "test/prior_bits_per_token"} <= metrics.keys()
+    assert all(value.isfinite() for value in metrics.values())
+    found = {name.split(".")[0] for name, g in alone[model]["gradients"].items() if g.any()}
+    assert found == ({"prior"} if model == "prior alone" else {"encoder", "decoder", "prior"})
