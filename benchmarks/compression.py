@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 import dvae
-from benchmarks.measure import machine, read_csv, write_csv
+from benchmarks.measure import conditions, machine, read_csv, write_csv
 from dvae.coding import BitFile, compress, decompress
 from dvae.data import MNIST
 from dvae.data.batch import as_pixels
@@ -37,7 +37,7 @@ from dvae.models import DiscreteVAE
 from dvae.models.codec import evaluating
 from dvae.models.evaluation import bounds
 
-__all__ = ["bound", "main", "others", "ours"]
+__all__ = ["bound", "compression", "main", "others", "ours"]
 
 _THERE = """
 import hashlib, sys, time, torch, dvae
@@ -131,6 +131,31 @@ def _picture(pixels: np.ndarray, binary: bool, kind: str, **options: object) -> 
     file, image = io.BytesIO(), Image.fromarray(pixels)
     (image.convert("1") if binary else image).save(file, kind, **options)
     return len(file.getvalue())
+
+
+def compression() -> str:
+    """Make the README's table of files beside other compressors."""
+    measured = read_csv("compression")
+    if not measured:
+        return ""
+    lines = ["| bits a dimension | dvae, lossless | its bound | bz2 | gzip | lzma | PNG | WebP |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    notes = []
+    for data in dict.fromkeys(row["data"] for row in measured):
+        rows = {row["way"]: row for row in measured if row["data"] == data}
+        first = rows.pop("dvae, lossless")
+        rows.pop("dvae, lossy")
+        cells = [first["bits_per_dim"], first["bound"], *(x["bits_per_dim"] for x in rows.values())]
+        figures = " | ".join(f"{float(cell):.4f}" for cell in cells)
+        lines.append(f"| {first['images']} images, {data} | {figures} |")
+        same = "all" if first["same_in_another_process"] == "True" else "NOT ALL"
+        notes.append(
+            f"{data}: {first['recipe']}; {same} pixels came back in a process of other threads, "
+            f"{first['images_per_cpu_second']} images a CPU second there and "
+            f"{first['back_per_cpu_second']} back ({conditions(first)})"
+        )
+    command = "`python -m benchmarks.compression MODEL`, header and initial bits included"
+    return "\n".join([*lines, "", f"{command}. {'. '.join(notes)}."])
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from benchmarks.compression import compression
 from benchmarks.finetune import WAYS, best
 from benchmarks.gpu.page import gpu
 from benchmarks.measure import conditions, read_csv
@@ -308,7 +309,7 @@ def rendered(text: str) -> str:
 
 PARTS = (
     *(default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed),
-    *(published, plain, precision, gpu, kills, soak, joints),
+    *(published, plain, precision, gpu, kills, soak, joints, compression),
 )
 
 

@@ -123,7 +123,9 @@ def test_images_are_read_block_by_block_and_may_be_none(lossless):
     model = latents()
     assert decompress(model, compress(model, images(model, 0), lossless)).shape == (0, 1, 6, 6)
     image = images(model, 600)
-    data = compress(model, image, lossless)
+    data, threads = compress(model, image, lossless), set()
+    for part in (model.encoder, model.decoder):
+        part.register_forward_hook(lambda *_: threads.add(torch.get_num_threads()))
     torch.set_num_threads(2)
     try:
         assert compress(model, image, lossless) == data
@@ -131,6 +133,7 @@ def test_images_are_read_block_by_block_and_may_be_none(lossless):
         assert torch.get_num_threads() == 2  # as it was
     finally:
         torch.set_num_threads(1)
+    assert threads == {1}
     assert max(map(len, parts)) <= 256 and sum(map(len, parts)) == 600
 
 
