@@ -5,8 +5,10 @@ from collections import defaultdict
 from typing import Any
 
 import pytorch_lightning as pl
+from PIL import Image
 from pytorch_lightning.callbacks import Callback
 
+from dvae.callbacks.pictures import picture_to_loggers
 from dvae.compare.curves import ANNEALED, PANELS, PRIOR, draw_curves
 from dvae.plotting import save_figure
 from dvae.runs.layout import run_folder
@@ -66,13 +68,15 @@ class Curves(Callback):
             self._collect(trainer, "val/")
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the picture."""
+        """Draw the picture, for the run's folder and the loggers."""
         if not trainer.is_global_zero or not self._points:
             return
         path = run_folder(trainer).curves
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_figure(draw_curves([self._points], [""]), path)
+            with Image.open(path) as picture:
+                picture_to_loggers(trainer, "curves", picture)
         except OSError as error:
             log.warning("cannot draw the curves (%s)", error)
 

@@ -1,20 +1,16 @@
 """A table of images with their codes, reconstructions, probabilities and labels."""
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torch import Tensor
 
-from dvae.callbacks.pictures import show_media
 from dvae.models.base import DiscreteVAE
 from dvae.plotting import labelled_grid, to_images
 
-__all__ = ["latent_table", "show_table", "table_picture"]
+__all__ = ["latent_table", "table_picture"]
 
 # Integers of a code up to which each has a column of its own, to group the rows by.
 _COLUMNS = 32
@@ -81,37 +77,3 @@ def table_picture(
     what = "row" if label is None else "row: label"
     title = f"{what}; the image above the reconstruction from its most probable code"
     return labelled_grid(title, pairs, [""] * -(-len(image) // _PER_ROW), words, height=80)
-
-
-def show_table(trainer: pl.Trainer, name: str, rows: list[dict[str, Any]]) -> None:
-    """Write a table as CSV to ``media/`` in the run's folder and to every logger with `log_table`.
-
-    The CSV has the numbers of the rows; `table_picture` has the images.
-
-    Args:
-        trainer: Trainer of the run; only its first process writes.
-        name: Name of the table; the file has the step as well.
-        rows: Rows with the same keys each, at least one.
-    """
-    plain = [key for key, value in rows[0].items() if not isinstance(value, Image.Image)]
-
-    def write(path: Path) -> None:
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["row", *plain], extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows({"row": n, **row} for n, row in enumerate(rows))
-
-    def show(logger: Any) -> None:
-        if hasattr(logger, "log_table"):
-            data = [[n, *map(_for_wandb, row.values())] for n, row in enumerate(rows)]
-            logger.log_table(key=f"media/{name}", columns=["row", *rows[0]], data=data)
-
-    show_media(trainer, name, ".csv", write, show)
-
-
-def _for_wandb(value: Any) -> Any:
-    if not isinstance(value, Image.Image):
-        return value
-    import wandb  # only where it is the logger
-
-    return wandb.Image(value)

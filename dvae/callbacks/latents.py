@@ -16,9 +16,9 @@ from dvae.callbacks.examples import Examples, spread, validation_examples
 from dvae.callbacks.latent_codes import Codes, read_codes
 from dvae.callbacks.latent_images import code_sheet, traversal
 from dvae.callbacks.latent_plots import plot_codebook, plot_counts, plot_entropy, plot_use
-from dvae.callbacks.latent_table import latent_table, show_table, table_picture
+from dvae.callbacks.latent_table import latent_table, table_picture
 from dvae.callbacks.linear_probe import probe_accuracy
-from dvae.callbacks.pictures import are_due, show_picture
+from dvae.callbacks.pictures import are_due, show_picture, show_table
 from dvae.models.base import DiscreteVAE
 
 __all__ = ["PARTS", "LatentInspector"]
@@ -46,7 +46,7 @@ class _View:
 class LatentInspector(Callback):
     """Show what the code does, on validation images, every few epochs and at the last one.
 
-    The parts, each a picture in ``media/`` and in wandb:
+    The parts, each a picture in ``media/`` and in the loggers:
 
     - ``usage``: how often each category of each latent, or each code of a code book, is used.
     - ``table``: images with reconstruction, label, code and the log-probabilities of the arg-max

@@ -1,16 +1,20 @@
 """Where pictures and tables go: to a file in the run's folder, and to loggers that show them."""
 
+import csv
+import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from PIL import Image
+from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger
 
 from dvae.runs.layout import run_folder
 
-__all__ = ["are_due", "show_media", "show_picture"]
+__all__ = ["are_due", "picture_to_loggers", "show_picture", "show_table"]
 
 log = logging.getLogger("dvae")
 
@@ -34,32 +38,87 @@ def are_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:
     return due and trainer.is_global_zero
 
 
-def show_media(
-    trainer: pl.Trainer,
-    name: str,
-    suffix: str,
-    write: Callable[[Path], object],
-    show: Callable[[Any], object],
-) -> None:
-    """Write a file to ``media/`` in the run's folder, and show its content to every logger.
-
-    A disk that is full is a warning: a run is worth more than its pictures.
+def show_picture(trainer: pl.Trainer, name: str, picture: Image.Image) -> None:
+    """Write a picture to ``media/`` in the run's folder, and show it in every logger that can.
 
     Args:
         trainer: Trainer of the run; only its first process writes.
-        name: Name of the content; the file has the step as well.
-        suffix: Suffix of the file, with its dot.
-        write: Function that writes the file at a path.
-        show: Function that shows the content to a logger, if that can show it.
+        name: Name of the picture; the file has the step as well.
+        picture: The picture.
+    """
+    if trainer.is_global_zero:
+        _write(trainer, name, ".png", picture.save)
+        picture_to_loggers(trainer, name, picture)
+
+
+def picture_to_loggers(trainer: pl.Trainer, name: str, picture: Image.Image) -> None:
+    """Show a picture in every logger that can: TensorBoard, MLflow, and those with `log_image`.
+
+    Args:
+        trainer: Trainer of the run, in its first process.
+        name: Name of the picture.
+        picture: The picture.
+    """
+    key, step = f"media/{name}", trainer.global_step
+
+    def show(logger: Any) -> None:
+        if isinstance(logger, TensorBoardLogger):
+            pixels = np.asarray(picture.convert("RGB"))
+            logger.experiment.add_image(key, pixels, step, dataformats="HWC")
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_image(logger.run_id, picture, key=key, step=step)
+        elif hasattr(logger, "log_image"):
+            logger.log_image(key=key, images=[picture])
+
+    _to_loggers(trainer, name, show)
+
+
+def show_table(trainer: pl.Trainer, name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a table as CSV to ``media/`` in the run's folder, and show it in every logger that can.
+
+    The CSV, TensorBoard and MLflow have all but the pictures; loggers with `log_table` those too.
+
+    Args:
+        trainer: Trainer of the run; only its first process writes.
+        name: Name of the table; the file has the step as well.
+        rows: Rows with the same keys each, at least one.
     """
     if not trainer.is_global_zero:
         return
+    title, step = f"media/{name}", trainer.global_step
+    plain = [key for key, value in rows[0].items() if not isinstance(value, Image.Image)]
+    cells: list[list[Any]] = [["row", *plain]]
+    cells += [[n, *(row[key] for key in plain)] for n, row in enumerate(rows)]
+    text = io.StringIO()
+    csv.writer(text).writerows(cells)
+
+    def show(logger: Any) -> None:
+        if isinstance(logger, TensorBoardLogger):
+            lines = [" | ".join(map(str, line)) for line in (cells[0], ["---"] * len(cells[0]))]
+            lines += [" | ".join(map(str, line)) for line in cells[1:]]
+            logger.experiment.add_text(title, "\n".join(lines), step)
+        elif isinstance(logger, MLFlowLogger):
+            path = f"{title}/step_{step:07d}.csv"
+            logger.experiment.log_text(logger.run_id, text.getvalue(), path)
+        elif hasattr(logger, "log_table"):
+            data = [[n, *map(_for_wandb, row.values())] for n, row in enumerate(rows)]
+            logger.log_table(key=title, columns=["row", *rows[0]], data=data)
+
+    _write(trainer, name, ".csv", lambda path: path.write_bytes(text.getvalue().encode()))
+    _to_loggers(trainer, name, show)
+
+
+def _write(trainer: pl.Trainer, name: str, suffix: str, write: Callable[[Path], object]) -> None:
+    # A disk that is full is a warning: a run is worth more than its pictures.
     path = run_folder(trainer).media / name / f"step_{trainer.global_step:07d}{suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path)
     except OSError as error:
         log.warning("cannot write %s (%s); training goes on", path, error)
+
+
+def _to_loggers(trainer: pl.Trainer, name: str, show: Callable[[Any], object]) -> None:
     for logger in trainer.loggers:
         try:
             show(logger)
@@ -67,17 +126,9 @@ def show_media(
             log.warning("cannot show %s to a logger (%s); training goes on", name, error)
 
 
-def show_picture(trainer: pl.Trainer, name: str, picture: Image.Image) -> None:
-    """Write a picture to ``media/`` in the run's folder and to every logger with `log_image`.
+def _for_wandb(value: Any) -> Any:
+    if not isinstance(value, Image.Image):
+        return value
+    import wandb  # only where it is the logger
 
-    Args:
-        trainer: Trainer of the run; only its first process writes.
-        name: Name of the picture; the file has the step as well.
-        picture: The picture.
-    """
-
-    def show(logger: Any) -> None:
-        if hasattr(logger, "log_image"):
-            logger.log_image(key=f"media/{name}", images=[picture])
-
-    show_media(trainer, name, ".png", picture.save, show)
+    return wandb.Image(value)

@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -16,7 +17,14 @@ from urllib.parse import urlparse
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-__all__ = ["default_loggers", "new_run_id", "next_folder", "run_loggers", "sync_command"]
+__all__ = [
+    "default_loggers",
+    "in_run_folder",
+    "new_run_id",
+    "next_folder",
+    "run_loggers",
+    "sync_command",
+]
 
 
 log = logging.getLogger("dvae")
@@ -133,6 +141,23 @@ def run_loggers(
     if chosen is True:
         return [csv, TensorBoardLogger(root, name=experiment, version=Path(csv.log_dir).name)]
     return [csv, *([chosen] if isinstance(chosen, Logger) else chosen)]
+
+
+def in_run_folder(args: list[str] | None) -> list[str] | None:
+    """Have TensorBoard log into the run's folder, as ``true`` does, where no other is named.
+
+    Args:
+        args: Arguments of the command line.
+    """
+    words = " ".join(args or ())
+    if args is None or "--trainer.logger." in words:
+        return args
+    whole = "--trainer.logger=TensorBoardLogger"
+    given = [word.replace(whole, "--trainer.logger=true") for word in args]
+    for n, pair in enumerate(pairwise(given)):
+        if pair == ("--trainer.logger", "TensorBoardLogger"):
+            given[n + 1] = "true"
+    return given
 
 
 def next_folder(root: str, experiment: str) -> Path:

@@ -22,7 +22,7 @@ from dvae.cli.callbacks import own_callbacks
 from dvae.cli.checks import check_fit
 from dvae.cli.config_file import SaveConfig, make_plain
 from dvae.cli.finetuning import check_source, take_over
-from dvae.cli.loggers import new_run_id, next_folder, run_loggers
+from dvae.cli.loggers import in_run_folder, new_run_id, next_folder, run_loggers
 from dvae.cli.summary import summary, table
 from dvae.cli.trainer import check_additions, check_device, check_length, check_trainer_settings
 from dvae.data import ImageDataModule
@@ -63,7 +63,7 @@ class DVAECLI(LightningCLI):
                     save_config_callback=SaveConfig,
                     save_config_kwargs={"save_to_log_dir": False},
                     trainer_defaults={"default_root_dir": "runs", "enable_model_summary": False},
-                    args=args,
+                    args=in_run_folder(args),
                 )
             except Stopped as stop:
                 self._say_how_to_go_on(stop)

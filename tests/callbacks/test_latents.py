@@ -39,9 +39,9 @@ from dvae.callbacks import (
 from dvae.callbacks.latent_codes import read_codes
 from dvae.callbacks.latent_images import traversal
 from dvae.callbacks.latent_plots import plot_codebook, plot_counts, plot_use, principal_plane
-from dvae.callbacks.latent_table import latent_table, show_table
+from dvae.callbacks.latent_table import latent_table
 from dvae.callbacks.linear_probe import probe_accuracy
-from dvae.callbacks.pictures import show_picture
+from dvae.callbacks.pictures import show_picture, show_table
 from dvae.estimators import RLOO, GumbelSoftmax
 from dvae.likelihoods import Gaussian
 from dvae.models import CodebookVAE

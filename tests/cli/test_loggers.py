@@ -1,10 +1,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from dvae.cli.loggers import default_loggers, sync_command
+from dvae.cli.loggers import default_loggers, in_run_folder, sync_command
 
 
 @pytest.fixture
@@ -137,3 +138,16 @@ def test_a_run_that_goes_on_keeps_its_id(nobody):
     assert default_loggers(str(nobody), "x", "abc12345")[1]._wandb_init["id"] == "abc12345"
     first, second = (default_loggers(str(nobody), "x")[1]._wandb_init["id"] for _ in range(2))
     assert first != second
+
+
+def test_tensorboard_by_its_name_alone_logs_into_the_folder_of_the_run(run):
+    run("--trainer.logger", "TensorBoardLogger")
+    (events,) = {path.parent for path in Path.cwd().rglob("events.out.tfevents.*")}
+    assert (events / "metrics.csv").is_file()
+
+
+def test_tensorboard_with_settings_of_its_own_is_left_as_it_is():
+    given = ["--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "x"]
+    assert in_run_folder(given) == given and in_run_folder(None) is None
+    assert in_run_folder(["--trainer.logger=TensorBoardLogger"]) == ["--trainer.logger=true"]
+    assert in_run_folder(["--config", "TensorBoardLogger"]) == ["--config", "TensorBoardLogger"]
