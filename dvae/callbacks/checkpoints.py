@@ -89,9 +89,7 @@ class Checkpoints(ModelCheckpoint):
         path = trainer.strategy.broadcast(path)
         self._remember(Best(path, self.best_model_score))
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save the last where it is time to; the end of an epoch has its own."""
         self._has_trained = True
         self._put_off_a_stop(trainer)

@@ -48,9 +48,7 @@ class Freeze(Callback):
         if not any(parameter.requires_grad for parameter in pl_module.parameters()):
             raise ValueError(f"nothing is left to train with {', '.join(self.names)} frozen")
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
         """Return the modules to evaluation mode, whoever has changed it."""
         for module in self._modules:
             module.training = False

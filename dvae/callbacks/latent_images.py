@@ -53,13 +53,11 @@ def traversal(model: DiscreteVAE, index: Tensor, counts: Tensor) -> Image.Image:
             words.append(str(category))
     if grid:
         rows = [f"position {','.join(map(str, place))}" for place in places]
-        title = "traversal: one position of one image through the most used codes"
+        through = "all codes" if counts.shape[1] <= _COLUMNS else "the most used codes"
+        title = f"traversal: one position of one image through {through} (frame: its own)"
     else:
         rows = [f"latent {place[0]}" for place in places]
-        title = "traversal: each latent of one image through its categories"
-    if len(by_use[0]) == counts.shape[1] and grid:
-        title = "traversal: one position of one image through all codes"
-    title += " (frame: its own)"
+        title = "traversal: each latent of one image through its categories (frame: its own)"
     return labelled_grid(title, _decode(model, torch.stack(codes)), rows, words, marked)
 
 

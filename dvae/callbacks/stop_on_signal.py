@@ -63,9 +63,7 @@ class StopUnsaved(Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._remember)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Stop at the end of the step."""
         if ends_a_step(trainer):
             self._stop_if_asked(trainer)
