@@ -23,7 +23,7 @@ class Evaluation:
 
     Args:
         iwae_samples: Draws m of the importance-weighted bound and of the test ELBO, at least 1.
-        chunk: Codes decoded at once, which bounds the memory.
+        chunk: Codes decoded at once, which bounds the memory; more are no quicker on a CPU.
         max_states: The exact likelihood is computed where the code of an image has at most so
             many states (K to the power of L); 0 for never.
         seed: Seed of the noise of validation, test and pictures.
@@ -33,7 +33,7 @@ class Evaluation:
     """
 
     iwae_samples: int = 100
-    chunk: int = 8192
+    chunk: int = 1024
     max_states: int = 2**20
     seed: int = 0
 
