@@ -157,6 +157,7 @@ def _trainer(callbacks: list[Callback], steps: int = 1) -> pl.Trainer:
         max_steps=steps,
         max_epochs=-1,
         devices=1,
+        default_root_dir="runs/tuner",  # for the last picture
         logger=False,
         callbacks=callbacks,
         enable_checkpointing=False,

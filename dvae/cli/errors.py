@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dvae.cli.help import key_hint
+from dvae.schedules import Mover, Schedule
 
 __all__ = ["one_line", "out_of_reach"]
 
@@ -119,7 +120,9 @@ def _unknown_class(text: str) -> str | None:
     base: Any = pydoc.locate(bases[-1]) if bases else None
     if base is None:
         return f"{_path(text, found.start())}: there is no class {name!r}"
-    return f"there is no {base.__name__} called {name!r}{_suggest(name, _concrete(base))}"
+    # Of what a temperature takes, nearly all are schedules.
+    kind = Schedule if base is Mover else base
+    return f"there is no {kind.__name__} called {name!r}{_suggest(name, _concrete(base))}"
 
 
 def _no_class(text: str) -> str | None:

@@ -11,7 +11,7 @@ from rich.progress import track
 
 from dvae.commands import Parser, run_command
 from dvae.estimators.base import TEMPERATURE
-from dvae.lab.files import write_report
+from dvae.lab.files import write_report, write_tuners
 from dvae.lab.functions import FunctionName, LogitsName
 from dvae.lab.problem import (
     Problem,
@@ -54,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--function", choices=get_args(FunctionName), help="a function of the code")
     where.add_argument("--vae", action="store_true", help="a fresh VAE on MNIST's first batch")
     where.add_argument("--ckpt", type=Path, metavar="PATH", help="a trained VAE on the same batch")
+    where.add_argument(
+        "--tuner",
+        type=Path,
+        metavar="PATH",
+        help="measure nothing: draw what the tuner of a training found until this checkpoint",
+    )
     size = parser.add_argument_group("its size")
     size.add_argument("--latents", type=int, metavar="L", help=f"default {_SIZE}")
     size.add_argument("--codes", type=int, metavar="K", help=f"categories, default {_SIZE}")
@@ -84,6 +90,10 @@ def _main(args: argparse.Namespace) -> None:
     if not 0 <= args.seed < 2**32:
         raise ValueError(f"--seed must be within [0, 2^32); got {args.seed}")
     check_folder(args.out)
+    if args.tuner is not None:
+        for path in write_tuners(args.tuner, args.out):
+            print(f"wrote {path}")
+        return
     problem = _problem(args)
     console = Console(stderr=True)
     report = run(

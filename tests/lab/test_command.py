@@ -8,9 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+from dvae.callbacks import Anneal
+from dvae.estimators import GumbelSoftmax
 from dvae.lab.__main__ import main
 from dvae.lab.problem import function_problem
 from dvae.lab.run import run
+from dvae.schedules import Tuned
+from tests.toy import toy_data, toy_model, toy_trainer
 
 FILES = {
     "bias.png",
@@ -64,6 +68,19 @@ def test_everything_is_written(kind, tmp_path, capsys):
     assert (skipped in out) == (skipped in table) == ("DisARM" not in names)
 
 
+def test_the_tuner_of_a_checkpoint_is_drawn(tmp_path, capsys):
+    anneal = Anneal("tau", Tuned(every=2))
+    trainer = toy_trainer(tmp_path / "run", max_steps=6, callbacks=[anneal])
+    trainer.fit(toy_model(GumbelSoftmax(hard=True), 20, 10), datamodule=toy_data())
+    trainer.save_checkpoint(tmp_path / "large.ckpt")  # too large to enumerate
+    assert main(["--tuner", str(tmp_path / "large.ckpt"), "--out", str(tmp_path / "lab")]) == 0
+    ours, theirs = tmp_path / "lab" / "tuner.png", tmp_path / "run" / "media" / "tuner"
+    assert capsys.readouterr().out == f"wrote {ours}\n"
+    # The picture of the training itself, at the same step.
+    with Image.open(ours) as a, Image.open(theirs / "step_0000006.png") as b:
+        assert a.convert("RGB").tobytes() == b.tobytes()
+
+
 def test_the_same_seed_measures_the_same():
     problem = function_problem("network", "random", 1, 3)
     reports = []
@@ -106,6 +123,9 @@ def test_a_plot_that_fails_leaves_the_old_results_whole(tmp_path, monkeypatch):
         (["--ckpt", "no.ckpt", "--codes", "3"], "--codes is not for this: the checkpoint has"),
         (["--ckpt", "text.ckpt"], "text.ckpt is no checkpoint that can be read safely"),
         (["--ckpt", "other.ckpt"], "other.ckpt does not say how its model is built"),
+        (["--tuner", "no.ckpt"], "there is no checkpoint no.ckpt"),
+        (["--tuner", "other.ckpt"], "other.ckpt has no tuner: train with --anneal.tau Tuned"),
+        (["--tuner", "other.ckpt", "--vae"], "not allowed with argument"),
         (["--out", "text.ckpt/lab"], "text.ckpt is not a folder"),
         (["--outt", "x"], "unrecognized arguments: --outt x"),
     ],
