@@ -1,5 +1,7 @@
 """The loaders of a data set, from memory or from files, whose order resumes to the batch."""
 
+import atexit
+import multiprocessing
 import os
 import signal
 from abc import ABC, abstractmethod
@@ -282,6 +284,17 @@ def make_loader(
         device="cpu" if trainer is None else trainer.strategy.root_device,
         share=share,
     )
+
+
+@atexit.register
+def _end_workers() -> None:
+    # Of what something still holds when Python ends, such as an exception's traceback: they leave
+    # SIGTERM to the training, and `multiprocessing` would send one and wait for ever.
+    workers = [child for child in multiprocessing.active_children() if child.daemon]
+    if workers:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise that one was killed
+    for worker in workers:
+        worker.kill()
 
 
 def _leave_signals_to_the_training(worker: int) -> None:
