@@ -81,7 +81,7 @@ def treatment(binarization: Binarization, grayscale: bool) -> str:
         grayscale: Whether the images have one channel.
     """
     return {
-        "none": "grayscale (real-valued Bernoulli targets)" if grayscale else "colour",
+        "none": "grayscale (pixels in [0, 1], not binarised)" if grayscale else "colour",
         "dynamic": "dynamic binarisation",
         "fixed": "fixed binarisation (every image drawn once)",
         "threshold": "binarised at a threshold (pixel > 127)",

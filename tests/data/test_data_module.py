@@ -230,7 +230,7 @@ def test_everything_is_loaded_once_and_the_protocol_logged_once(
         data.setup(stage)
     assert data.loads == 2
     assert [record.getMessage() for record in caplog.records] == [
-        "Data: Toy, grayscale (real-valued Bernoulli targets)."
+        "Data: Toy, grayscale (pixels in [0, 1], not binarised)."
     ]
 
 
