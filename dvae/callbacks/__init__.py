@@ -11,6 +11,7 @@ from dvae.callbacks.gradient_probe import GradientProbe
 from dvae.callbacks.latents import LatentInspector
 from dvae.callbacks.nonfinite import NonFinite, NonFiniteError
 from dvae.callbacks.progress import ProgressBar
+from dvae.callbacks.progress_lines import ProgressLines
 from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
 from dvae.callbacks.run_id import RunId
@@ -29,6 +30,7 @@ __all__ = [
     "NonFinite",
     "NonFiniteError",
     "ProgressBar",
+    "ProgressLines",
     "RandomState",
     "Reconstructions",
     "RunId",

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
 
+from dvae.callbacks.progress_lines import Pace, in_words
 from dvae.devices import is_waited_for
 from dvae.models.logging import was_logged
 
@@ -26,12 +27,16 @@ class ProgressBar(RichProgressBar):
     def __init__(self) -> None:
         super().__init__(refresh_rate=_PER_SECOND)
         self._updated = float("-inf")
+        self._pace = Pace()
         self._shown: dict[str, int | str | float | dict[str, float]] = {}
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return what is shown, with the bound of the last batch, nats per example."""
+        """Return what is shown, with the bound of the last batch, nats per example.
+
+        And how long the training still takes.
+        """
         if trainer.training and self._shown and _waits(trainer, pl_module):
             return self._shown
         self._shown = super().get_metrics(trainer, pl_module)
@@ -41,6 +46,9 @@ class ProgressBar(RichProgressBar):
             tau = trainer.callback_metrics.get("anneal/tau")
             if tau is not None:
                 self._shown["anneal/tau"] = tau.item()
+            left = self._pace.left(trainer)
+            if left is not None:
+                self._shown["left"] = in_words(left)
         return self._shown
 
     def on_train_batch_end(

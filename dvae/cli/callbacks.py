@@ -14,6 +14,7 @@ from dvae.callbacks import (
     Freeze,
     NonFinite,
     ProgressBar,
+    ProgressLines,
     RandomState,
     RunId,
     StopOnSignal,
@@ -53,7 +54,7 @@ def own_callbacks(
     own += [RunId(run_id), NonFinite(settings.nonfinite)]
     bars = any(isinstance(callback, AnyProgressBar) for callback in given)
     if trainer.enable_progress_bar is not False and not bars:
-        own.append(ProgressBar())
+        own += [ProgressBar(), ProgressLines()]
     if trainer.enable_checkpointing is not False:
         return [*own, Checkpoints(every_n_steps), StopOnSignal()]
     if every_n_steps is not None:

@@ -123,6 +123,8 @@ def optimizer(parameters):
 
 def test_no_default_callback_waits(tmp_path, monkeypatch):
     monkeypatch.setattr("dvae.callbacks.progress._PER_SECOND", 1e9)  # the bar moves at each step
+    for name in ("_FIRST", "_EVERY"):  # and a line comes
+        monkeypatch.setattr(f"dvae.callbacks.progress_lines.{name}", 0.0)
     callbacks = default_callbacks(tmp_path)
     assert {ProgressBar, Anneal, StopOnSignal} <= set(map(type, callbacks))
     model = toy_model(optimizer=optimizer, lr_schedule=Cosine(1.0, 0.1))

@@ -1,0 +1,130 @@
+"""Lines in the log where no terminal shows a bar: under nohup, SLURM, in a pipe."""
+
+import logging
+import math
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, Timer
+from torch import Tensor
+
+from dvae.devices import is_waited_for
+from dvae.models.logging import was_logged
+from dvae.scalars import annealable_scalars
+
+__all__ = ["Pace", "ProgressLines", "in_words"]
+
+log = logging.getLogger("dvae")
+
+# Seconds. Half a minute is the promise; a batch, after which a line can come, takes some of it.
+_FIRST, _EVERY = 5.0, 20.0
+
+
+class Pace:
+    """Time that the rest of a training takes, by its pace so far, its validations among it.
+
+    The first step, in which networks are compiled and code books begun, is left out.
+    """
+
+    def __init__(self) -> None:
+        self._start: tuple[float, int] | None = None
+
+    def left(self, trainer: pl.Trainer) -> float | None:
+        """Estimate the seconds to the end; None where that, or the pace, is not known yet.
+
+        Args:
+            trainer: Trainer between two steps.
+        """
+        now, step = time.monotonic(), trainer.global_step
+        if self._start is None or step < self._start[1]:
+            self._start = (now, step)
+        since, done = now - self._start[0], step - self._start[1]
+        timers = (c for c in trainer.callbacks if isinstance(c, Timer))  # type: ignore[attr-defined]
+        ends = [seconds for timer in timers if (seconds := timer.time_remaining()) is not None]
+        steps = trainer.estimated_stepping_batches
+        if done and math.isfinite(steps):
+            ends.append(max(0.0, since / done * (steps - step)))
+        return min(ends, default=None)
+
+
+def in_words(seconds: float) -> str:
+    """Say a length of time as people do.
+
+    Args:
+        seconds: The length.
+
+    Example:
+        >>> [in_words(seconds) for seconds in (40, 600, 9000)]
+        ['40 s', '10 min', '2.5 h']
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class ProgressLines(Callback):
+    """Say where a run stands, at least every 30 seconds, where standard error is no terminal.
+
+    In training: the step, the temperature, the bound of the batch in nats per example, and how long
+    it goes on; in validation and test: the batch. A batch that takes longer is waited for.
+    """
+
+    def __init__(self) -> None:
+        self._pace = Pace()
+        self._next: float | None = None
+        self._values: list[str] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
+    ) -> None:
+        """Say the step."""
+        left = self._pace.left(trainer)
+        bound = getattr(pl_module, "last_terms", {}).get("bound")
+        # On an accelerator, where reading means waiting, the values are those last logged.
+        waits = bound is not None and is_waited_for(bound)
+        if waits and was_logged(trainer) and not sys.stderr.isatty():
+            self._values = _read(pl_module, bound)
+        if not self._due(trainer):
+            return
+        total = trainer.estimated_stepping_batches
+        of = f" of {total:.0f}" if math.isfinite(total) else ""
+        values = self._values if waits else _read(pl_module, bound)
+        rest = [] if left is None else [f"{in_words(left)} left"]
+        log.info(", ".join([f"step {trainer.global_step}{of}", *values, *rest]))
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
+    ) -> None:
+        """Say the batch."""
+        self._evaluated("validation", trainer, batch, trainer.num_val_batches)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
+    ) -> None:
+        """Say the batch."""
+        self._evaluated("test", trainer, batch, trainer.num_test_batches)
+
+    def _evaluated(self, what: str, trainer: pl.Trainer, batch: Any, counts: Any) -> None:
+        if self._due(trainer):
+            _, _, number, *loader = batch  # the last is left out where there is one loader
+            log.info("%s: batch %d of %s", what, number + 1, counts[loader[0] if loader else 0])
+
+    def _due(self, trainer: pl.Trainer) -> bool:
+        if sys.stderr.isatty() or not trainer.is_global_zero:
+            return False
+        now = time.monotonic()
+        if self._next is None:
+            self._next = now + _FIRST
+        if now < self._next:
+            return False
+        self._next = now + _EVERY
+        return True
+
+
+def _read(model: pl.LightningModule, bound: Tensor | None) -> list[str]:
+    scalars = annealable_scalars(model).items()
+    taus = [scalar.buffer for path, scalar in scalars if path.rpartition(".")[2] == "tau"]
+    values = [f"tau {tau.item():.3g}" for tau in taus]
+    return values if bound is None else [*values, f"ELBO {bound.mean().item():.2f}"]
