@@ -15,7 +15,7 @@ from statistics import fmean
 
 from benchmarks.compression import compression
 from benchmarks.finetune import WAYS, best
-from benchmarks.generation import class_samples
+from benchmarks.generation import class_samples, likelihood
 from benchmarks.gpu.page import gpu
 from benchmarks.measure import conditions, read_csv
 from benchmarks.plain import ROW, TABLE
@@ -310,7 +310,8 @@ def rendered(text: str) -> str:
 
 PARTS = (
     *(default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed),
-    *(published, plain, precision, gpu, kills, soak, joints, compression, class_samples),
+    *(published, plain, precision, gpu, kills, soak, joints, compression, likelihood),
+    class_samples,
 )
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "point_styles",
     "save_figure",
     "side_labels",
+    "tiled",
     "to_image",
     "to_images",
 ]
@@ -205,6 +206,14 @@ def to_images(image: Tensor) -> list[Image.Image]:
     return [to_pil_image(one) for one in pixels]
 
 
+def tiled(images: Tensor, per_row: int) -> Image.Image:
+    """Draw images row after row, ``per_row`` in each; pixels in [0, 1], ``(N, C, H, W)``."""
+    grid = make_grid(images, nrow=per_row, padding=2, pad_value=1.0)
+    # A gray file of gray images is written in half the time, and each epoch writes four.
+    (pixels,) = to_images(grid[: images.shape[1]].unsqueeze(0))
+    return pixels
+
+
 def labelled_rows(rows: Mapping[str, Tensor], height: int = 56) -> Image.Image:
     """Draw rows of images, each with its name on the left.
 
@@ -217,9 +226,7 @@ def labelled_rows(rows: Mapping[str, Tensor], height: int = 56) -> Image.Image:
     zoom = _zoom(images, height)
     images = images.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
     per_row = len(next(iter(rows.values())))
-    grid = make_grid(images, nrow=per_row, padding=2, pad_value=1.0)
-    # A gray file of gray images is written in half the time, and each epoch writes four.
-    (pixels,) = to_images(grid[: images.shape[1]].unsqueeze(0))
+    pixels = tiled(images, per_row)
     font = ImageFont.load_default(13)
     left = _left(rows, font)
     picture = Image.new(pixels.mode, (pixels.width + left, pixels.height), "white")

@@ -10,14 +10,13 @@ from PIL import Image
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from dvae.explore.codes import Look, place_name, table_of
 from dvae.explore.prior import can_redraw, in_raster_order
 from dvae.explore.view import Explorer, View
 from dvae.models import DiscreteVAE
 from dvae.models.samples import sample_name
-from dvae.plotting import to_images
+from dvae.plotting import tiled, to_images
 
 __all__ = ["launch", "make_page"]
 
@@ -187,8 +186,7 @@ def _prior_part(model: DiscreteVAE) -> tuple[list[Any], Any, Any, Any, Any]:
 
 def _draw(explorer: Explorer, view: View, *asked: Any) -> Image.Image:
     images = explorer.draw(view, *asked)
-    (picture,) = to_images(make_grid(images.nan_to_num(), nrow=8, pad_value=1.0).unsqueeze(0))
-    return _enlarged(picture)
+    return _enlarged(tiled(images.nan_to_num(), 8))
 
 
 def _step(explorer: Explorer, act: Callable[..., View], view: View, *values: Any) -> list[Any]:

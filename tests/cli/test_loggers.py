@@ -91,6 +91,8 @@ def test_no_server_or_no_key_is_a_warning(key, nobody):
 def test_where_wandb_cannot_be_reached_the_run_is_logged_offline(nobody, monkeypatch, caplog):
     import wandb
 
+    wandb.finish()  # what another test left open: below, its service ends
+
     modes = []
 
     class Run:
@@ -108,7 +110,6 @@ def test_where_wandb_cannot_be_reached_the_run_is_logged_offline(nobody, monkeyp
         return Run()
 
     monkeypatch.setattr(wandb, "init", init)
-    monkeypatch.setattr(wandb, "run", None)  # that of another test
     monkeypatch.setenv("WANDB_MODE", "online")
     _, logger = default_loggers(str(nobody), "x")
     logger.log_metrics({"a": 1.0})
