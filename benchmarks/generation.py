@@ -1,10 +1,10 @@
 """What the README says of priors."""
 
-from statistics import fmean
+from statistics import fmean, stdev
 
 from benchmarks.measure import conditions, read_csv
 
-__all__ = ["class_samples", "likelihood"]
+__all__ = ["class_samples", "likelihood", "priors"]
 
 
 def likelihood() -> str:
@@ -41,3 +41,28 @@ def class_samples() -> str:
     ]
     where = conditions(read_csv("class_samples")[0])
     return f"{'. '.join(found)}. `python -m benchmarks.class_samples RUN` ({where})."
+
+
+def priors() -> str:
+    """Make the table of a prior trained with the model and afterwards."""
+    measured = read_csv("priors")
+    lines = ["| prior | trained | test ELBO | test bound | seeds |", "|---|---|---|---|---|"]
+    for prior, trained in dict.fromkeys((row["prior"], row["trained"]) for row in measured):
+        rows = [row for row in measured if (row["prior"], row["trained"]) == (prior, trained)]
+        cells = [" ± ".join(_spread([float(row[key]) for row in rows])) for key in _BOUNDS]
+        lines.append(f"| `{prior}` | {trained} | {' | '.join(cells)} | {len(rows)} |")
+    row = measured[0]
+    end = (
+        f"Nats, mean and standard deviation of the seeds, {row['epochs']} epochs; afterwards "
+        "means that the prior has the second half of them, all else frozen. "
+        f"`OMP_NUM_THREADS=1 python -m benchmarks.priors --priors MADEPrior` ({conditions(row)})."
+    )
+    return "\n".join([*lines, "", end])
+
+
+_BOUNDS = ("test_elbo", "test_iwae")
+
+
+def _spread(values: list[float]) -> list[str]:
+    found = [fmean(values)] if len(values) == 1 else [fmean(values), stdev(values)]
+    return [f"{value:.2f}" for value in found]

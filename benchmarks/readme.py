@@ -15,7 +15,7 @@ from statistics import fmean
 
 from benchmarks.compression import compression
 from benchmarks.finetune import WAYS, best
-from benchmarks.generation import class_samples, likelihood
+from benchmarks.generation import class_samples, likelihood, priors
 from benchmarks.gpu.page import gpu
 from benchmarks.measure import conditions, read_csv
 from benchmarks.plain import ROW, TABLE
@@ -311,7 +311,7 @@ def rendered(text: str) -> str:
 PARTS = (
     *(default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed),
     *(published, plain, precision, gpu, kills, soak, joints, compression, likelihood),
-    class_samples,
+    *(class_samples, priors),
 )
 
 
