@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from benchmarks.measure import RESULTS, write_csv
@@ -44,15 +45,15 @@ def start(name: str, folder: Path, *options: str) -> str:
     return done.stdout
 
 
-def figures(output: str, name: str) -> dict[str, str]:
+def figures(output: str, kept: Collection[str]) -> dict[str, str]:
     """Find the figures in a run's summary.
 
     Args:
         output: Output of `start`.
-        name: Name of the configuration.
+        kept: What is looked for, ``training`` among it.
     """
     lines = [line.split() for line in output.splitlines()]
-    found = {line[0]: line[1] for line in lines if line and line[0] in KEPT[name]}
+    found = {line[0]: line[1] for line in lines if line and line[0] in kept}
     found["training_seconds"] = found.pop("training")
     return found
 
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("name", nargs="?", choices=list(KEPT), default="mnist_categorical")
     name = parser.parse_args().name
     with tempfile.TemporaryDirectory() as folder:
-        found = figures(start(name, Path(folder)), name)
+        found = figures(start(name, Path(folder)), KEPT[name])
         media = Path(folder) / name / "version_0" / "media"
         pictures = sorted((media / "reconstructions").iterdir())
         shutil.copy(pictures[-1], RESULTS / f"{name}.png")

@@ -11,54 +11,34 @@ seeds side by side are several such commands, with `OMP_NUM_THREADS=1`.
 
 import argparse
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+from benchmarks.default_run import figures, start
 from benchmarks.measure import RESULTS, machine, read_csv, write_csv
 from dvae.runs.config import read_config
 
 __all__ = ["main"]
 
-ROOT = Path(__file__).parent.parent
 WORK = Path("runs/likelihood")
 CONFIG = "mnist_likelihood"
+OUTPUT = "output.txt"  # there once a run has ended
 # Of the summary that ends a run.
 KEPT = ("test/iwae", "test/elbo", "test/kl", "test/reconstruction", "training")
-
-
-def train(data: str, seed: int, folder: Path, *options: str) -> None:
-    """Train, validate and test as a new user would; the output goes to a file and says if it ended.
-
-    Args:
-        data: Binarisation of the training images.
-        seed: Seed of everything.
-        folder: For the run and its output.
-        options: More of the command line.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    words = ["train.py", "fit", "--config", f"configs/{CONFIG}.yaml", "--seed_everything", seed]
-    words += ["--data.binarization", data, "--trainer.default_root_dir", folder.resolve(), *options]
-    print("python", *words, flush=True)
-    with (folder / "output.txt").open("w") as output:
-        subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, check=True, stdout=output)
 
 
 def row(folder: Path) -> dict[str, object] | None:
     """Read what a run found.
 
     Args:
-        folder: Of `train`.
+        folder: Of the run and its output.
 
     Returns:
         A row of the CSV; ``None`` of a run that has not ended.
     """
-    if not (folder / "output.txt").is_file():
+    output = folder / OUTPUT
+    if not output.is_file():
         return None
-    lines = [line.split() for line in (folder / "output.txt").read_text().splitlines()]
-    found = {words[0]: words[1] for words in lines if words and words[0] in KEPT}
-    if set(found) != set(KEPT):
-        return None
+    found = figures(output.read_text(), KEPT)
     config = read_config(_run(folder) / "config.yaml")
     return {
         "config": CONFIG,
@@ -70,7 +50,7 @@ def row(folder: Path) -> dict[str, object] | None:
         "test_elbo": found["test/elbo"],
         "test_kl": found["test/kl"],
         "test_reconstruction": found["test/reconstruction"],
-        "training_seconds": found["training"],
+        "training_seconds": found["training_seconds"],
     }
 
 
@@ -84,7 +64,9 @@ def main() -> None:
         for seed in args.seeds:
             folder = WORK / f"{data}-{seed}"
             if row(folder) is None:
-                train(data, seed, folder)
+                words = ["--seed_everything", str(seed), "--data.binarization", data]
+                output = start(CONFIG, folder.resolve(), *words)
+                (folder / OUTPUT).write_text(output)
     rows: list[dict[str, str]] = []
     for folder in sorted(WORK.iterdir()):
         found = row(folder)

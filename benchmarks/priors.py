@@ -10,16 +10,14 @@ draws of q or from the most probable codes. Bounds are of all test images. Runs 
 """
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
+from benchmarks.default_run import start
 from benchmarks.measure import machine, write_csv
 from dvae.runs.curves import read_curves
 
 __all__ = ["main"]
 
-ROOT = Path(__file__).parent.parent
 WORK = Path("runs/priors")
 # A masked perceptron and a transformer of about as many parameters, and the histogram.
 PRIORS = {
@@ -43,13 +41,9 @@ def train(name: str, seed: int, epochs: int, *options: str) -> dict[str, float]:
     metrics = folder(name, seed) / "metrics.csv"
     found = _tested(metrics)
     if not found:
-        words = ["fit", "--config", "configs/mnist_prior.yaml", "--seed_everything", str(seed)]
-        words += ["--trainer.max_epochs", str(epochs), "--experiment", f"{name}-{seed}"]
-        words += ["--trainer.default_root_dir", str(WORK.resolve()), *options]
-        print("python train.py", *words, flush=True)
-        done = subprocess.run([sys.executable, "train.py", *words], cwd=ROOT, capture_output=True)
-        if done.returncode:
-            raise SystemExit(done.stderr.decode()[-2000:])
+        words = ["--seed_everything", str(seed), "--trainer.max_epochs", str(epochs)]
+        words += ["--experiment", f"{name}-{seed}", *options]
+        start("mnist_prior", WORK.resolve(), *words)
         found = _tested(metrics)
     return found
 
