@@ -17,6 +17,7 @@ from dvae.callbacks.reconstructions import Reconstructions
 from dvae.callbacks.run_id import RunId
 from dvae.callbacks.stop_on_signal import StopOnSignal, Stopped, StopUnsaved
 from dvae.callbacks.stopwatch import Stopwatch
+from dvae.callbacks.symptoms import Symptoms
 from dvae.runs.checkpoints import SafeCheckpointIO
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "StopUnsaved",
     "Stopped",
     "Stopwatch",
+    "Symptoms",
 ]
 
 

@@ -20,6 +20,7 @@ from dvae.callbacks import (
     StopOnSignal,
     StopUnsaved,
     Stopwatch,
+    Symptoms,
 )
 from dvae.cli.arguments import ANNEALED
 from dvae.cli.finetuning import temperature_schedule
@@ -51,7 +52,7 @@ def own_callbacks(
     own: list[Callback] = [*_anneals(settings, model), RandomState(), Curves(), Stopwatch()]
     if settings.finetune.freeze:
         own.append(Freeze(settings.finetune.freeze))
-    own += [RunId(run_id), NonFinite(settings.nonfinite)]
+    own += [RunId(run_id), NonFinite(settings.nonfinite), Symptoms()]
     bars = any(isinstance(callback, AnyProgressBar) for callback in given)
     if trainer.enable_progress_bar is not False and not bars:
         own += [ProgressBar(), ProgressLines()]
