@@ -12,22 +12,23 @@ log = logging.getLogger("dvae")
 
 # Codes in effective use below which all images have one code.
 _ONE_CODE = 1.01
+_COLLAPSED = 2  # validations in a row: a slow start has one code too
 # Validations in a row, and share of the best bound, after which the bounds have parted.
-_PATIENCE = 3
+_PARTED = 3
 _SHARE = 0.01
 
 
 class Symptoms(Callback):
     """Say once, after a validation, what does not mend itself.
 
-    All images have one code (Bowman et al. 2016, arXiv 1511.06349, call it a collapse of the
-    posterior); or the bound of hard codes falls, three validations long, while that of the relaxed
-    codes, which is what a relaxed estimator trains, rises.
+    All images have one code, two validations long; or the bound of hard codes falls, three
+    validations long, while that of the relaxed codes, which is what a relaxed estimator trains,
+    rises.
     """
 
     def __init__(self) -> None:
-        self._collapsed = self._parted = False
-        self._in_a_row = 0
+        # Validations in a row that showed it.
+        self._collapsed = self._parted = 0
         # Step, bound of hard codes and bound of relaxed ones.
         self._best: tuple[int, float, float] | None = None
 
@@ -44,30 +45,30 @@ class Symptoms(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         found = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if not self._collapsed and found.get("val/perplexity", _ONE_CODE) < _ONE_CODE:
-            self._collapsed = True
-            log.warning(
-                "all images of the validation have the same code (step %d), and that seldom mends "
-                "itself: start again with another seed_everything, a lower anneal.tau or learning "
-                "rate, or let anneal.beta rise from 0.1 to 1",
-                trainer.global_step,
-            )
-        if not self._parted and "val/relaxation_gap" in found:
+        if self._collapsed < _COLLAPSED:
+            same = found.get("val/perplexity", _ONE_CODE) < _ONE_CODE
+            self._collapsed = self._collapsed + 1 if same else 0
+            if self._collapsed == _COLLAPSED:
+                log.warning(
+                    "all images of the validation have the same code (step %d): start again with "
+                    "another seed_everything, a lower anneal.tau or learning rate, or let "
+                    "anneal.beta rise from 0.1 to 1",
+                    trainer.global_step,
+                )
+        if self._parted < _PARTED and "val/relaxation_gap" in found:
             self._compare(trainer.global_step, found["val/elbo"], found["val/elbo_relaxed"])
 
     def _compare(self, step: int, hard: float, relaxed: float) -> None:
         if self._best is None or not hard < self._best[1]:
-            self._best, self._in_a_row = (step, hard, relaxed), 0
+            self._best, self._parted = (step, hard, relaxed), 0
             return
         since, best, then = self._best
         apart = best - hard > _SHARE * abs(best) and relaxed > then
-        self._in_a_row = self._in_a_row + 1 if apart else 0
-        if self._in_a_row < _PATIENCE:
-            return
-        self._parted = True
-        log.warning(
-            "since step %d the bound of hard codes has fallen from %.1f to %.1f, while that of "
-            "relaxed codes, which is trained, rose from %.1f to %.1f: lower anneal.tau, or take an "
-            "estimator whose code is hard (ReinMax, StraightThrough, or hard: true)",
-            *(since, best, hard, then, relaxed),
-        )
+        self._parted = self._parted + 1 if apart else 0
+        if self._parted == _PARTED:
+            log.warning(
+                "since step %d the bound of hard codes has fallen from %.1f to %.1f, while that "
+                "of relaxed codes, which is trained, rose from %.1f to %.1f: lower anneal.tau, or "
+                "take an estimator whose code is hard (ReinMax, StraightThrough, or hard: true)",
+                *(since, best, hard, then, relaxed),
+            )
