@@ -134,7 +134,7 @@ def _picture(pixels: np.ndarray, binary: bool, kind: str, **options: object) -> 
 
 
 def compression() -> str:
-    """Make the README's table of files beside other compressors."""
+    """Make the table of files beside other compressors."""
     measured = read_csv("compression")
     if not measured:
         return ""

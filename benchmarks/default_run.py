@@ -1,4 +1,4 @@
-"""The runs that the README shows, as a new user starts them: figures, time and pictures.
+"""The runs that the pages show, as a new user starts them: figures, time and pictures.
 
 python -m benchmarks.default_run [mnist_categorical | mnist_codebook]
 """

@@ -1,4 +1,4 @@
-"""What the README says of priors."""
+"""What the pages say of priors."""
 
 from statistics import fmean, stdev
 

@@ -1,9 +1,9 @@
-"""The figures of the README, written into it from the CSV files.
+"""The figures of the README and of the pages in ``docs``, written into them from the CSV files.
 
 python -m benchmarks.readme
 
-Each marked part of the README is made by the function of that name; a test insists that the README
-is what this script would write.
+Each marked part is made by the function of that name, and stands on one page; a test insists that
+the pages are what this script would write.
 """
 
 import math
@@ -293,19 +293,33 @@ def precision() -> str:
     return "\n".join(lines)
 
 
-def rendered(text: str) -> str:
+def pages() -> dict[Path, str]:
+    """Read the README and all pages of the documentation."""
+    root = README.parent
+    return {path: path.read_text() for path in (README, *sorted(root.glob("docs/**/*.md")))}
+
+
+def rendered(texts: Mapping[Path, str]) -> dict[Path, str]:
     """Fill in every marked part.
 
     Args:
-        text: The README.
+        texts: Pages as they stand.
+
+    Raises:
+        ValueError: A part stands on no page, or on more than one.
     """
+    found = dict(texts)
     for part in PARTS:
-        mark = part.__name__
+        mark, count = part.__name__, 0
         pattern = rf"(<!-- {mark} -->\n).*?(\n<!-- /{mark} -->)"
-        text, count = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.DOTALL)
+        for path, text in found.items():
+            found[path], here = re.subn(
+                pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.DOTALL
+            )
+            count += here
         if count != 1:
-            raise ValueError(f"the README must hold the part {mark} once; found {count}")
-    return text
+            raise ValueError(f"the pages must hold the part {mark} once; found {count}")
+    return found
 
 
 PARTS = (
@@ -316,4 +330,5 @@ PARTS = (
 
 
 if __name__ == "__main__":
-    README.write_text(rendered(README.read_text()))
+    for path, text in rendered(pages()).items():
+        path.write_text(text)

@@ -3,7 +3,7 @@
     python benchmarks/run.py                    # on an otherwise idle machine
     python benchmarks/run.py bottleneck layer   # some of them
     python benchmarks/run.py --full             # all sizes and more rounds: three times as long
-    python -m benchmarks.readme                 # then: the figures into the README
+    python -m benchmarks.readme                 # then: the figures into the pages
 
 A GPU is used where there is one by those that can.
 """

@@ -1,4 +1,4 @@
-"""What the README says of long runs, kills and random combinations."""
+"""What the pages say of long runs, kills and random combinations."""
 
 from benchmarks.measure import conditions, read_csv
 

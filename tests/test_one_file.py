@@ -12,9 +12,9 @@ import pytest
 import dvae
 
 ROOT = Path(dvae.__file__).parent.parent
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "add-an-estimator.md"
 NEW = {
-    # That of the README says nothing of a temperature; this one has one.
+    # That of the page says nothing of a temperature; this one has one.
     "estimators/newest.py": """
 from dvae.estimators.about import About
 from dvae.estimators.straight_through import StraightThrough
@@ -23,7 +23,7 @@ class Newest(StraightThrough):
     about = About(2031, "3101.00001", "biased; but little")
 """,
     "estimators/my_estimator.py": re.search(
-        r"```python\n# dvae/estimators/my_estimator.py\n(.*?)```", README.read_text(), re.DOTALL
+        r"```python\n# dvae/estimators/my_estimator.py\n(.*?)```", PAGE.read_text(), re.DOTALL
     )[1],
     "likelihoods/newest_pixels.py": """
 from dvae.likelihoods.laplace import Laplace

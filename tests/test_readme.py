@@ -1,14 +1,18 @@
-"""No figure of the README can drift from the CSV it comes from."""
+"""No figure of the README and of the pages can drift from the CSV it comes from."""
 
 import yaml
 
-from benchmarks.readme import README, estimators, rendered
+from benchmarks.readme import README, estimators, pages, rendered
 from dvae.estimators import ESTIMATORS
 
 
-def test_the_readme_is_what_the_results_make_of_it():
-    text = README.read_text()
-    assert rendered(text) == text
+def test_the_pages_are_what_the_results_make_of_them():
+    texts = pages()
+    assert len(texts) > 1 and rendered(texts) == texts
+
+
+def test_a_newcomer_reads_the_readme_in_minutes():
+    assert len(README.read_text().splitlines()) <= 200
 
 
 def test_every_estimator_is_in_the_table_and_has_a_config():

@@ -1,4 +1,4 @@
-"""What the README says of a GPU."""
+"""What the pages say of a GPU."""
 
 from benchmarks.measure import conditions, read_csv
 

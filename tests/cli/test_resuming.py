@@ -31,7 +31,7 @@ SHORT = [
     "--model.lr_schedule.steps=12",
     "--anneal.tau.steps=12",
 ]
-# The recipe of the README.
+# The recipe of docs/inspect.md.
 EVERY_EPOCH = [
     "--trainer.callbacks+=ModelCheckpoint",
     "--trainer.callbacks.save_top_k=-1",
