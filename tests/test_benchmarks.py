@@ -4,7 +4,7 @@ import subprocess
 
 import torch
 
-from benchmarks import bottleneck, compression, measure, run, sampling
+from benchmarks import bottleneck, compression, lossy, measure, run, sampling
 from benchmarks.bottleneck_plot import draw
 from dvae.coding import compress
 from tests.coding.models import images, latents
@@ -87,3 +87,13 @@ def test_a_file_is_compared_with_the_bound_and_with_what_people_have():
     # A bit a pixel, and noise that hardly anything can be made of; each picture has a head.
     assert all(pixels.numel() / 16 < rows[way] < pixels.numel() / 6 for way in ("bz2", "lzma"))
     assert min(rows["PNG"], rows["WebP"]) > 30 * len(pixels)
+
+
+def test_photographs_side_by_side_come_back_each_at_its_place(monkeypatch):
+    photographs = torch.randint(256, (12, 3, 8, 8), dtype=torch.uint8)
+    monkeypatch.setattr(lossy, "_WAYS", {"PNG": {}})
+    monkeypatch.setattr(lossy, "_QUALITIES", [1])
+    ((row, back),) = lossy.others(photographs, bits=0, psnr=99)
+    assert row["psnr"] == 100 and (back * 255).round().equal(photographs.float())
+    # Noise does not compress: a byte a value, and what the file says of itself.
+    assert 8 * 3 * 64 < row["bits_at_our_psnr"] == row["bits_per_image"] < 1.1 * 8 * 3 * 64
