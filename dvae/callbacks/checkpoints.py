@@ -10,6 +10,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from dvae.callbacks.place import ends_a_step, is_adding_up, is_reading
 from dvae.runs.checkpoints import Checkpoint
+from dvae.runs.files import write_whole
 from dvae.runs.layout import BEST, LAST, MONITOR
 from dvae.runs.resume import Best, copy_best, find_best
 
@@ -105,7 +106,7 @@ class Checkpoints(ModelCheckpoint):
         self._unjudged = True
         within = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if within and self._judge(trainer) and not is_adding_up(trainer):
-            self.save_last_step(trainer, again=True)
+            self._save_last(trainer, copied=True)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -132,8 +133,7 @@ class Checkpoints(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Judge the best and save the last, also where the training ends within an epoch."""
-        self._judge(trainer)
-        self.save_last_step(trainer, again=True)
+        self._save_last(trainer, copied=self._judge(trainer))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave a checkpoint of the last step, and a best one where nothing told which it is."""
@@ -149,23 +149,27 @@ class Checkpoints(ModelCheckpoint):
             self.best_model_path = str(self._path(BEST))
             trainer.save_checkpoint(self.best_model_path)
 
-    def save_last_step(self, trainer: pl.Trainer, again: bool = False) -> str | None:
+    def save_last_step(self, trainer: pl.Trainer) -> str | None:
         """Write ``last.ckpt``, unless it is there already.
 
         Args:
             trainer: Trainer at the end of a step, see `ends_a_step`, or of an epoch.
-            again: Write it again where it is of this step, but of a moment before the validation.
 
         Returns:
             The path; it is that of an older step where this one could not be written, and ``None``
             where there is no older one.
         """
-        path, batches = self._path(LAST), trainer.fit_loop.total_batch_idx
-        if again or self._batches_in_last != batches:
-            self.last_model_path = str(path)
-            if self._write(trainer, path):
-                self._batches_in_last = batches
+        if self._batches_in_last != trainer.fit_loop.total_batch_idx:
+            self._save_last(trainer)
+        path = self._path(LAST)
         return str(path) if path.is_file() else None
+
+    def _save_last(self, trainer: pl.Trainer, copied: bool = False) -> None:
+        """Write ``last.ckpt``, by a copy where ``best.ckpt`` was written at this moment."""
+        path = self._path(LAST)
+        self.last_model_path = str(path)
+        if self._write(trainer, path, self._path(BEST) if copied else None):
+            self._batches_in_last = trainer.fit_loop.total_batch_idx
 
     def _judge(self, trainer: pl.Trainer) -> bool:
         """Write ``best.ckpt`` if the last validation was the best; tell whether it was."""
@@ -192,11 +196,16 @@ class Checkpoints(ModelCheckpoint):
         self.best_model_score = self.current_score = best.score
         self.best_k_models = {self.best_model_path: best.score} if found else {}  # type: ignore[dict-item]
 
-    def _write(self, trainer: pl.Trainer, path: Path) -> bool:
+    def _write(self, trainer: pl.Trainer, path: Path, same: Path | None = None) -> bool:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return False
         try:
-            trainer.save_checkpoint(path)
+            if same is None:
+                trainer.save_checkpoint(path)
+            else:
+                if trainer.is_global_zero:
+                    write_whole(path, same.read_bytes())
+                trainer.strategy.barrier("Trainer.save_checkpoint")
         except OSError as error:
             log.warning(
                 "step %d: cannot write %s (%s); the older checkpoint is as it was, and training "

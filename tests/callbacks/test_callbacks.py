@@ -3,6 +3,7 @@ import csv
 import pytest
 import torch
 from PIL import Image
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger
 
@@ -135,6 +136,20 @@ def test_checkpoints_last_and_best(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
     last = torch.load(folder / "last.ckpt", weights_only=True)
     assert last["global_step"] == trainer.global_step == 33
+
+
+def test_best_and_last_of_one_moment_are_made_once(tmp_path, monkeypatch):
+    made, save = [], Trainer.save_checkpoint
+
+    def counted(self, path):
+        made.append(path.name)
+        save(self, path)
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", counted)
+    fit(tmp_path, [Checkpoints()], epochs=1, enable_checkpointing=True)
+    folder = tmp_path / "x" / "version_0" / "checkpoints"
+    assert made == ["best.ckpt"]
+    assert (folder / "best.ckpt").read_bytes() == (folder / "last.ckpt").read_bytes()
 
 
 def test_a_run_that_ends_within_an_epoch_leaves_its_last_step(tmp_path):
