@@ -59,8 +59,7 @@ class Anneal(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the scalar and check the schedule against its range."""
-        scalar = find_scalar(pl_module, self.target)
-        schedule = self._carried(float(scalar.buffer))
+        scalar, schedule = find_scalar(pl_module, self.target), self.planned(pl_module)
         for value in schedule.bounds() if schedule else ():
             scalar.range.check(f"anneal.{self.target}", value)
         if isinstance(self.schedule, Tuned) and self.tuner is None:
@@ -111,6 +110,14 @@ class Anneal(Callback):
         if self.tuner is not None and trainer.is_global_zero and are_due(trainer, power):
             picture = draw_errors(self.tuner.taus, self.tuner.history, self.target)
             show_picture(trainer, self.tuner.title, to_image(picture))
+
+    def planned(self, pl_module: pl.LightningModule) -> Schedule | None:
+        """Return the schedule of a training that starts with a model; None where a tuner moves it.
+
+        Args:
+            pl_module: The model.
+        """
+        return self._carried(float(find_scalar(pl_module, self.target).buffer))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the value carried over and what a tuner knows, which are nowhere else."""

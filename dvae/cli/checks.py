@@ -18,7 +18,14 @@ from dvae.models import DiscreteVAE
 from dvae.models.parts import check_rates
 from dvae.runs.checkpoints import ADDING_UP, Checkpoint
 
-__all__ = ["check_fit", "check_resumable"]
+__all__ = [
+    "check_callbacks",
+    "check_fit",
+    "check_resumable",
+    "check_schedules",
+    "training_batches",
+    "training_steps",
+]
 
 
 log = logging.getLogger("dvae")
@@ -85,8 +92,7 @@ def check_batches(model: DiscreteVAE, data: ImageDataModule, trainer: pl.Trainer
             are, or a batch of one image is to be normalised by its own variance.
     """
     processes = trainer.world_size
-    order = EndlessOrder(data.count("train"), data.batch_size, data.seed, 0, processes)
-    batches = _limited(trainer, "limit_train_batches", len(order))
+    batches = training_batches(data, trainer)
     evaluated = {"limit_val_batches": "val", "limit_test_batches": "test"}
     for key, part in evaluated.items():
         images = math.ceil(data.count(part) / processes)  # type: ignore[arg-type]
@@ -98,13 +104,28 @@ def check_batches(model: DiscreteVAE, data: ImageDataModule, trainer: pl.Trainer
             f"trainer.val_check_interval must be at most the {batches} training batches of an "
             f"epoch; got {interval} (trainer.check_val_every_n_epoch null counts on across epochs)"
         )
-    if len(order.batch(0)) == 1 and _normalises(model):
+    of_a_process = data.count("train") // processes
+    if min(data.batch_size, of_a_process) == 1 and _normalises(model):
         raise ValueError(
             "one image has no variance to normalise by: data.batch_size and the training images "
             "of a process must be >= 2 with batch norm; got 1 (model.network.norm none does "
             "without)"
         )
     return batches
+
+
+def training_batches(data: ImageDataModule, trainer: pl.Trainer) -> int:
+    """Count the training batches in an epoch of one process.
+
+    Args:
+        data: Data set of the run, which is loaded where it is not yet.
+        trainer: Trainer of the fit to come.
+
+    Raises:
+        ValueError: A limit leaves no batch.
+    """
+    order = EndlessOrder(data.count("train"), data.batch_size, data.seed, 0, trainer.world_size)
+    return _limited(trainer, "limit_train_batches", len(order))
 
 
 def check_callbacks(model: DiscreteVAE, trainer: pl.Trainer) -> None:
@@ -161,7 +182,7 @@ def check_schedules(model: DiscreteVAE, trainer: pl.Trainer, batches: int) -> No
         ValueError: A schedule follows the length of a run that has none, or a learning rate would
             be negative.
     """
-    steps = _run_steps(trainer, batches)
+    steps = training_steps(trainer, batches)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Anneal):
             callback.schedule.check_run(steps)
@@ -215,7 +236,13 @@ def _limited(trainer: pl.Trainer, key: str, batches: int) -> int:
     return found
 
 
-def _run_steps(trainer: pl.Trainer, batches: int) -> int | None:
+def training_steps(trainer: pl.Trainer, batches: int) -> int | None:
+    """Count the optimizer steps of a run; None where it has no end that is known before.
+
+    Args:
+        trainer: Trainer of the fit to come.
+        batches: Training batches in an epoch of one process.
+    """
     steps, epochs = trainer.max_steps, trainer.max_epochs
     per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
     ends = [steps] if steps != -1 else []

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from dvae.cli.configs import configs_command, named
-from dvae.cli.help import OVERVIEW, asked_for, help_text
+from dvae.cli.help import OVERVIEW, SCHEDULE, asked_for, help_text
 from dvae.commands import say
 
 __all__ = ["main"]
@@ -21,6 +21,7 @@ _TOOLS = {
     "share": "dvae.sharing.__main__",
 }
 _RUNS = ("fit", "validate", "test", "predict")
+_SCHEDULE = "schedule"
 
 
 def main(args: list[str] | None = None, cli: Any = None) -> int:
@@ -49,8 +50,10 @@ def main(args: list[str] | None = None, cli: Any = None) -> int:
             return 0
         if command in _RUNS:
             return _run(command, rest, cli)
+        if command == _SCHEDULE:
+            return _schedule(rest)
         if not command.startswith("-"):
-            there = ", ".join((*_RUNS, *_TOOLS, "configs"))
+            there = ", ".join((*_RUNS, *_TOOLS, "configs", _SCHEDULE))
             raise ValueError(f"there is no command {command!r}; there are: {there}")
         return _run("", given, cli)
     except BrokenPipeError:
@@ -75,3 +78,16 @@ def _run(command: str, rest: list[str], cli: Any) -> int:
         print(help_text(command, part, lambda: DVAECLI([command, "--help"])))
         return 0
     return run([command, *rest] if command else rest, cli or DVAECLI)
+
+
+def _schedule(rest: list[str]) -> int:
+    if not rest or asked_for(rest) is not None:
+        print(SCHEDULE, end="")
+        return 0
+    if not rest[0].startswith("-"):
+        rest = ["--config", *rest]
+    rest = named(rest)
+    from dvae.cli.process import main as run
+    from dvae.cli.schedule import ScheduleCLI
+
+    return run(rest, ScheduleCLI)

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Callable
 
-__all__ = ["OVERVIEW", "asked_for", "help_text", "key_hint"]
+__all__ = ["OVERVIEW", "SCHEDULE", "asked_for", "help_text", "key_hint"]
 
 OVERVIEW = """\
 Discrete VAEs: train, look inside, use.
@@ -14,6 +14,7 @@ Discrete VAEs: train, look inside, use.
   dvae fit --config mnist_categorical     train; ends with a test and pictures in runs/
   dvae validate | test --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
   dvae predict --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt   codes of images
+  dvae schedule mnist_categorical         draw τ, β and learning rate before a run
   dvae compare RUN RUN ...                settings and curves of runs side by side
   dvae explore RUN/checkpoints            a page to look at codes, images and samples
   dvae lab                                bias and variance of the gradient estimators
@@ -57,6 +58,19 @@ Our other keys:
 
 All keys: --help.all. Those of a part: --help.trainer, .model, .data, .finetune, .anneal,
 .reconstructions, .latents, .tokens. Of a class: --model.help CodebookVAE, --data.help ImageFolder.
+"""
+
+SCHEDULE = """\
+dvae schedule NAME_OR_FILE [--KEY VALUE ...] [--out FILE]
+
+  dvae schedule mnist_categorical
+  dvae schedule mnist_codebook --anneal.tau Linear --anneal.tau.end 0.3 --out linear.png
+  dvae schedule runs/NAME/version_0/config.yaml --trainer.max_epochs 100
+
+Draws τ, β and learning rate over the steps of the run that dvae fit --config NAME_OR_FILE with the
+same keys would train, as NAME_schedule.png or --out. Nothing is trained; data are loaded only where
+the run is as long as its epochs, to count them (--trainer.max_epochs -1 --trainer.max_steps N
+needs none). Keys: dvae fit --help.
 """
 
 # What other programs call it.
