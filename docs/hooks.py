@@ -1,9 +1,11 @@
 """What mkdocs does not do by itself: files of the repository in the site, equations as MathML.
 
-A page says ``../benchmarks/results/x.png``, which is right where the repository is looked at. The
-site gets the file, at the same place below its root. Equations need no script from anywhere.
+A page links to ``../benchmarks/results/x.png``, which is right where the repository is looked at;
+the site gets the file, and a link to where it has it. The front page is the README. Equations need
+no script from anywhere.
 """
 
+import os
 import re
 from html import unescape
 from pathlib import Path
@@ -14,47 +16,58 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 # A relative link; without the part behind a #.
-LINK = re.compile(r"(?<=\]\()\.\./[^)\s#]+")
-# What arithmatex makes of $x$ and $$x$$, and what is left of the docstrings' :math:`x`.
-EQUATION = re.compile(
-    r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<arithmatex>.*?)\\[)\]]</(?P=tag)>'
-    r"|:math:<code>(?P<role>.*?)</code>",
-    re.DOTALL,
-)
+LINK = re.compile(r"(?<=\]\()(?!\w+:)[^)\s#]+")
+# What arithmatex makes of $x$ and $$x$$.
+EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Take the files of the repository that pages link to into the site."""
-    root = Path(config.docs_dir).parent
-    for page in list(files.documentation_pages()):
-        folder = Path(page.abs_src_path).parent
+    """Take the README, and the files of the repository that pages link to, into the site."""
+    readme = _taken(Path(config.docs_dir).parent / "README.md", files, config)
+    pages = [readme, *files.documentation_pages()]
+    for page in pages:  # it grows: a page that is linked to has links itself
         for link in LINK.findall(page.content_string):
-            path = (folder / link).resolve()
-            if path.is_relative_to(config.docs_dir) or not path.is_file():
-                continue  # mkdocs looks after its own, and says what is not there
-            uri = path.relative_to(root).as_posix()
-            if files.get_file_from_path(uri) is None:
-                files.append(File.generated(config, uri, abs_src_path=str(path)))
+            path = _target(page, link)
+            if path.is_file() and files.get_file_from_path(_uri(path, config)) is None:
+                file = _taken(path, files, config)
+                pages += [file] if file.is_documentation_page() else []
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:
-    """Point the links that leave the folder of the pages to where the site has the files."""
-    docs = Path(config.docs_dir)
-    folder = docs / Path(page.file.src_uri).parent
+    """Point links to where the site has the files."""
+    here = os.path.dirname(page.file.src_uri)
 
     def pointed(match: re.Match[str]) -> str:
-        inside = (folder / match[0]).resolve().is_relative_to(docs)
-        return match[0] if inside else match[0].removeprefix("../")
+        path = _target(page.file, match[0])
+        return os.path.relpath(_uri(path, config), here) if path.is_file() else match[0]
 
     return LINK.sub(pointed, markdown)
+
+
+def _taken(path: Path, files: Files, config: MkDocsConfig) -> File:
+    file = File.generated(config, _uri(path, config), abs_src_path=str(path))
+    files.append(file)
+    return file
+
+
+def _target(page: File, link: str) -> Path:
+    return (Path(str(page.abs_src_path)).parent / link).resolve()
+
+
+def _uri(path: Path, config: MkDocsConfig) -> str:
+    docs = Path(config.docs_dir)
+    if path == docs.parent / "README.md":
+        return "index.md"
+    root = docs if path.is_relative_to(docs) else docs.parent
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def on_page_content(html: str, **_: Any) -> str:
     """Write every equation in MathML, which browsers show by themselves."""
 
     def written(match: re.Match[str]) -> str:
-        display = "block" if match["tag"] == "div" else "inline"
-        return convert(unescape(match["arithmatex"] or match["role"]), display=display)
+        latex = unescape(match[2]).replace(r"\arg", r"\mathrm{arg}")  # convert knows no arg
+        return convert(latex, display="block" if match[1] == "div" else "inline")
 
     return EQUATION.sub(written, html)

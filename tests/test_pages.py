@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch.utils.data import DataLoader
 
 from benchmarks.readme import README, pages
@@ -18,7 +19,10 @@ ROOT = README.parent
 PAGES = [*pages(), ROOT / "CONTRIBUTING.md"]
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# Python, and what it prints where the page says so.
+PYTHON = re.compile(
+    r"^```python\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE
+)
 
 named = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -41,10 +45,10 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_readme_points_to_every_job():
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     linked = {link.partition("#")[0] for link in LINK.findall(README.read_text())}
-    for path in ROOT.glob("docs/**/*.md"):
-        name = str(path.relative_to(ROOT))
-        assert name in linked or name.startswith(("docs/reference/", "docs/index"))
+    jobs = [page for section in nav for page in section.get("Jobs", [])]
+    assert jobs and {f"docs/{page}" for page in jobs} <= linked
 
 
 def some_logits():
@@ -108,19 +112,41 @@ GIVEN = {
 }
 
 
+def run(page, capsys):
+    """Run the Python of a page in an empty folder, and return what it has defined."""
+    name = page.relative_to(ROOT).as_posix()
+    space = {"__name__": "page", **GIVEN.get(name, dict)()}
+    for code, printed in PYTHON.findall(page.read_text()):
+        capsys.readouterr()
+        exec(compile(code, name, "exec"), space)
+        assert not printed or capsys.readouterr().out == printed
+    return space
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize(
     "page",
-    [path for path in PAGES if PYTHON.search(path.read_text())],
+    [path for path in PAGES if path.stem != "tutorial" and PYTHON.search(path.read_text())],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 # Lightning, about loaders as small as these.
 @pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning")
-def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    name = page.relative_to(ROOT).as_posix()
-    space = {"__name__": "page", **GIVEN.get(name, dict)()}
-    for block in PYTHON.findall(page.read_text()):
-        exec(compile(block, name, "exec"), space)
+def test_the_python_of_a_page_runs(page, capsys):
+    run(page, capsys)
+
+
+@pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning")
+def test_the_tutorial_says_what_is_so(capsys):
+    space = run(ROOT / "docs" / "tutorial.md", capsys)
+    warm, cold, _, unbiased = space["found"].values()
+    assert cold.relative_bias < warm.relative_bias
+    assert cold.relative_variance > warm.relative_variance
+    assert unbiased.unbiased and unbiased.relative_variance > warm.relative_variance
+    assert Path("digits.png").is_file()
 
 
 def test_a_page_that_takes_something_for_granted_is_there():

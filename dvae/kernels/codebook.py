@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 Backend = Literal["auto", "reference", "blocked", "triton"]
+"""What computes a code book: whole matrices, blocks of them, or Triton; ``auto`` chooses."""
 
 
 def gumbel_codebook(
