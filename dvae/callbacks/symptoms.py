@@ -17,6 +17,8 @@ _COLLAPSED = 2  # validations in a row: a slow start has one code too
 _PARTED = 3
 _SHARE = 0.01
 
+_STATE = ("collapsed", "parted", "best")
+
 
 class Symptoms(Callback):
     """Say once, after a validation, what does not mend itself.
@@ -34,11 +36,12 @@ class Symptoms(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was seen and said."""
-        return dict(vars(self))
+        return {name: getattr(self, f"_{name}") for name in _STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
-        vars(self).update(state_dict)
+        for name in _STATE:
+            setattr(self, f"_{name}", state_dict[name])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the figures."""

@@ -84,8 +84,10 @@ def test_one_code_for_all_images_is_said_once(tmp_path, caplog, forgets):
     torch.manual_seed(0)
     callbacks = [Symptoms(), *[SameForAll()] * forgets]
     with caplog.at_level(logging.WARNING, "dvae"):
-        toy_trainer(tmp_path, max_epochs=3, callbacks=callbacks).fit(
-            toy_model(), datamodule=toy_data()
-        )
+        trainer = toy_trainer(tmp_path, max_epochs=3, callbacks=callbacks)
+        trainer.fit(toy_model(), datamodule=toy_data())
     said = [line for line in caplog.messages if "have the same code" in line]
     assert len(said) == forgets
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    kept = torch.load(tmp_path / "x.ckpt", weights_only=True)["callbacks"]["Symptoms"]
+    assert kept["collapsed"] == 2 * forgets
