@@ -21,6 +21,7 @@ from dvae.lab.problem import (
     load_vae,
     vae_problem,
 )
+from dvae.lab.reference import REFERENCE_DRAWS
 from dvae.lab.run import TAUS, run
 from dvae.runs.files import check_folder
 
@@ -46,8 +47,9 @@ def main(args: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="dvae lab",
-        description="Measure bias, variance, cosine with the exact gradient and time per step of "
-        "every estimator, over temperatures, against exact enumeration.",
+        description="Measure bias, variance, cosine with the true gradient and time per step of "
+        "every estimator, over temperatures, against exact enumeration, or against a reference of "
+        "many draws where a trained model has too many codes to visit.",
         allow_abbrev=False,
     )
     where = parser.add_argument_group("where to measure (one of)").add_mutually_exclusive_group()
@@ -74,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"gradients drawn from each, default {_DRAWS}, or {_VAE_DRAWS} of a VAE's batch",
     )
+    parser.add_argument(
+        "--reference_draws",
+        type=int,
+        default=REFERENCE_DRAWS,
+        metavar="N",
+        help="of the reference, where the codes are too many to visit; at least 64, default "
+        f"{REFERENCE_DRAWS}",
+    )
     parser.add_argument("--seed", type=int, default=0, help="default 0")
     parser.add_argument("--out", type=Path, default=Path("lab"), help="folder, default lab")
     return parser
@@ -85,6 +95,8 @@ def _main(args: argparse.Namespace) -> None:
         draws = _VAE_DRAWS if args.vae or args.ckpt else _DRAWS
     elif draws < 2:
         raise ValueError(f"--draws must be >= 2; got {draws}")
+    if args.reference_draws < 64:
+        raise ValueError(f"--reference_draws must be >= 64; got {args.reference_draws}")
     for tau in args.taus:
         TEMPERATURE.check("--taus", tau)
     if not 0 <= args.seed < 2**32:
@@ -102,7 +114,9 @@ def _main(args: argparse.Namespace) -> None:
         draws,
         args.seed,
         lambda entries: track(entries, problem.title, console=console),
+        args.reference_draws,
     )
+    print(f"reference gradient: {report.reference}")
     for name, reason in report.skipped.items():
         print(f"not measured: {name}: {reason}")
     for path in write_report(report, args.out):

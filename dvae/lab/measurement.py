@@ -1,4 +1,4 @@
-r"""Bias, variance and direction of an estimator's gradient against the exact one."""
+r"""Bias, variance and direction of an estimator's gradient against the true one."""
 
 import copy
 
@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 from dvae.estimators import Estimator, PathwiseEstimator
 from dvae.estimators.base import Integrand
 from dvae.lab.exact import CHUNK, exact_gradient
+from dvae.lab.reference import Reference
 from dvae.lab.statistics import GradientStats, sum_up, summarise
 
 __all__ = ["adapt", "measure", "repeat"]
@@ -25,7 +26,7 @@ def measure(
     logits: Tensor,
     draws: int,
     generator: Generator | None = None,
-    exact: Tensor | None = None,
+    exact: Tensor | Reference | None = None,
 ) -> GradientStats:
     r"""Draw an estimator's gradient in the logits many times and compare it with the exact one.
 
@@ -39,7 +40,8 @@ def measure(
         logits: Unnormalised log-probabilities of a batch, ``(B, ..., K)``.
         draws: Gradients of the whole batch to draw, at least 2.
         generator: Source of the noise; the global generator by default.
-        exact: `exact_gradient` of the same f and logits, where it is at hand.
+        exact: `exact_gradient` of the same f and logits, where it is at hand, or the
+            `reference_gradient`, whose noise is then taken off what is measured.
 
     Returns:
         What was measured.
@@ -57,13 +59,14 @@ def measure(
     """
     if draws < 2:
         raise ValueError(f"draws must be >= 2; got {draws}")
-    target = (exact_gradient(f, logits) if exact is None else exact).double()
+    if not isinstance(exact, Reference):
+        exact = Reference((exact_gradient(f, logits) if exact is None else exact).double())
     blocks = min(_BLOCKS, draws)
     sizes = [draws // blocks + (block < draws % blocks) for block in range(blocks)]
     # Of the copy no running mean moves, as in training mode, and no parameter.
     still = copy.deepcopy(estimator).eval().requires_grad_(False)
-    sums = [_block(still, f, logits, size, generator, target) for size in sizes]
-    return summarise(torch.stack(sums), target)
+    sums = [_block(still, f, logits, size, generator, exact.gradient) for size in sizes]
+    return summarise(torch.stack(sums), exact)
 
 
 def adapt(

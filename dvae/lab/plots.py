@@ -91,7 +91,8 @@ def _bias(report: Report) -> Figure:
             axes.plot(row.tau, row.stats.relative_bias_limit, **limit)
     _logarithmic(axes, "y")
     side_labels(axes, labels)
-    _note(figure, ("No bias found: ", (r.name for r in report.rows if r.name not in names)))
+    calm = (r.name for r in report.rows if r.name not in names)
+    _note(figure, report, ("No bias found: ", calm))
     return figure
 
 
@@ -111,7 +112,7 @@ def _variance(report: Report) -> Figure:
 
 def _cosine(report: Report) -> Figure:
     styles = _styles(report)
-    figure = new_figure(13.0, 6.2, f"Cosine with the exact gradient: {report.title}", None)
+    figure = new_figure(13.0, 6.2, f"Cosine with the reference gradient: {report.title}", None)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.06, right=0.85, bottom=0.14, top=0.89, wspace=0.55)
     for axes in (left, right):
@@ -135,7 +136,8 @@ def _cosine(report: Report) -> Figure:
     right.set_title("of one draw, on average")
     labels = _curves(right, report.rows, styles, lambda row: row.stats.cosine_single)
     side_labels(right, labels, size=7.5)
-    _note(figure, ("No bias found: ", (r.name for r in report.rows if r.name not in biased)))
+    calm = (r.name for r in report.rows if r.name not in biased)
+    _note(figure, report, ("No bias found: ", calm))
     return figure
 
 
@@ -242,10 +244,11 @@ def _with_tau(row: Row) -> str:
 def _note_variance(figure: Figure, report: Report, outside: Iterable[Row]) -> None:
     still = (row.name for row in report.rows if row.stats.noiseless)
     far = (f"{_with_tau(row)} ({_variance_of(row):.2g})" for row in outside)
-    _note(figure, ("Variance 0: ", still), ("Outside the plot: ", far))
+    _note(figure, report, ("Variance 0: ", still), ("Outside the plot: ", far))
 
 
-def _note(figure: Figure, *parts: tuple[str, Iterable[str]]) -> None:
+def _note(figure: Figure, report: Report, *parts: tuple[str, Iterable[str]]) -> None:
+    parts = (*parts, ("Reference gradient: ", [report.reference]))
     listed = [(start, ", ".join(dict.fromkeys(names))) for start, names in parts]
     text = "\n".join(textwrap.fill(start + names, 150) for start, names in listed if names)
     figure.text(0.01, 0.012, text, fontsize=8, va="bottom", color="#444444")

@@ -101,7 +101,7 @@ def vae_problem(model: CategoricalVAE, images: Tensor, title: str) -> Problem:
     r"""Take the reconstruction term :math:`E_q[\log p(x|z)]` of images, in evaluation mode.
 
     In training mode batch normalisation would couple the draws of a batch, and there would be no
-    exact gradient of an example.
+    gradient of an example by itself.
 
     Args:
         model: Its encoder gives the logits, its decoder and likelihood f.
@@ -109,13 +109,11 @@ def vae_problem(model: CategoricalVAE, images: Tensor, title: str) -> Problem:
         title: For people.
 
     Raises:
-        ValueError: The bottleneck is not categorical, has more codes than can be visited, or the
-            images are of another shape.
+        ValueError: The bottleneck is not categorical, or the images are of another shape.
     """
     bottleneck = model.bottleneck
     if not isinstance(bottleneck, CategoricalBottleneck):
         raise ValueError(f"the lab needs categorical latents; got {type(bottleneck).__name__}")
-    _check_size(bottleneck.num_latents, bottleneck.num_codes)
     model.check_image_shape(tuple(images.shape[1:]))
     model.eval()
     with torch.no_grad():

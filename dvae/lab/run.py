@@ -8,9 +8,9 @@ from torch import Generator
 
 from dvae.estimators import ExactEnumeration
 from dvae.lab.catalogue import Entry, catalogue
-from dvae.lab.exact import exact_gradient
 from dvae.lab.measurement import adapt, measure
 from dvae.lab.problem import Problem
+from dvae.lab.reference import REFERENCE_DRAWS, reference_gradient
 from dvae.lab.statistics import GradientStats
 from dvae.lab.timing import StepTime, step_time
 
@@ -34,7 +34,7 @@ class Row:
     Attributes:
         name: Name of the estimator.
         tau: The temperature, or ``None`` where there is none to choose.
-        stats: Its gradient against the exact one.
+        stats: Its gradient against the reference.
         time: Time of a step; the same at every temperature.
     """
 
@@ -53,12 +53,14 @@ class Report:
         rows: What was measured.
         skipped: Why an estimator was not measured, by name.
         batch: Examples in a step that was timed.
+        reference: What stands for the true gradient, in words.
     """
 
     title: str
     rows: tuple[Row, ...]
     skipped: Mapping[str, str]
     batch: int
+    reference: str
 
     def best(self) -> tuple[Row, ...]:
         """Return each estimator where a single draw points best, the best of them first.
@@ -77,6 +79,7 @@ def run(
     draws: int = 100_000,
     seed: int = 0,
     track: Callable[[Sequence[Entry]], Iterable[Entry]] = iter,
+    reference_draws: int = REFERENCE_DRAWS,
 ) -> Report:
     """Measure every estimator at every temperature that it takes.
 
@@ -89,9 +92,11 @@ def run(
         draws: Gradients of the batch to draw from each estimator, at least 2.
         seed: Seed of the noise.
         track: Goes through the estimators, for a progress bar.
+        reference_draws: Draws of the reference where there are too many codes to visit, at least
+            64; see `reference_gradient`.
 
     Raises:
-        ValueError: A value outside its range, or codes too many to visit.
+        ValueError: A value outside its range.
     """
     latents, codes = problem.logits.shape[1:]
     with torch.random.fork_rng(devices=[]):
@@ -102,20 +107,21 @@ def run(
     if codes**latents * batch > _MOST_CODES:
         entries = [e for e in entries if not isinstance(e.estimator, ExactEnumeration)]
         skipped["ExactEnumeration"] = (
-            f"{codes**latents} codes for each of {batch} examples take seconds a step"
+            f"{codes}^{latents} codes for each of {batch} examples take seconds a step"
         )
-    exact = exact_gradient(problem.f, problem.logits)
+    # Of noise that no estimator is drawn with.
+    reference = reference_gradient(problem.f, problem.logits, reference_draws, _noise(seed + 2))
     times: dict[str, StepTime] = {}
     rows = []
     for entry in track(entries):
         # Without noise one draw is like another, and each visits every code.
         count = 2 if isinstance(entry.estimator, ExactEnumeration) else draws
         adapt(entry.estimator, problem.f, problem.logits, _ADAPT_STEPS, _noise(seed + 1))
-        stats = measure(entry.estimator, problem.f, problem.logits, count, _noise(seed), exact)
+        stats = measure(entry.estimator, problem.f, problem.logits, count, _noise(seed), reference)
         if entry.name not in times:
             times[entry.name] = step_time(entry.estimator, problem, batch)
         rows.append(Row(entry.name, entry.tau, stats, times[entry.name]))
-    return Report(problem.title, tuple(rows), skipped, batch)
+    return Report(problem.title, tuple(rows), skipped, batch, str(reference))
 
 
 def _noise(seed: int) -> Generator:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dvae.lab.reference import Reference
+
 __all__ = ["GradientStats", "sum_up", "summarise"]
 
 # Of a gradient in float32, relative to the exact one.
@@ -18,14 +20,19 @@ class GradientStats:
 
     The gradient of the whole batch is one vector; squared norms are then averaged over its B
     examples, so that they do not change with the batch size. Gradients are in nats per unit of
-    logit, squares in nats squared. Errors are standard errors (jackknife over blocks of draws).
+    logit, squares in nats squared. Errors are standard errors (jackknife over blocks of draws, and
+    over those of the reference where that is sampled).
+
+    What stands for the exact gradient may itself be a mean of draws, see `Reference`. Its noise is
+    then taken off the squared bias, the norm and the cosine of the expected gradient; the cosine of
+    a single draw is the lower for it, by about half of the noise over the squared norm.
 
     Attributes:
         draws: Gradients drawn, n.
         exact_norm: :math:`\|\nabla\|`.
         bias: :math:`\|\bar g - \nabla\|` of the mean of the draws. Sampling noise is part of it.
         bias_noise: What ``bias`` is on average for an unbiased estimator,
-            :math:`\sqrt{\mathrm{variance} / n}`.
+            :math:`\sqrt{\mathrm{variance} / n}`, and the reference's noise where it has some.
         bias_squared: Unbiased estimate of :math:`\|E g - \nabla\|^2`: ``bias`` squared without
             the noise. It may be negative.
         bias_squared_error: Its standard error.
@@ -36,6 +43,7 @@ class GradientStats:
         cosine_error: Its standard error.
         cosine_single: Mean cosine of a single draw, 0 for a draw of 0.
         cosine_single_error: Its standard error.
+        reference_noise: Expected squared distance of the reference to the exact gradient.
     """
 
     draws: int
@@ -50,6 +58,7 @@ class GradientStats:
     cosine_error: float
     cosine_single: float
     cosine_single_error: float
+    reference_noise: float = 0.0
 
     @property
     def relative_bias(self) -> float:
@@ -106,27 +115,28 @@ def sum_up(gradients: Tensor, exact: Tensor) -> Tensor:
     )
 
 
-def summarise(blocks: Tensor, exact: Tensor) -> GradientStats:
+def summarise(blocks: Tensor, reference: Reference) -> GradientStats:
     """Turn sums into statistics with errors.
 
     Args:
         blocks: Sums of at least two blocks of independent draws, ``(J, 3 + P)``; see `sum_up`.
-        exact: Exact gradient ``(B, ..., K)`` in float64.
+        reference: What the draws were compared with.
     """
+    exact, noise = reference.gradient, reference.noise
     total = blocks.sum(0, keepdim=True)
-    variance, bias_squared, cosine, single = _estimates(total, exact)[0].tolist()
-    # The jackknife: leave out one block at a time.
-    left_out, count = _estimates(total - blocks, exact), len(blocks)
-    spread = (left_out - left_out.mean(0)).square().sum(0) * (count - 1) / count
+    variance, bias_squared, cosine, single = _estimates(total, exact, noise)[0].tolist()
+    spread = _jackknife(_estimates(total - blocks, exact, noise))
+    if reference.blocks is not None:
+        spread = spread + _jackknife(_without_blocks(total, reference))
     errors = spread.sqrt().tolist()
     draws = int(total[0, 0].item())
     per_example = 1 / max(1, len(exact))
     mean = total[0, 3:] / draws
     return GradientStats(
         draws=draws,
-        exact_norm=math.sqrt(exact.square().sum().item() * per_example),
+        exact_norm=math.sqrt(max(exact.square().sum().item() - noise, 0.0) * per_example),
         bias=math.sqrt(mean.square().sum().item() * per_example),
-        bias_noise=math.sqrt(variance / draws),
+        bias_noise=math.sqrt(variance / draws + noise * per_example),
         bias_squared=bias_squared,
         bias_squared_error=errors[1],
         variance=variance,
@@ -135,10 +145,33 @@ def summarise(blocks: Tensor, exact: Tensor) -> GradientStats:
         cosine_error=errors[2],
         cosine_single=single,
         cosine_single_error=errors[3],
+        reference_noise=noise * per_example,
     )
 
 
-def _estimates(sums: Tensor, exact: Tensor) -> Tensor:
+def _jackknife(left_out: Tensor) -> Tensor:
+    """Return the squared standard errors of estimates, from those with a block left out each."""
+    count = len(left_out)
+    return (left_out - left_out.mean(0)).square().sum(0) * (count - 1) / count
+
+
+def _without_blocks(total: Tensor, reference: Reference) -> Tensor:
+    """Estimate again with each of the reference's blocks left out: ``(J, 4)``."""
+    assert reference.blocks is not None
+    count = len(reference.blocks)
+    found = []
+    for block in reference.blocks:
+        shift = (block - reference.gradient) / (count - 1)
+        # What the sums would have been of differences from the other reference.
+        n, deviation, along = total[:, :1], total[:, 3:], shift.flatten()
+        square = total[:, 1:2] + 2 * (deviation @ along)[:, None] + n * along.square().sum()
+        sums = torch.cat([n, square, total[:, 2:3], deviation + n * along], 1)
+        noise = reference.noise * count / (count - 1)
+        found.append(_estimates(sums, reference.gradient - shift, noise))
+    return torch.cat(found)
+
+
+def _estimates(sums: Tensor, exact: Tensor, reference_noise: float) -> Tensor:
     """Return variance, squared bias, cosine and single cosine for each row: ``(J, 4)``."""
     n, square, single = sums[:, :3].unbind(1)
     per_example = 1 / max(1, len(exact))
@@ -151,9 +184,11 @@ def _estimates(sums: Tensor, exact: Tensor) -> Tensor:
     target = exact.flatten()
     along = (mean + target) @ target
     expected = (mean + target).square().sum(1) - noise
-    cosine = along / (expected.clamp_min(0) * target.square().sum()).sqrt()
+    norm = (target.square().sum() - reference_noise).clamp_min(0)
+    cosine = along / (expected.clamp_min(0) * norm).sqrt()
     cosine = torch.where(cosine.isinf(), torch.nan, cosine)
-    columns = [variance * per_example, (distance - noise) * per_example, cosine, single / n]
+    bias_squared = distance - noise - reference_noise
+    columns = [variance * per_example, bias_squared * per_example, cosine, single / n]
     return torch.stack(columns, 1)
 
 

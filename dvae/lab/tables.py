@@ -29,13 +29,13 @@ _HEADER = (
 _RELATIVE = ("relative_bias", "relative_variance", "relative_error")
 
 _LEGEND = """\
-- **bias**: norm of (expected gradient - exact gradient) over the norm of the exact one, sampling
-  noise taken out; `< x` where none was found, x being two standard errors. In brackets the raw
+- **bias**: norm of (expected gradient - reference) over the norm of the reference, the noise of
+  both taken out; `< x` where none was found, x being two standard errors. In brackets the raw
   norm in nats.
-- **relative variance**: E||g - E g||^2 over the squared norm of the exact gradient.
-- **relative error**: root of (squared bias + variance), over the norm of the exact gradient.
-- **cosine**: of the expected gradient with the exact one, sampling noise taken out; beside it the
-  mean cosine of single draws.
+- **relative variance**: E||g - E g||^2 over the squared norm of the reference.
+- **relative error**: root of (squared bias + variance), over the norm of the reference.
+- **cosine**: of the expected gradient with the reference, the noise of both taken out; beside it
+  the mean cosine of single draws.
 - **time**: of a forward and backward step relative to `GumbelSoftmax`, median of paired runs."""
 
 
@@ -82,9 +82,9 @@ def markdown_text(report: Report) -> str:
         [
             f"# Gradients of {report.title}",
             "",
-            f"Exact gradient (every code visited): norm {stats.exact_norm:.4g} nats. Steps timed "
-            f"at a batch of {report.batch} on {where['device']}, threads: {where['threads']}, "
-            f"torch {where['torch']}, {where['date']}.",
+            f"Reference gradient: {report.reference}; norm {stats.exact_norm:.4g} nats. Steps "
+            f"timed at a batch of {report.batch} on {where['device']}, threads: "
+            f"{where['threads']}, torch {where['torch']}, {where['date']}.",
             "",
             "## Each estimator at the temperature where a single draw points best",
             "",
@@ -126,6 +126,7 @@ def _values(report: Report, row: Row) -> dict[str, object]:
     s = row.stats
     return {
         "problem": report.title,
+        "reference": report.reference,
         "estimator": row.name,
         "tau": "" if row.tau is None else row.tau,
         **asdict(s),

@@ -57,9 +57,13 @@ def test_the_first_images_are_those_of_training():
 def test_other_images_and_other_bottlenecks_are_refused():
     with pytest.raises(ValueError, match="data has images of 1x28x28"):
         vae_problem(toy_model(), torch.rand(2, 1, 28, 28), "toy")
-    model = CategoricalVAE(bottleneck=CategoricalBottleneck(20, 10))
     with pytest.raises(ValueError, match=r"10\^20 of them are above the limit"):
-        vae_problem(model, torch.rand(2, 1, 28, 28), "large")
+        fresh_vae(20, 10)
+
+
+def test_a_model_with_more_codes_than_can_be_visited_is_a_problem_too():
+    model = CategoricalVAE(bottleneck=CategoricalBottleneck(20, 10))
+    assert vae_problem(model, torch.rand(2, 1, 28, 28), "large").logits.shape == (2, 20, 10)
 
 
 @pytest.mark.slow
