@@ -1,4 +1,4 @@
-"""Metrics of code and images: summed over the epoch and over all processes, reduced last."""
+"""Metrics of codes and events: summed over the epoch and over all processes, reduced last."""
 
 import logging
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from dvae.functional import perplexity_from_counts, usage_from_counts
 
-__all__ = ["CodebookUsage", "ImageQuality"]
+__all__ = ["CodebookUsage", "EventQuality", "ImageQuality"]
 
 log = logging.getLogger("dvae")
 
@@ -115,6 +115,41 @@ class ImageQuality(Metric):
         means = (self.sums / self.count).float()
         found = dict(zip(("mse", "psnr", "ssim"), means, strict=True))
         return found if self._has_ssim else {name: found[name] for name in ("mse", "psnr")}
+
+
+class EventQuality(Metric):
+    """How near reconstructions of events that are not images come, averaged over all examples.
+
+    Of real values the mean squared error, of categories the fraction that are the right ones.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        zero = torch.tensor(0.0, dtype=torch.float64)
+        self.add_state("total", zero, dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+        self._name = "mse"
+
+    def update(self, reconstruction: Tensor, event: Tensor) -> None:
+        """Add the events of a batch.
+
+        Args:
+            reconstruction: Real values, or categories as integers, ``(B, ...)``.
+            event: The same of the originals.
+        """
+        real = event.is_floating_point()
+        self._name = "mse" if real else "accuracy"
+        found = (reconstruction.double() - event).square() if real else reconstruction == event
+        self.total += found.double().flatten(1).mean(1).sum()
+        self.count += len(event)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return ``mse`` of real values, or ``accuracy`` of categories."""
+        return {self._name: (self.total / self.count).float()}
 
 
 def _ssim(reconstruction: Tensor, image: Tensor) -> Tensor:

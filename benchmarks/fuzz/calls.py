@@ -185,7 +185,7 @@ def _schedule(draw: random.Random, what: list[str]) -> None:
 
 
 def _likelihood(draw: random.Random, what: list[str]) -> None:
-    name, cls = draw.choice([*LIKELIHOODS.items()])
+    name, cls = draw.choice([pair for pair in LIKELIHOODS.items() if pair[1].pixels])
     setting = draw.choice([None, None, -1.0, 0.0, 1e-3, 0.1, 0.49, 1.0, float("nan"), 2])
     what.append(f"{name}({setting})")
     takes = [k for k in vars(cls).get("__init__", _schedule).__annotations__ if k in _SETTINGS]

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from dvae.bottlenecks.base import refuse_prior
@@ -109,14 +108,14 @@ class CodebookBottleneck(GridBottleneck):
 
     def embed(self, index: Tensor) -> Tensor:
         """Look up integers ``(..., H, W)``: vectors ``(..., D, H, W)``."""
-        return rearrange(F.embedding(index, self.codebook), "... h w d -> ... d h w")
+        return F.embedding(index, self.codebook).movedim(-1, -1 - self.axes)
 
     def mix(self, code: Tensor) -> Tensor:
         """Mix the vectors by codes ``(..., H, W, K)``: ``(..., D, H, W)``."""
         # Not under autocast: a code is worth the same drawn, mixed and looked up.
         with torch.autocast(code.device.type, enabled=False):
             vectors = code @ self.codebook.to(code.dtype)
-        return rearrange(vectors, "... h w d -> ... d h w")
+        return vectors.movedim(-1, -1 - self.axes)
 
     def extra_repr(self) -> str:
         """Name the settings."""
@@ -200,5 +199,5 @@ def rows_of(features: Tensor) -> Tensor:
     Returns:
         ``(B, H, W, in_features)``.
     """
-    rows = rearrange(features, "b c h w -> b h w c")
+    rows = features.movedim(1, -1)
     return rows if rows.dtype == torch.float64 else rows.float()

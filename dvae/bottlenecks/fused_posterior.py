@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import cached_property
 
 import torch
-from einops import rearrange
 from torch import Generator, Tensor
 
 from dvae.bottlenecks.fused import fused_draw, fused_seed
@@ -179,8 +178,7 @@ class FusedPosterior(Posterior):
         return replace(self._book, log_prior=_table_of(prior))
 
     def _z(self, found: Sweep) -> Tensor:
-        _, height, width, _ = self._grid.shape
-        return rearrange(found.code, "(b h w) d -> 1 b d h w", h=height, w=width)
+        return found.code.unflatten(0, self._grid.shape[:-1]).movedim(-1, 1).unsqueeze(0)
 
     def _per_image(self, values: Tensor) -> Tensor:
         return values.view(self._grid.shape[:-1]).flatten(1).sum(1)

@@ -12,14 +12,22 @@ __all__ = ["GridBottleneck"]
 class GridBottleneck(Bottleneck):
     """A posterior over grids of integers, from a grid of features ``(B, in_features, H, W)``.
 
+    A grid of signals or sequences has one axis, ``(T,)``, where ``(H, W)`` is said below.
+
     Attributes:
         num_codes: K.
-        grid: Height and width, which the model sets from its network; ``()`` until then. Only
-            what has no features to go by (samples of the prior, the number of states) needs it.
+        grid: Height and width, or the length of a grid of one axis, which the model sets from its
+            network; ``()`` until then, and two axes are meant. Only what has no features to go by
+            (samples of the prior, the number of states) needs it.
     """
 
     num_codes: int
     grid: tuple[int, ...] = ()
+
+    @property
+    def axes(self) -> int:
+        """Number of axes of the grid."""
+        return len(self.grid) or 2
 
     @property
     def index_shape(self) -> tuple[int, ...]:
@@ -42,7 +50,7 @@ class GridBottleneck(Bottleneck):
         """
         tensor = next(self.buffers())  # where the layer is
         codes = torch.arange(self.num_codes, device=tensor.device)
-        return self.embed(codes.view(-1, 1, 1)).flatten(1).unsqueeze(0)
+        return self.embed(codes.view(-1, *[1] * self.axes)).flatten(1).unsqueeze(0)
 
     def count(self, index: Tensor) -> Tensor:
         """Count each code, ``(K,)``."""

@@ -3,7 +3,6 @@
 import math
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from dvae.bottlenecks.codebook import CodebookBottleneck, rows_of
@@ -102,7 +101,7 @@ class ProjectedCodebook(CodebookBottleneck):
             self._note(rows, self._logits)
         if half and backend == "triton":
             # Products of half precision summed in float32 are what tensor cores are for.
-            rows = rearrange(features, "b c h w -> (b h w) c")
+            rows = features.movedim(1, -1).flatten(0, -2)
         tensors = (self.projection.weight, self.projection.bias, self.codebook)
         book = Book(*(x.to(rows.dtype) for x in tensors))
         return FusedPosterior(

@@ -1,12 +1,12 @@
 """What vector quantizers share as bottlenecks: a posterior that is certain of one code."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from dvae.bottlenecks.grid import GridBottleneck
@@ -73,13 +73,14 @@ class Quantizer(GridBottleneck):
 
     def embed(self, index: Tensor) -> Tensor:
         """Look up integers ``(..., *index)``: codes ``(..., D, H, W)``."""
-        axes = 2 if self.depth == 1 else 3
-        leading, (height, width) = index.shape[:-axes], index.shape[-axes:][:2]
-        flat = index.reshape(-1, height * width, *index.shape[-axes:][2:])
+        axes = self.axes + (self.depth > 1)
+        leading, place = index.shape[:-axes], index.shape[-axes:]
+        grid, depth = place[: self.axes], place[self.axes :]
+        flat = index.reshape(-1, math.prod(grid), *depth)
         if not len(flat):  # the library would guess sizes from the number of integers
-            return self.one.new_zeros(*leading, self.code_features, height, width)
+            return self.one.new_zeros(*leading, self.code_features, *grid)
         with torch.autocast(index.device.type, enabled=False):  # as where it was quantized
-            code = rearrange(self._look_up(flat), "b (h w) d -> b d h w", h=height)
+            code = self._look_up(flat).mT.unflatten(-1, grid)
         return code.view(*leading, *code.shape[1:])
 
     @property
@@ -108,20 +109,21 @@ class Quantizer(GridBottleneck):
 
     def _run(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return code ``(B, D, H, W)``, index ``(B, *index)`` and the loss of each example."""
-        batch, _, height, width = features.shape
+        batch, _, *grid = features.shape
         # Not under autocast: half precision takes one code for its neighbour. Whatever the weights
         # are, the library compares vectors that move by averages in float32.
         with torch.autocast(features.device.type, enabled=False):
-            rows = rearrange(features, "b d h w -> b (h w) d").to(self.one.dtype)
+            rows = features.flatten(2).mT.to(self.one.dtype)
             # Frozen: in evaluation, but the encoder still needs the gradient and auxiliary loss.
             frozen = not self.training and torch.is_grad_enabled() and rows.requires_grad
             if not batch:
                 # The library would guess sizes from the number of features, and average over none.
                 code, loss = rows, rows.new_zeros(())
-                index = rows.new_zeros(0, height * width, *[self.depth] * (self.depth > 1))
+                index = rows.new_zeros(0, math.prod(grid), *[self.depth] * (self.depth > 1))
             else:
                 with self._frozen() if frozen else nullcontext():
                     code, index, loss = self._quantize(rows)
-        loss = (loss * height * width).reshape(()).to(code.dtype).expand(batch)
-        index = index.long().unflatten(1, (height, width))
-        return rearrange(code, "b (h w) d -> b d h w", h=height), index, loss
+        for size in grid:
+            loss = loss * size
+        loss = loss.reshape(()).to(code.dtype).expand(batch)
+        return code.mT.unflatten(-1, grid), index.long().unflatten(1, grid), loss

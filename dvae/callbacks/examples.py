@@ -67,7 +67,7 @@ def validation_examples(trainer: pl.Trainer, count: int) -> Examples | None:
     # It, or its workers, may draw from the global generator.
     with isolate_rng():
         for batch in loader or []:
-            shape: Any = trainer.lightning_module.image_shape
+            shape: Any = trainer.lightning_module.event_shape
             image, label = as_batch(trainer.strategy.batch_to_device(batch), shape)
             images.append(image.cpu())
             labels.append(label)

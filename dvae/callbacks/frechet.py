@@ -48,6 +48,11 @@ class FrechetDistance(Callback):
             )
         self._metric: FrechetInceptionDistance | None = None
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse a model whose events are not images, which says so when it is asked."""
+        if isinstance(pl_module, DiscreteVAE):
+            _ = pl_module.image_shape
+
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Load the network and begin anew."""
         self._metric = self._make_metric().to(pl_module.device)

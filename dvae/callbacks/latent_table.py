@@ -35,7 +35,7 @@ def latent_table(
         label: Their N classes, by name or number, if there are any.
 
     Returns:
-        A row for each image, with pictures as PIL images.
+        A row for each image, with pictures as PIL images; of other events without pictures.
     """
     image, index = image.to(model.device), index.to(model.device)
     noise = model.evaluation.noise("pixels", model.device)
@@ -46,11 +46,13 @@ def latent_table(
             log_q = model.bottleneck(model.encoder(image)).log_prob(index[None])[0]
             columns = {"log_q_mode": log_q, **columns}
     values = {name: column.tolist() for name, column in columns.items()}
-    pictures = zip(to_images(image), to_images(model.decode(index)), strict=True)
+    pictures = {}
+    if model.likelihood.pixels:
+        pictures = {"image": to_images(image), "reconstruction": to_images(model.decode(index))}
     rows = []
-    for n, (original, decoded) in enumerate(pictures):
+    for n in range(len(image)):
         code = index[n].flatten().tolist()
-        row: dict[str, Any] = {"image": original, "reconstruction": decoded}
+        row: dict[str, Any] = {name: drawn[n] for name, drawn in pictures.items()}
         if label is not None:
             row["label"] = label[n]
         row |= {name: round(column[n], 3) for name, column in values.items()}

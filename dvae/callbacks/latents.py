@@ -60,6 +60,9 @@ class LatentInspector(Callback):
       from the one-hot code, fitted to every other code and tested on the rest. Not without labels
       of at least two classes.
 
+    Of events that are not images, what would show images is left out: ``traversal``, and the
+    pictures of ``table`` and ``codebook``.
+
     All is of arg-max codes, and changes nothing in the training. Only the first process works, on
     its own share of the images. To have parts at intervals of their own, add the callback twice.
 
@@ -126,6 +129,8 @@ class LatentInspector(Callback):
         index = view.codes.index[chosen]
         rows = latent_table(view.model, image, index, label)
         show_table(view.trainer, "latent_table", rows)
+        if not view.model.likelihood.pixels:
+            return {}
         picture = table_picture(image, view.model.decode(index.to(view.model.device)), label)
         show_picture(view.trainer, "latent_table_images", picture)
         return {}
@@ -138,8 +143,9 @@ def _usage(view: _View) -> dict[str, float]:
 
 
 def _traversal(view: _View) -> dict[str, float]:
-    picture = traversal(view.model, view.codes.index[0], view.counts)
-    show_picture(view.trainer, "latent_traversal", picture)
+    if view.model.likelihood.pixels:
+        picture = traversal(view.model, view.codes.index[0], view.counts)
+        show_picture(view.trainer, "latent_traversal", picture)
     return {}
 
 
@@ -150,7 +156,8 @@ def _codebook(view: _View) -> dict[str, float]:
     vectors = bottleneck.vectors().float().cpu()
     if vectors.isfinite().all():  # else the training has diverged, which the metrics say
         show_picture(view.trainer, "codebook", plot_codebook(vectors, view.counts))
-    sheet = code_sheet(view.model, view.counts[0]) if len(view.counts) == 1 else None
+    alone = len(view.counts) == 1 and view.model.likelihood.pixels
+    sheet = code_sheet(view.model, view.counts[0]) if alone else None
     if sheet is not None:
         show_picture(view.trainer, "codebook_images", sheet)
     return {}

@@ -1,11 +1,12 @@
 """Pictures each epoch: reconstructions of the same images, and samples of the prior."""
 
-from typing import Any
-
 import pytorch_lightning as pl
+import torch
+from PIL import Image
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from dvae.callbacks.event_pictures import event_curves
 from dvae.callbacks.examples import training_examples, validation_examples
 from dvae.callbacks.pictures import are_due, show_picture
 from dvae.models.base import DiscreteVAE
@@ -24,7 +25,8 @@ class Reconstructions(Callback):
 
     The hard reconstruction decodes the arg-max code; the relaxed one decodes what the estimator
     sends forward in training (itself one-hot for straight-through estimators). The pictures use
-    noise of their own and change nothing in the training.
+    noise of their own and change nothing in the training. Events of real values that are not images
+    are drawn as curves, and of categories there are no pictures.
 
     Args:
         count: Images in a row, at least 1.
@@ -54,11 +56,24 @@ class Reconstructions(Callback):
                 return
             self._images = found.image
         image = pl_module.images_of(self._images, check=False)
-        show_picture(trainer, "reconstructions", self._reconstructions(pl_module, image))
-        show_picture(trainer, "samples", labelled_rows(sample_rows(pl_module, self.count)))
+        if not image.is_floating_point():
+            return
+        pixels = pl_module.likelihood.pixels
+        draw, draw_samples = (labelled_rows, labelled_rows) if pixels else (_compared, _sampled)
+        show_picture(trainer, "reconstructions", draw(self._reconstructions(pl_module, image)))
+        show_picture(trainer, "samples", draw_samples(sample_rows(pl_module, self.count)))
 
-    def _reconstructions(self, model: DiscreteVAE, image: Tensor) -> Any:
+    def _reconstructions(self, model: DiscreteVAE, image: Tensor) -> dict[str, Tensor]:
         rows = {"input": image, "hard": model.reconstruct(image)}
         noise = model.evaluation.noise("codes", model.device)
         rows["relaxed"] = model.reconstruct_relaxed(image, noise)
-        return labelled_rows(rows)
+        return rows
+
+
+def _compared(rows: dict[str, Tensor]) -> Image.Image:
+    return event_curves(rows, "validation examples and their reconstructions")
+
+
+def _sampled(rows: dict[str, Tensor]) -> Image.Image:
+    words = " ".join(filter(None, rows))
+    return event_curves({"": torch.cat(list(rows.values()))}, words)

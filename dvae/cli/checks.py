@@ -151,7 +151,7 @@ def check_callbacks(model: DiscreteVAE, trainer: pl.Trainer) -> None:
 
 
 def check_objective(model: DiscreteVAE) -> None:
-    """Evaluate the loss of two blank images, which finds an estimator that does not fit.
+    """Evaluate the loss of two events of zeros, which finds an estimator that does not fit.
 
     Evaluation mode and a fork of the random state leave the model and the run as they are.
 
@@ -162,8 +162,7 @@ def check_objective(model: DiscreteVAE) -> None:
         ValueError: The estimator was built for other codes, cannot visit so many, or cannot
             estimate the objective.
     """
-    like = next(model.parameters())
-    image = torch.zeros(2, *model.image_shape, dtype=like.dtype, device=like.device)
+    image = model.images_of(torch.zeros(2, *model.event_shape, dtype=torch.uint8), check=False)
     with torch.random.fork_rng(devices=[]), model._evaluating():
         q = model.bottleneck(model.encoder(image), model.prior)
         target = model.likelihood.dequantize(image)

@@ -1,4 +1,4 @@
-"""What one step receives: images with their labels, from whatever form people keep them in."""
+"""What one step receives: examples with their labels, from whatever form people keep them in."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from dvae.data.reading import ImageReader
+from dvae.functional import as_pixels, check_range
 
 __all__ = [
     "Batch",
@@ -24,8 +25,6 @@ __all__ = [
 # The names that data sets of torchvision, of Hugging Face and of hand-written loaders use.
 _IMAGE = ("image", "pixel_values", "x", "images", "img")
 _LABEL = ("label", "labels", "y", "target")
-# What resizing in floats, or half precision, may be off by.
-_SLACK = 1e-3
 _PICTURE = (Tensor, np.ndarray, Image.Image)
 
 
@@ -56,7 +55,7 @@ class CodeBatch(NamedTuple):
     label: Tensor | None
 
 
-def as_batch(batch: Any, shape: tuple[int, int, int]) -> Batch:
+def as_batch(batch: Any, shape: tuple[int, ...]) -> Batch:
     """Find images and labels in a batch, whatever its form.
 
     Args:
@@ -66,6 +65,8 @@ def as_batch(batch: Any, shape: tuple[int, int, int]) -> Batch:
             tensor; a NumPy array, one or several, its channels first or last or left out where
             there is one; or PIL images, which are read as image files are.
         shape: Channels, height and width that the images are to have. Tensors are left as they are.
+            Of events that are not images, their shape: all that is said of tensors and arrays holds
+            for them too.
 
     Returns:
         The images, (B, C, H, W), and their labels where these are one integer each.
@@ -75,7 +76,7 @@ def as_batch(batch: Any, shape: tuple[int, int, int]) -> Batch:
     """
     if isinstance(batch, Batch):
         return batch
-    image, label = _parts(batch)
+    image, label = _parts(batch, len(shape))
     image = _stacked(image, shape)
     if image is None:
         raise ValueError(
@@ -125,48 +126,8 @@ def as_bytes(image: Tensor) -> Tensor:
     return (255 * pixels).round().clamp(0, 255).byte()
 
 
-def as_pixels(image: Tensor) -> Tensor:
-    """Turn stored pixels into what a model sees.
-
-    Args:
-        image: uint8 in 0..255, bool, or floats in [0, 1], which are left as they are.
-
-    Returns:
-        Floats in [0, 1], the same shape.
-
-    Raises:
-        ValueError: The pixels are of another type.
-    """
-    if image.is_floating_point():
-        return image
-    if image.dtype == torch.uint8:
-        return image.float().div_(255)
-    if image.dtype == torch.bool:
-        return image.float()
-    raise ValueError(f"pixels must be uint8 in 0..255 or floats in [0, 1]; got {image.dtype}")
-
-
-def check_range(image: Tensor) -> None:
-    """Refuse floats outside [0, 1]; on a GPU this waits for the device.
-
-    Args:
-        image: Floats.
-
-    Raises:
-        ValueError: Some are outside [0, 1], as those normalised by a mean and a deviation are.
-    """
-    if not image.numel():
-        return
-    low, high = (float(value) for value in image.detach().aminmax())
-    if not (low >= -_SLACK and high <= 1 + _SLACK):  # NaN is neither
-        raise ValueError(
-            f"pixels must be in [0, 1], or uint8 in 0..255; got floats from {low:.4g} to "
-            f"{high:.4g} (take a normalisation out of the transforms)"
-        )
-
-
-def _parts(batch: Any) -> tuple[Any, Any]:
-    if _is_list(batch) and _are_rows(batch):
+def _parts(batch: Any, axes: int) -> tuple[Any, Any]:
+    if _is_list(batch) and _are_rows(batch, axes):
         images, labels = zip(*map(_pair, batch), strict=True)
         return list(images), list(labels)
     return _pair(batch)
@@ -184,12 +145,12 @@ def _pair(batch: Any) -> tuple[Any, Any]:
     return None, None
 
 
-def _are_rows(batch: Sequence[Any]) -> bool:
+def _are_rows(batch: Sequence[Any], axes: int) -> bool:
     """Tell rows, as `collate_fn=list` gives them, from images with their labels."""
     first = batch[0]
     if isinstance(first, _PICTURE):
         size = _size(first)
-        alone = size is None or len(size) < 4
+        alone = size is None or len(size) <= axes
         return alone and all(isinstance(one, _PICTURE) and _size(one) == size for one in batch)
     if _is_list(first):
         return not _are_pictures(first) or all(map(_are_pictures, batch))
@@ -208,13 +169,13 @@ def _is_list(batch: Any) -> bool:
     return isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) > 0
 
 
-def _stacked(image: Any, shape: tuple[int, int, int]) -> Tensor | None:
+def _stacked(image: Any, shape: tuple[int, ...]) -> Tensor | None:
     if isinstance(image, Tensor):
         return image
     if isinstance(image, np.ndarray):
         return _channels_first(image, shape)
     if isinstance(image, Image.Image):
-        return ImageReader(shape).convert(image)[None]
+        return _reader(shape).convert(image)[None]
     if not _are_pictures(image):
         return None
     found: list[Any] = [
@@ -226,18 +187,24 @@ def _stacked(image: Any, shape: tuple[int, int, int]) -> Tensor | None:
     return torch.cat(found)
 
 
-def _channels_first(array: np.ndarray[Any, Any], shape: tuple[int, int, int]) -> Tensor:
+def _reader(shape: tuple[int, ...]) -> ImageReader:
+    if len(shape) != 3:
+        raise ValueError(f"events of shape {shape} are not images; got a PIL image")
+    return ImageReader((shape[0], shape[1], shape[2]))
+
+
+def _channels_first(array: np.ndarray[Any, Any], shape: tuple[int, ...]) -> Tensor:
     if array.dtype.kind not in "buif":
         raise ValueError(f"pixels must be uint8 in 0..255 or floats in [0, 1]; got {array.dtype}")
     # A copy, since an array may be read-only, run backwards, or be in another machine's order.
     image = torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
     channels, *size = shape
-    if image.shape[-3:] != tuple(shape):
+    if len(shape) == 3 and image.shape[-3:] != tuple(shape):
         if channels == 1 and image.dim() < 4 and list(image.shape[-2:]) == size:
             image = image.unsqueeze(-3)
         elif image.shape[-3:] == (*size, channels):
             image = image.movedim(-1, -3)
-    return image[None] if image.dim() == 3 else image
+    return image[None] if image.dim() == len(shape) else image
 
 
 def _classes(label: Any, count: int) -> Tensor | None:

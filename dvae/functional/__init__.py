@@ -30,6 +30,7 @@ from dvae.functional.likelihoods import (
     laplace_log_prob,
 )
 from dvae.functional.minimum_variance import minimum_variance, minimum_variance_gradient
+from dvae.functional.pixels import as_pixels, check_range
 from dvae.functional.softmax import softmax, softmax_jacobian
 from dvae.functional.straight_through import one_hot_like, straight_through
 from dvae.functional.truncation import truncate_logits
@@ -38,6 +39,7 @@ from dvae.functional.zgr import zgr
 __all__ = [
     "arms_bits",
     "arms_debias",
+    "as_pixels",
     "attach_gradient",
     "attach_own_gradients",
     "batch_mean",
@@ -45,6 +47,7 @@ __all__ = [
     "categorical_entropy",
     "categorical_kl",
     "categorical_log_prob",
+    "check_range",
     "count_categories",
     "disarm_gradient",
     "discretized_logistic_log_prob",

@@ -1,4 +1,4 @@
-"""Likelihoods: log p(x | decoder output), a density or mass over pixels, in nats per example."""
+"""Likelihoods: log p(x | decoder output), a density or a mass, in nats per example."""
 
 from typing import TYPE_CHECKING
 
@@ -9,8 +9,10 @@ from dvae.names import gather
 LIKELIHOODS: dict[str, type[Likelihood]] = gather(__name__, Likelihood)
 if TYPE_CHECKING:  # what a type checker knows; a new file works without a line here
     from dvae.likelihoods.bernoulli import *
+    from dvae.likelihoods.categorical import *
     from dvae.likelihoods.discretized_logistic import *
     from dvae.likelihoods.gaussian import *
+    from dvae.likelihoods.gaussian_vector import *
     from dvae.likelihoods.laplace import *
     from dvae.likelihoods.logit_laplace import *
 else:

@@ -1,11 +1,13 @@
-"""What a likelihood is: a density or a mass over the pixels of an image."""
+"""What a likelihood is: a density or a mass over the pixels of an image, or of other events."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor, nn
 
 from dvae.estimators.base import uniform_noise
+from dvae.functional import as_pixels, check_range
 from dvae.scalars import settings_of
 from dvae.stepwise import Stepwise
 
@@ -29,16 +31,73 @@ class Likelihood(Stepwise, nn.Module, ABC):
     bits per dimension are -ELBO / (D log 2), and 8 more for a density. The encoder sees stored
     pixels, and so does who asks for the `mean`.
 
+    A likelihood of **other events** says so by `pixels`, checks them in `check_values`, makes what
+    a model sees of them in `as_values`, and sums over `axes`. Where images are ``(C, H, W)`` below,
+    its events have `event_shape`, and its parameters have that shape with P times as much on the
+    first axis.
+
     Attributes:
         params_per_channel: Decoder outputs for each pixel and colour channel, P.
         density: Whether the values are densities over real pixels.
         levels: Values of a pixel, evenly spaced in [0, 1], that `level_probs` weighs; 0 where there
             are none, as of a density.
+        pixels: Whether the events are images of pixels in [0, 1].
+        event_shape: Shape of an event, known once the model has called `build`.
     """
 
     params_per_channel: int
     density: bool
     levels: int = 0
+    pixels: bool = True
+    event_shape: tuple[int, ...] = ()
+
+    def build(self, event_shape: Sequence[int]) -> None:
+        """Fit the likelihood to the events of a model; a subclass may make parameters here.
+
+        Args:
+            event_shape: Shape of an event.
+
+        Raises:
+            ValueError: They are not of the kind that it weighs.
+        """
+        if self.pixels and len(event_shape) != 3:
+            raise ValueError(
+                f"{type(self).__name__} weighs the pixels of images (C, H, W); got events of "
+                f"shape {tuple(event_shape)}: set model.likelihood to one of other events, such as "
+                "GaussianVector"
+            )
+        self.event_shape = tuple(event_shape)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Axes of an event, counted from the last."""
+        return tuple(range(-len(self.event_shape), 0))
+
+    def check_values(self, x: Tensor) -> None:
+        """Refuse events that cannot be; on a GPU this waits for the device.
+
+        Args:
+            x: Events as a data set has them, ``(B, ...)``.
+
+        Raises:
+            ValueError: Some values are not of this kind, such as pixels outside [0, 1].
+        """
+        if x.is_floating_point():
+            check_range(x)
+
+    def as_values(self, x: Tensor) -> Tensor:
+        """Turn events as a data set has them into those that a model sees.
+
+        Args:
+            x: ``(B, ...)``; pixels are uint8 in 0..255, bool, or floats in [0, 1].
+
+        Returns:
+            The same shape: floats, which the model brings to its own precision, or integers.
+
+        Raises:
+            ValueError: They are of a type that has no such values.
+        """
+        return as_pixels(x)
 
     def extra_repr(self) -> str:
         """Name the settings."""
@@ -115,9 +174,9 @@ class Likelihood(Stepwise, nn.Module, ABC):
 
         Returns:
             ``(255 x + u) / 256`` with u uniform in [0, 1], at least in float32; ``x`` itself for a
-            mass.
+            mass, and where there are no pixels.
         """
-        if not self.density:
+        if not (self.density and self.pixels):
             return x
         noise = uniform_noise(x.shape, x, generator)
         return (x.to(noise.dtype) * (LEVELS - 1) + noise) / LEVELS

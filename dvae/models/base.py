@@ -21,7 +21,7 @@ from dvae.data.batch import CodeBatch
 from dvae.devices import is_waited_for
 from dvae.functional import batch_mean
 from dvae.likelihoods import Likelihood
-from dvae.metrics import CodebookUsage
+from dvae.metrics import CodebookUsage, EventQuality
 from dvae.models.codec import evaluating
 from dvae.models.compiled import Compile, NetworkCalls, check_compile, compile_calls
 from dvae.models.evaluation import Evaluation
@@ -56,7 +56,7 @@ class DiscreteVAE(Gradients, Measured):
     Args:
         network: Recipe of encoder and decoder.
         bottleneck: Makes the discrete posterior.
-        likelihood: Distribution of the image given the decoder's output.
+        likelihood: Distribution of the image, or another event, given the decoder's output.
         objective: What training maximises; the ELBO by default.
         optimizer: Makes the optimizer from the parameters; AdamW (learning rate 2e-3) by default.
         lr_schedule: Factor on the optimizer's learning rate for each step; constant by default.
@@ -79,7 +79,7 @@ class DiscreteVAE(Gradients, Measured):
         prior: Prior | None = None,
     ) -> None:
         super().__init__()
-        self.image_shape = network.image_shape
+        self.event_shape = network.event_shape
         self.encoder = network.encoder(bottleneck.in_features)
         self.bottleneck = bottleneck
         if isinstance(bottleneck, GridBottleneck):
@@ -88,6 +88,9 @@ class DiscreteVAE(Gradients, Measured):
         self.prior.build(bottleneck.index_shape, bottleneck.counts_shape)
         self.decoder = network.decoder(bottleneck.code_features, likelihood.params_per_channel)
         self.likelihood = likelihood
+        likelihood.build(network.event_shape)
+        if not likelihood.pixels:
+            self.image_quality = EventQuality()
         self.objective = ELBO() if objective is None else objective
         self.evaluation = Evaluation() if evaluation is None else evaluation
         self.code_usage = CodebookUsage(bottleneck.counts_shape)
@@ -255,20 +258,26 @@ class DiscreteVAE(Gradients, Measured):
             check_tokens(self, getattr(self.trainer, "datamodule", None))
 
     def check_image_shape(self, shape: tuple[int, ...]) -> None:
-        """Compare the shape of the data's images with the network's.
+        """Compare the shape of the data's images, or other events, with the network's.
 
         Args:
-            shape: Channels, height and width of the data.
+            shape: Channels, height and width of the data, or the shape of its events.
 
         Raises:
             ValueError: They differ.
         """
-        if tuple(shape) != tuple(self.image_shape):
+        if tuple(shape) == tuple(self.event_shape):
+            return
+        if not self.likelihood.pixels:
             raise ValueError(
-                f"the data has images of {_shape(shape)} and the network was built for "
-                f"{_shape(self.image_shape)} (channels x height x width): set "
-                f"model.network.image_shape to {list(shape)}, or choose other data"
+                f"the data has events of shape {list(shape)} and the network was built for "
+                f"{list(self.event_shape)}: set model.network.event_shape, or choose other data"
             )
+        raise ValueError(
+            f"the data has images of {_shape(shape)} and the network was built for "
+            f"{_shape(self.event_shape)} (channels x height x width): set "
+            f"model.network.image_shape to {list(shape)}, or choose other data"
+        )
 
     # Details
 

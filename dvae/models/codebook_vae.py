@@ -25,9 +25,9 @@ class CodebookVAE(DiscreteVAE):
     behind a projection, and Gaussian pixels of the best variance. The test draws once for each
     image, since a convolutional decoder is slow and its ELBO hardly varies between draws.
 
-    On top of the other models' metrics it logs the mean squared error, PSNR (dB) and SSIM of the
-    arg-max reconstruction, and the number of dead codes: ``val/mse``, ``val/psnr``, ``val/ssim``,
-    ``val/dead_codes``, and the same for the test.
+    On top of the other models' metrics it logs, of images, the mean squared error, PSNR (dB) and
+    SSIM of the arg-max reconstruction, and the number of dead codes: ``val/mse``, ``val/psnr``,
+    ``val/ssim``, ``val/dead_codes``, and the same for the test.
 
     Raises:
         ValueError: The network gives no grid.
@@ -68,5 +68,6 @@ class CodebookVAE(DiscreteVAE):
         work = Evaluation(iwae_samples=1, chunk=512) if evaluation is None else evaluation
         training = (objective, optimizer, lr_schedule, work)
         super().__init__(net, code, pixels, *training, compile=compile, prior=prior)
-        self.image_quality = ImageQuality()
+        if pixels.pixels:
+            self.image_quality = ImageQuality()
         self._remember_settings()

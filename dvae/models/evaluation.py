@@ -149,7 +149,7 @@ def exact_log_px(image: Tensor, model: Decodes, chunk: int) -> Tensor:
     count = bottleneck.num_states
     if count is None:
         raise ValueError("the number of codes must be known to visit them all")
-    total = image.new_full((len(image),), -torch.inf)
+    total = torch.full((len(image),), -torch.inf, dtype=torch.float32, device=image.device)
     for start in range(0, count, chunk):
         index = bottleneck.states(start, min(start + chunk, count)).to(image.device)
         params = model.decoder(bottleneck.embed(index))

@@ -13,7 +13,7 @@ from dvae.data.batch import CodeBatch, as_batch
 from dvae.devices import is_waited_for
 from dvae.functional import batch_mean
 from dvae.likelihoods import LEVELS
-from dvae.metrics import CodebookUsage, ImageQuality
+from dvae.metrics import CodebookUsage, EventQuality, ImageQuality
 from dvae.models.codec import Codec
 from dvae.models.evaluation import Evaluation, bounds, exact_log_px
 from dvae.models.objectives import Objective, elbo_terms
@@ -37,7 +37,7 @@ class Measured(Codec):
     evaluation: Evaluation
     objective: Objective
     code_usage: CodebookUsage
-    image_quality: ImageQuality | None
+    image_quality: ImageQuality | EventQuality | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Measured(Codec):
         if not self.prior.num_classes:
             return self.prior
         codes = isinstance(batch, CodeBatch)
-        label = batch.label if codes else as_batch(batch, self.image_shape).label
+        label = batch.label if codes else as_batch(batch, self.event_shape).label
         if label is None:
             raise ValueError(
                 f"{type(self.prior).__name__} knows {self.prior.num_classes} classes and the batch "
@@ -182,8 +182,9 @@ class Measured(Codec):
             )
 
     def _bits_per_dim(self, elbo: Tensor) -> Tensor:
-        # A density counts a level's width, 1/256, as one: see `Likelihood`.
-        nats = -elbo / math.prod(self.image_shape) + self.likelihood.density * math.log(LEVELS)
+        # A density of pixels counts a level's width, 1/256, as one: see `Likelihood`.
+        levels = LEVELS if self.likelihood.density and self.likelihood.pixels else 1
+        nats = -elbo / math.prod(self.event_shape) + math.log(levels)
         return nats / math.log(2)
 
     def _log_usage(self, stage: str) -> None:

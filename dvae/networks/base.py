@@ -13,20 +13,26 @@ class Network(ABC):
     The widths at the bottleneck are not its business: the model asks for them.
     """
 
+    image_shape: tuple[int, int, int]
+    """Channels, height and width, where the events are images."""
+
     @property
-    @abstractmethod
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the images."""
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of an event; a network for others than images has it in place of `image_shape`."""
+        return self.image_shape
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Height and width of the grid of features; ``()`` where the features are one vector."""
+        """Axes of the grid of features, as height and width; ``()`` where they are one vector."""
         return ()
 
     @abstractmethod
     def encoder(self, out_features: int) -> nn.Module:
-        """Build a module from images ``(B, C, H, W)`` to features ``(B, out_features, ...)``."""
+        """Build a module from events ``(B, *event_shape)`` to ``(B, out_features, *grid)``."""
 
     @abstractmethod
     def decoder(self, in_features: int, params_per_channel: int) -> nn.Module:
-        """Build a module from codes to parameters ``(B, params_per_channel * C, H, W)``."""
+        """Build a module from codes to parameters: ``(B, params_per_channel * C, H, W)`` of images.
+
+        Of other events the first axis takes the place of the channels.
+        """

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons on flattened images."""
+"""Multilayer perceptrons on flattened images or other events."""
 
 import math
 from collections.abc import Sequence
@@ -28,6 +28,8 @@ class MLP(Network):
             in reverse by default.
         center: Whether the encoder sees the images less their mean over the training batches, see
             `Center`; with ``norm: batch`` it is of no use.
+        event_shape: Shape of events that are not images, such as ``(13,)`` of the rows of a table;
+            `image_shape` by default.
 
     Raises:
         ValueError: A width or a size below 1.
@@ -39,15 +41,17 @@ class MLP(Network):
     negative_slope: float | None = None
     decoder_hidden: Sequence[int] | None = None
     center: bool = False
+    event_shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values."""
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        for name in ("image_shape", "hidden", "decoder_hidden"):
+        for name in ("image_shape", "event_shape", "hidden", "decoder_hidden"):
             values = getattr(self, name)
             if values is not None and any(value < 1 for value in values):
                 raise ValueError(f"MLP.{name} must hold numbers >= 1; got {list(values)}")
+        object.__setattr__(self, "event_shape", tuple(self.event_shape) or self.image_shape)
         if self.norm not in ("batch", "none"):
             raise ValueError(f"MLP.norm must be 'batch' or 'none'; got {self.norm!r}")
         if self.negative_slope is not None and not 0 <= self.negative_slope < 1:
@@ -55,14 +59,14 @@ class MLP(Network):
 
     def encoder(self, out_features: int) -> nn.Module:
         """Build ``(B, C, H, W)`` to ``(B, out_features)``, no activation at the end."""
-        widths = [math.prod(self.image_shape), *self.hidden]
-        first = [Center(*self.image_shape)] if self.center else []
+        widths = [math.prod(self.event_shape), *self.hidden]
+        first = [Center(*self.event_shape)] if self.center else []
         return nn.Sequential(*first, nn.Flatten(), *self._hidden(widths, out_features))
 
     def decoder(self, in_features: int, params_per_channel: int) -> nn.Module:
         """Build ``(B, in_features)`` to ``(B, params_per_channel * C, H, W)``."""
-        channels, height, width = self.image_shape
-        shape = (params_per_channel * channels, height, width)
+        channels, *others = self.event_shape
+        shape = (params_per_channel * channels, *others)
         mirrored = self.hidden[::-1] if self.decoder_hidden is None else self.decoder_hidden
         widths = [in_features, *mirrored]
         return nn.Sequential(*self._hidden(widths, math.prod(shape)), nn.Unflatten(1, shape))

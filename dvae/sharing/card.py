@@ -33,13 +33,16 @@ def model_card(
         data: What it was measured on; ``""`` where that is not known.
         trusted: Packages whose classes it is made of, which whoever loads it has to trust too.
     """
-    shape = model.index_shape
+    shape, pixels = model.index_shape, model.likelihood.pixels
+    size = "x".join(map(str, model.event_shape))
     template = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
     return template.format(
         name=name,
         trusted=f", trusted={trusted!r}" if trusted else "",
         kind=type(model).__name__,
-        image="x".join(map(str, model.image_shape)),
+        events=f"images of {size} (channels x height x width)" if pixels else f"events of {size}",
+        what="images" if pixels else "events",
+        values="pixels in [0, 1]" if pixels else "events",
         integers=math.prod(shape),
         codes=model.num_codes,
         shape="x".join(map(str, shape)),
@@ -48,7 +51,7 @@ def model_card(
         prior=_prior(model, figures),
         label=", label=0" if model.prior.num_classes else "",
         figures=_figures(figures, data),
-        axes=", ".join(map(str, model.image_shape)),
+        axes=", ".join(map(str, model.event_shape)),
         index=", ".join(map(str, shape)),
         config=json.dumps(config, indent=2, sort_keys=True),
     )
@@ -68,12 +71,12 @@ def _prior(model: DiscreteVAE, figures: Mapping[str, float]) -> str:
 
 
 def has_samples(model: DiscreteVAE) -> bool:
-    """Tell whether the card shows samples: of a prior that looks at the whole code.
+    """Tell whether the card shows samples: images, of a prior that looks at the whole code.
 
     Args:
         model: The model.
     """
-    return not isinstance(model.prior, FactorisedPrior)
+    return model.likelihood.pixels and not isinstance(model.prior, FactorisedPrior)
 
 
 def _figures(figures: Mapping[str, float], data: str) -> str:

@@ -21,7 +21,7 @@ DENSITIES += [LogitLaplace(), LogitLaplace(0.01)]
 MASSES = [DiscretizedLogisticMixture(1), DiscretizedLogisticMixture(4)]
 KNOWN = {Bernoulli, *map(type, DENSITIES), *map(type, MASSES)}
 for added in LIKELIHOODS.values():
-    if added not in KNOWN:
+    if added not in KNOWN and added.pixels:
         (DENSITIES if added.density else MASSES).append(added())
 
 
