@@ -164,9 +164,11 @@ def test_what_is_for_images_says_so_in_one_line(tmp_path, table):
         _ = model.image_shape
     with pytest.raises(ValueError, match="Bernoulli weighs the pixels of images"):
         CategoricalVAE(MLP(event_shape=(3,), hidden=(8,)), likelihood=Bernoulli())
-    with pytest.raises(ValueError, match=r"the data has events of shape \[3\] and the network was"):
+    with pytest.raises(ValueError, match=r"has events of shape \[3\] and the model is for"):
         wrong = CategoricalVAE(MLP(event_shape=(4,)), likelihood=GaussianVector())
         toy_trainer(tmp_path).validate(wrong, table, verbose=False)
+    with pytest.raises(ValueError, match=r"of shape \[3\] and the model is for \[1, 28, 28\]: set"):
+        CategoricalVAE().check_image_shape(table.image_shape)
     with pytest.raises(ValueError, match=r"events must be \(B, 3\); got \(5, 2\)"):
         model.encode(torch.zeros(5, 2))
     with pytest.raises(ValueError, match="values must be finite"):

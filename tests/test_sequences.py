@@ -207,9 +207,7 @@ def test_motifs_follow_their_rule_and_are_the_same_each_time():
     assert set(((order[:, 1:] - order[:, :-1]) % 6).unique().tolist()) == {1, 2}
     assert order.unique().tolist() == list(range(6))
     parts = signals.view(500, 5, 16)
-    shapes = data.shapes()[order]
-    height = (parts * shapes).sum(-1) / shapes.square().sum(-1).clamp_min(1e-9)
-    torch.testing.assert_close(parts, height.unsqueeze(-1) * shapes)
+    assert torch.equal(parts, data.shapes()[order])
     assert torch.equal(signals, Motifs(length=5, count=500, noise=0.0, seed=3).load("train").images)
     assert len(data.truth("test")) == 100 and not torch.equal(data.truth("test"), order[:100])
 
@@ -264,6 +262,10 @@ def test_arrays_reach_the_model_as_they_are(tmp_path):
         (
             lambda: compress(models()[0], torch.zeros(1, 1, 8)),
             r"for models of images; got one of events of shape \(1, 8\)",
+        ),
+        (
+            lambda: CategoricalVAE(ResNet1d()),
+            "needs a network without a grid, such as MLP; got Res",
         ),
         (lambda: Text(length=0), "data.length must be >= 1; got 0"),
         (lambda: Motifs(count=1), "data.count must be >= 2; got 1"),

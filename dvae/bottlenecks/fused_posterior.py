@@ -178,7 +178,8 @@ class FusedPosterior(Posterior):
         return replace(self._book, log_prior=_table_of(prior))
 
     def _z(self, found: Sweep) -> Tensor:
-        return found.code.unflatten(0, self._grid.shape[:-1]).movedim(-1, 1).unsqueeze(0)
+        code: Tensor = found.code.unflatten(0, self._grid.shape[:-1])
+        return code.movedim(-1, 1).unsqueeze(0)
 
     def _per_image(self, values: Tensor) -> Tensor:
         return values.view(self._grid.shape[:-1]).flatten(1).sum(1)

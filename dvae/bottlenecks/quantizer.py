@@ -80,7 +80,7 @@ class Quantizer(GridBottleneck):
         if not len(flat):  # the library would guess sizes from the number of integers
             return self.one.new_zeros(*leading, self.code_features, *grid)
         with torch.autocast(index.device.type, enabled=False):  # as where it was quantized
-            code = self._look_up(flat).mT.unflatten(-1, grid)
+            code: Tensor = self._look_up(flat).mT.unflatten(-1, grid)
         return code.view(*leading, *code.shape[1:])
 
     @property

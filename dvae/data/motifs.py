@@ -17,8 +17,8 @@ class Motifs(EventDataModule):
 
     There are six shapes, `shapes`. The first is any of them; shape i is followed by i + 1 or i + 2
     (modulo 6), with equal probability. So a series of n shapes has :math:`\log_2 6 + n - 1` bits:
-    the least that a prior can need for codes that say the shapes and nothing else. Each shape is as
-    high as a factor drawn from [0.8, 1.2] says, and each step has Gaussian noise.
+    the least that a prior can need for codes that say the shapes and nothing else. Each step has
+    Gaussian noise.
 
     Args:
         length: Shapes in a signal, at least 1.
@@ -85,7 +85,6 @@ class Motifs(EventDataModule):
         """
         order = self.truth(split)
         noise = seeded_generator(f"motifs: noise, {split}")
-        height = 0.8 + 0.4 * torch.rand(*order.shape, 1, generator=noise)
-        clean = (height * self.shapes()[order]).view(len(order), 1, -1)
+        clean = self.shapes()[order].view(len(order), 1, -1)
         signals = clean + self.noise * torch.randn(clean.shape, generator=noise)
         return Images(signals, torch.zeros(len(order), dtype=torch.int64))

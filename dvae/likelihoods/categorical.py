@@ -70,4 +70,5 @@ class Categorical(Likelihood):
     def _logits(self, params: Tensor) -> Tensor:
         """Put the categories of ``(..., V * T, *rest)`` last: ``(..., T, *rest, V)``."""
         axis = -len(self.event_shape)
-        return params.unflatten(axis, (self.categories, -1)).movedim(axis - 1, -1)
+        logits: Tensor = params.unflatten(axis, (self.categories, -1)).movedim(axis - 1, -1)
+        return logits

@@ -268,10 +268,11 @@ class DiscreteVAE(Gradients, Measured):
         """
         if tuple(shape) == tuple(self.event_shape):
             return
-        if not self.likelihood.pixels:
+        if len(shape) != 3 or not self.likelihood.pixels:
             raise ValueError(
-                f"the data has events of shape {list(shape)} and the network was built for "
-                f"{list(self.event_shape)}: set model.network.event_shape, or choose other data"
+                f"the data has events of shape {list(shape)} and the model is for "
+                f"{list(self.event_shape)}: set model.network.event_shape, with a model.likelihood "
+                "of such events, or choose other data"
             )
         raise ValueError(
             f"the data has images of {_shape(shape)} and the network was built for "

@@ -22,6 +22,9 @@ class CategoricalVAE(DiscreteVAE):
 
     By default 20 latents of 10 categories, perceptrons 784-512-256 and back, Bernoulli pixels.
 
+    Raises:
+        ValueError: The network gives a grid of features, where latents have no place.
+
     References:
         E. Jang, S. Gu, B. Poole, 2017, arXiv 1611.01144, section 4.2.
 
@@ -49,6 +52,11 @@ class CategoricalVAE(DiscreteVAE):
         # Under names of their own: the arguments as they were given are the settings remembered.
         net = MLP() if network is None else network
         code = CategoricalBottleneck() if bottleneck is None else bottleneck
+        if net.grid and isinstance(code, CategoricalBottleneck):
+            raise ValueError(
+                "CategoricalVAE needs a network without a grid, such as MLP; got "
+                f"{type(net).__name__} (a code book at each position is CodebookVAE)"
+            )
         pixels = Bernoulli() if likelihood is None else likelihood
         training = (objective, optimizer, lr_schedule, evaluation)
         super().__init__(net, code, pixels, *training, compile=compile, prior=prior)
