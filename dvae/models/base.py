@@ -257,29 +257,6 @@ class DiscreteVAE(Gradients, Measured):
         if stage == "fit":
             check_tokens(self, getattr(self.trainer, "datamodule", None))
 
-    def check_image_shape(self, shape: tuple[int, ...]) -> None:
-        """Compare the shape of the data's images, or other events, with the network's.
-
-        Args:
-            shape: Channels, height and width of the data, or the shape of its events.
-
-        Raises:
-            ValueError: They differ.
-        """
-        if tuple(shape) == tuple(self.event_shape):
-            return
-        if len(shape) != 3 or not self.likelihood.pixels:
-            raise ValueError(
-                f"the data has events of shape {list(shape)} and the model is for "
-                f"{list(self.event_shape)}: set model.network.event_shape, with a model.likelihood "
-                "of such events, or choose other data"
-            )
-        raise ValueError(
-            f"the data has images of {_shape(shape)} and the network was built for "
-            f"{_shape(self.event_shape)} (channels x height x width): set "
-            f"model.network.image_shape to {list(shape)}, or choose other data"
-        )
-
     # Details
 
     def _remember_settings(self) -> None:
@@ -314,10 +291,6 @@ class DiscreteVAE(Gradients, Measured):
             self.log(shown, value, prog_bar=not is_waited_for(value))
         # That of the step about to be taken, beside the temperature it is taken at.
         self.log("anneal/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(str(size) for size in shape)
 
 
 def _is_plain(value: Any) -> bool:

@@ -5,55 +5,32 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Generator, Tensor, nn
 
 from dvae.bottlenecks.base import Bottleneck
-from dvae.data.batch import as_batch
 from dvae.estimators.base import check_count
-from dvae.likelihoods import Likelihood
+from dvae.models.events import Events
 from dvae.priors.base import Prior, Sampling
 
 __all__ = ["Codec", "evaluating"]
 
 
-class Codec(pl.LightningModule):
+class Codec(Events):
     """An encoder, a bottleneck and a decoder in use: always in evaluation mode, whatever theirs is.
 
     What is said of images holds for other events as well, whose shape stands where
     ``(C, H, W)`` does, and whose values are what the likelihood says.
 
     Attributes:
-        event_shape: Channels, height and width of images; the shape of other events.
-        encoder: Images to features.
         bottleneck: Features to the posterior of codes.
         prior: Distribution of codes.
         decoder: Codes to the likelihood's parameters.
-        likelihood: Distribution of the image given the decoder's output.
     """
 
-    event_shape: tuple[int, ...]
-    encoder: nn.Module
     bottleneck: Bottleneck
     prior: Prior
     decoder: nn.Module
-    likelihood: Likelihood
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the images.
-
-        Raises:
-            ValueError: The events are not images, and who asks is for images only.
-        """
-        if not self.likelihood.pixels:
-            raise ValueError(
-                f"this is for models of images; got one of events of shape {self.event_shape} "
-                f"({type(self.likelihood).__name__})"
-            )
-        channels, height, width = self.event_shape
-        return channels, height, width
 
     @property
     def index_shape(self) -> tuple[int, ...]:
@@ -64,34 +41,6 @@ class Codec(pl.LightningModule):
     def num_codes(self) -> int:
         """Categories K of each integer."""
         return self.bottleneck.counts_shape[-1]
-
-    def images_of(self, batch: Any, check: bool = True) -> Tensor:
-        """Take the images, or other events, out of a batch, as the network wants them.
-
-        Args:
-            batch: Whatever `dvae.data.batch.as_batch` finds images in: uint8 in 0..255, or floats
-                in [0, 1]; of other events, what `Likelihood.as_values` takes.
-            check: Whether to look at the range of values, for which a GPU has to be waited for.
-
-        Returns:
-            Pixels in [0, 1], ``(B, C, H, W)``, or events ``(B, *event_shape)``, on the device and,
-            but for integers, in the precision of the network.
-
-        Raises:
-            ValueError: There are no images in it, or they are of another shape than the network's,
-                or no pixels.
-        """
-        image = as_batch(batch, self.event_shape).image
-        if tuple(image.shape[1:]) != tuple(self.event_shape):
-            raise ValueError(
-                f"{'images' if self.likelihood.pixels else 'events'} must be "
-                f"(B, {', '.join(map(str, self.event_shape))}); got {tuple(image.shape)}"
-            )
-        if check:
-            self.likelihood.check_values(image)
-        weight = next(self.encoder.parameters(), image)
-        values = self.likelihood.as_values(image.to(weight.device))
-        return values.to(weight.dtype) if values.is_floating_point() else values
 
     def forward(self, image: Any) -> Tensor:
         """Return the reconstruction, see `reconstruct`; no gradient passes through it."""

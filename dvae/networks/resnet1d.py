@@ -81,7 +81,8 @@ class ResNet1d(Network):
     def decoder(self, in_features: int, params_per_channel: int) -> nn.Module:
         """Build ``(B, in_features, *grid)`` to ``(B, params_per_channel * C, T)``."""
         widths = self._widths()[::-1]
-        layers: list[nn.Module] = [nn.Conv1d(in_features, widths[0], 3, padding=1)]
+        # Of each code alone: it begins as what it says of its own place.
+        layers: list[nn.Module] = [nn.Conv1d(in_features, widths[0], 1)]
         for before, after in pairwise([*widths, widths[-1]]):
             up = [nn.Upsample(scale_factor=2), nn.Conv1d(before, after, 3, padding=1)]
             layers += [*self._level(before), *up]
