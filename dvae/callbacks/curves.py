@@ -8,8 +8,9 @@ import pytorch_lightning as pl
 from PIL import Image
 from pytorch_lightning.callbacks import Callback
 
+from dvae.callbacks.gradient_probe import GradientProbe
 from dvae.callbacks.pictures import picture_to_loggers
-from dvae.compare.curves import ANNEALED, PANELS, PRIOR, draw_curves
+from dvae.compare.curves import ANNEALED, PANELS, draw_curves
 from dvae.plotting import save_figure
 from dvae.runs.layout import run_folder
 from dvae.scalars import annealable_scalars
@@ -18,9 +19,7 @@ __all__ = ["Curves"]
 
 log = logging.getLogger("dvae")
 
-_DRAWN = {name for *_, names, _ in (*PANELS, PRIOR) for name in names} | {
-    name for _, name in ANNEALED
-}
+_DRAWN = {name for *_, names, _ in PANELS for name in names} | {name for _, name in ANNEALED}
 
 
 class Curves(Callback):
@@ -52,6 +51,7 @@ class Curves(Callback):
     ) -> None:
         """Collect the training values as often as they are logged."""
         step = trainer.global_step
+        self._collect_probes(trainer)
         # Under gradient accumulation several batches end at the same step.
         if step == self._last_step or step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
@@ -79,6 +79,15 @@ class Curves(Callback):
                 picture_to_loggers(trainer, "curves", picture)
         except OSError as error:
             log.warning("cannot draw the curves (%s)", error)
+
+    def _collect_probes(self, trainer: pl.Trainer) -> None:
+        """Collect what a probe has measured after this step, whenever that is."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GradientProbe) and callback.measured is not None:
+                step, metrics = callback.measured
+                for name in _DRAWN & metrics.keys():
+                    if not self._points[name] or self._points[name][-1][0] < step:
+                        self._points[name].append((step, metrics[name]))
 
     def _collect(self, trainer: pl.Trainer, prefix: str) -> None:
         # Only what is drawn: others may be of an earlier moment, as what is measured of the code at

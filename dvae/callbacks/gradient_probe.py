@@ -1,6 +1,7 @@
 """The gradient's variance and bias as curves, measured without a trace in the training."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -48,6 +49,9 @@ class GradientProbe(Callback):
         reference_draws: Draws of the RLOO reference for each image, at least 128; rounded down to
             a multiple of 64.
 
+    Attributes:
+        measured: Step and metrics of the last probe; None before the first.
+
     Raises:
         ValueError: A value outside its range; when training is set up, a model whose bottleneck
             has no estimator, or whose encoder is frozen.
@@ -71,6 +75,7 @@ class GradientProbe(Callback):
         self.draws = draws
         self.max_states = max_states
         self.reference_draws = reference_draws
+        self.measured: tuple[int, Mapping[str, float]] | None = None
         self._image: Tensor | None = None
         self._last_step = 0
 
@@ -119,6 +124,7 @@ class GradientProbe(Callback):
             metrics = gradient_quality(
                 pl_module, image, self.draws, self.max_states, self.reference_draws
             ).metrics()
+        self.measured = step, metrics
         pl_module.log_dict(metrics, logger=False, rank_zero_only=True)
         # Not by Lightning, which would keep only the steps that log_every_n_steps divides. It
         # counts the first step as 0.

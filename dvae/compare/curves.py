@@ -10,13 +10,14 @@ from matplotlib.lines import Line2D
 
 from dvae.plotting import Style, in_style, line_styles, new_figure
 
-__all__ = ["ANNEALED", "PANELS", "PRIOR", "Curve", "draw_curves"]
+__all__ = ["ANNEALED", "PANELS", "Curve", "draw_curves"]
 
 Curve = Sequence[tuple[int, float]]
 """Steps and values."""
 
-# Title, unit, metrics, and which end is the bad one, where the first epochs are far off. Several
-# runs have a line each, of the first metric, which is what the brackets of the title say.
+# Title, unit, metrics, and which end is the bad one, where the first epochs are far off; or that
+# the axis is logarithmic. Several runs have a line each, of the first metric, which is what the
+# brackets of the title and the unit before its comma say. What no run has logged is left out.
 PANELS = (
     ("ELBO (val, hard)", "nats per example", ("val/elbo", "train/elbo", "val/elbo_relaxed"), "low"),
     ("relaxation gap (val)", "nats per example", ("val/relaxation_gap",), ""),
@@ -28,17 +29,28 @@ PANELS = (
         "high",
     ),
     ("perplexity (val)", "codes", ("val/perplexity", "val/dead_codes"), ""),
-)
-# Beside them where a run has learned a prior.
-PRIOR = (
-    "prior (val)",
-    "bits per integer",
-    ("val/prior_bits_per_token", "val/uniform_bits_per_token"),
-    "",
+    (
+        "prior (val)",
+        "bits per integer",
+        ("val/prior_bits_per_token", "val/uniform_bits_per_token"),
+        "",
+    ),
+    ("gradient's variance (probe)", "trace of the covariance", ("probe/variance",), "log"),
+    *(
+        (f"gradient against {words}", "relative bias, cosine of one draw", names, "")
+        for words, names in (
+            (
+                "the exact one (probe)",
+                ("probe/relative_bias_vs_enumeration", "probe/cosine_vs_enumeration"),
+            ),
+            ("many draws (probe)", ("probe/relative_bias_vs_rloo", "probe/cosine_vs_rloo")),
+        )
+    ),
 )
 ANNEALED = (("τ", "anneal/tau"), ("β", "anneal/beta"), ("learning rate", "anneal/lr"))
 
 _ALL_RUNS = "#000000"
+_REMARK = 7.5  # points
 _FEW_POINTS = 30
 # In inches.
 _WIDTH = 4.0
@@ -52,7 +64,7 @@ _CHARACTERS = 150
 def draw_curves(
     runs: Sequence[Mapping[str, Curve]], labels: Sequence[str], warning: str = ""
 ) -> Figure:
-    """Draw what was annealed, five figures of the training, and a learned prior's cost.
+    """Draw what was annealed and what was logged of the training, a panel each.
 
     Args:
         runs: Curves of each run by metric. Of a single run training and validation are drawn, of
@@ -60,37 +72,51 @@ def draw_curves(
         labels: Name of each run, for the legend of several.
         warning: What is to be said of log-likelihoods on one axis, if anything.
     """
-    shown = (*PANELS, *[PRIOR] * any(run.get(PRIOR[2][0]) for run in runs))
-    across = -(-(1 + len(shown)) // 2)
     alone, styles = len(runs) == 1, line_styles(len(runs))
+    shown = [panel for panel in PANELS if _is_logged(panel[2] if alone else panel[2][:1], runs)]
+    across = -(-(1 + len(shown)) // 2)
     columns = _legend_columns(labels)
     below = 0.0 if alone else _LEGEND_LINE * math.ceil(len(labels) / columns) + 0.1
-    figure = new_figure(_WIDTH * across, _HEIGHT + below)
+    figure = new_figure(_WIDTH * max(across, 2), _HEIGHT + below)
     panels: Any = figure
     if not alone:
         panels, legend = figure.subfigures(2, 1, height_ratios=[_HEIGHT, below])  # type: ignore[misc]
         _legend(legend, styles, labels, columns)
-    parts = panels.subfigures(2, across)
-    _annealing(parts.flat[0], runs, styles)
-    for part, (title, unit, names, bad_end) in zip(list(parts.flat)[1:], shown, strict=False):
+    # Of an odd number those of the lower row are wider, so that no place is empty.
+    rows = panels.subfigures(2 if shown else 1, 1, squeeze=False).flat
+    counts = (across, 1 + len(shown) - across)
+    parts = [p for row, n in zip(rows, counts, strict=False) for p in _across(row, n)]
+    _annealing(parts[0], runs, styles)
+    for part, (title, unit, names, bad_end) in zip(parts[1:], shown, strict=True):
         axes = part.subplots()
-        axes.set(title=title.split(" (")[0] if alone else title, xlabel="step", ylabel=unit)
+        axes.set(title=title.split(" (")[0] if alone else title, xlabel="step")
+        axes.set_ylabel(unit if alone else unit.split(", ")[0])
         if alone:
             # The validation comes last, on top of what has a point at each step.
             own = {name: runs[0][name] for name in reversed(names) if runs[0].get(name)}
             by_name = dict(zip(names, line_styles(len(names)), strict=True))
             _lines(axes, list(own.values()), [by_name[name] for name in own])
-            if own:
-                axes.legend(axes.lines, list(own))
+            axes.legend(axes.lines, list(own))
         else:
             own = {str(n): run.get(names[0], ()) for n, run in enumerate(runs)}
             _lines(axes, list(own.values()), styles)
-            if names == PRIOR[2]:
+            if "val/uniform_bits_per_token" in names:
                 _uniform(axes, [run[names[1]][-1][1] for run in runs if run.get(names[1])])
             if warning and any(name in names for name in ("val/elbo", "val/reconstruction")):
                 _remark(axes, warning)
-        _cut_the_start(axes, list(own.values()), bad_end)
+        if bad_end == "log":
+            axes.set_yscale("log", nonpositive="mask")
+        else:
+            _cut_the_start(axes, list(own.values()), bad_end)
     return figure
+
+
+def _is_logged(names: Sequence[str], runs: Sequence[Mapping[str, Curve]]) -> bool:
+    return any(run.get(name) for run in runs for name in names)
+
+
+def _across(part: Any, count: int) -> list[Any]:
+    return list(part.subfigures(1, count, squeeze=False).flat)
 
 
 def _uniform(axes: Axes, bits: Sequence[float]) -> None:
@@ -168,7 +194,11 @@ def _nothing(axes: Axes) -> None:
 
 
 def _remark(axes: Axes, text: str) -> None:
-    axes.set_title(text, loc="right", fontsize=7.5, y=0.98, pad=0)
+    """Write a note above the axes, and move the title above it."""
+    at = {"transform": axes.transAxes, "ha": "right", "va": "bottom", "fontsize": _REMARK}
+    axes.text(1, 1.01, text, **at)
+    if axes.get_title():
+        axes.set_title(axes.get_title(), pad=6 + 1.5 * _REMARK)
 
 
 def _legend(part: Any, styles: Sequence[Style], labels: Sequence[str], columns: int) -> None:

@@ -1,5 +1,6 @@
 """One page that needs nothing else: the table and the curves, on light and on dark screens."""
 
+import base64
 import io
 import re
 from collections.abc import Iterable
@@ -22,6 +23,10 @@ _MARKS = (
     "↑ higher is better, ↓ lower is better, →0 nearer to zero is better; the best is bold. "
     "—: not there."
 )
+
+# Pictures that runs draw of the same images, and what stands above them.
+_PICTURES = (("reconstructions", "Reconstructions"), ("samples", "Samples"))
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def page(comparison: Comparison, curves: Figure) -> str:
@@ -53,7 +58,25 @@ def page(comparison: Comparison, curves: Figure) -> str:
         marks=_MARKS if count > 1 else "",
         warning=escape(comparison.warning),
         curves=_svg(curves),
+        pictures="\n".join(_pictures(comparison, *kind) for kind in _PICTURES),
     )
+
+
+def _pictures(comparison: Comparison, name: str, title: str) -> str:
+    """Put the last picture of each run side by side, in the page itself; nothing without one."""
+    figures = []
+    for run, label in zip(comparison.runs, comparison.labels, strict=True):
+        path = run.picture(name)
+        content = b"" if path is None else path.read_bytes()
+        # What is no PNG is no picture of a run.
+        if path is not None and content.startswith(_PNG):
+            step = int(path.stem.removeprefix("step_"))
+            data = base64.b64encode(content).decode()
+            figures.append(
+                f"<figure><figcaption>{escape(label)}, step {step}</figcaption>"
+                f'<img alt="{title}" src="data:image/png;base64,{data}"></figure>'
+            )
+    return f'<h2>{title}</h2>\n<div class="pictures">{"".join(figures)}</div>' if figures else ""
 
 
 def _heads(comparison: Comparison) -> Iterable[str]:

@@ -40,6 +40,14 @@ class Run:
         binarization = get("data.binarization") or "none"
         return f"{show(likelihood)}, {show(get('data'))}, binarization {binarization}"
 
+    def picture(self, name: str) -> Path | None:
+        """Find the last picture of a name that the run has drawn; None where there is none.
+
+        Args:
+            name: Name of the picture, such as ``samples``.
+        """
+        return max((RunFolder(self.folder).media / name).glob("step_*.png"), default=None)
+
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Find the folders of runs; one that holds runs stands for all of them.

@@ -3,12 +3,13 @@ import logging
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.loggers import CSVLogger
 
 from dvae.bottlenecks import ProjectedCodebook, Upkeep
-from dvae.callbacks import GradientProbe
+from dvae.callbacks import Curves, GradientProbe
 from dvae.callbacks.gradient_quality import gradient_quality
 from dvae.cli import main
 from dvae.estimators import (
@@ -323,3 +324,19 @@ def test_a_frozen_encoder_is_refused_before_training(tmp_path):
         toy_trainer(tmp_path, max_steps=1, callbacks=[GradientProbe()]).fit(
             model, datamodule=toy_data()
         )
+
+
+@pytest.mark.curves
+def test_what_is_measured_is_among_the_curves_of_the_run_whenever_it_is_logged(tmp_path):
+    probe, curves = GradientProbe(3, batch=2, draws=3), Curves()
+    seen = []
+
+    class Look(pl.Callback):
+        def on_train_batch_end(self, trainer, *args):
+            if trainer.global_step % 3 == 0:
+                seen.append((trainer.global_step, probe.measured[1]["probe/variance"]))
+
+    trainer, _ = fit(tmp_path, GumbelSoftmax, [probe, Look(), curves], log_every_n_steps=4)
+    points = curves.state_dict()["points"]
+    assert points["probe/variance"] == seen and len(seen) == trainer.global_step // 3 > 1
+    assert len(points["probe/cosine_vs_enumeration"]) == len(seen)
