@@ -15,10 +15,10 @@ __all__ = ["Motifs"]
 class Motifs(EventDataModule):
     r"""Signals of one channel, each a series of shapes of 16 steps, to see what codes find.
 
-    There are six shapes, `shapes`. The first is any of them; shape i is followed by i + 1 or i + 2
-    (modulo 6), with equal probability. So a series of n shapes has :math:`\log_2 6 + n - 1` bits:
-    the least that a prior can need for codes that say the shapes and nothing else. Each step has
-    Gaussian noise.
+    There are six shapes, `shapes`. The first is any of them; shape i is followed by one of i + 1 to
+    i + 4 (modulo 6), with equal probability. So a series of n shapes has
+    :math:`\log_2 6 + 2 (n - 1)` bits: the least that a prior can need for codes that say the shapes
+    and nothing else. Each step has Gaussian noise.
 
     Args:
         length: Shapes in a signal, at least 1.
@@ -74,7 +74,7 @@ class Motifs(EventDataModule):
         count = self.count_train if split == "train" else max(1, self.count_train // 5)
         noise = seeded_generator(f"motifs: order, {split}")
         first = torch.randint(6, (count, 1), generator=noise)
-        steps = torch.randint(1, 3, (count, self.length - 1), generator=noise)
+        steps = torch.randint(1, 5, (count, self.length - 1), generator=noise)
         return torch.cat([first, steps], 1).cumsum(1) % 6
 
     def load(self, split: Split) -> Images:
