@@ -138,6 +138,13 @@ def test_no_panel_is_empty_and_no_place_for_one(count):
         assert all(part.axes or part.legends for part in parts)
 
 
+@pytest.mark.parametrize(("gap", "drawn"), [(1e-7, False), (0.5, True)])
+def test_a_gap_of_rounding_alone_has_no_panel(gap, drawn):
+    curves = {"val/relaxation_gap": [(1, 0.0), (2, gap)], "val/elbo": [(1, -2.0), (2, -1.0)]}
+    titles = [axes.get_title() for axes in draw_curves([curves], [""]).get_axes()]
+    assert ("relaxation gap" in titles) == drawn
+
+
 def test_a_note_is_above_its_panel_and_below_the_title(make_run):
     curves = {name: [(1, 0.5), (40, 0.7)] for name in LOGGED}
     other = curves | {"anneal/tau": [(1, 0.3), (40, 0.2)]}
