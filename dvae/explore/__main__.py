@@ -38,7 +38,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="CKPT",
-        help="checkpoint, folder of checkpoints, or folder of a run",
+        help="checkpoint, folder of checkpoints, of a run or of a shared model, or mnist or "
+        "mnist-codebook, which come with the package",
     )
     parser.add_argument(
         "--data",

@@ -8,7 +8,7 @@ from dvae.models import DiscreteVAE
 from dvae.models.weights import check_weights
 from dvae.runs.layout import RunFolder
 from dvae.scalars import annealable_scalars
-from dvae.sharing import load_checkpoint
+from dvae.sharing import Source, from_pretrained, is_shared, load_checkpoint, shared_folder
 
 __all__ = ["Snapshot", "load_snapshots"]
 
@@ -33,9 +33,10 @@ class Snapshot:
 
     @property
     def title(self) -> str:
-        """Step, annealed values and file, for people."""
+        """Step, annealed values and file, for people; of a shared model the step is not known."""
         values = [f"{_NAMES.get(name, name)} {value:.3g}" for name, value in self.scalars.items()]
-        return f"{', '.join([f'step {self.step}', *values])} ({self.path.name})"
+        steps = [] if is_shared(self.path) else [f"step {self.step}"]
+        return f"{', '.join([*steps, *values])} ({self.path.name})"
 
 
 def load_snapshots(
@@ -44,7 +45,8 @@ def load_snapshots(
     """Load the checkpoints of one run; no code in them is executed. All are held in memory.
 
     Args:
-        paths: Checkpoints, folders of checkpoints, or folders of runs, at least one.
+        paths: Checkpoints, folders of checkpoints, of runs or of shared models, or names of models
+            that come with the package, at least one.
         trusted: Packages beside dvae whose classes they may name.
 
     Returns:
@@ -59,7 +61,7 @@ def load_snapshots(
     found: dict[Path, Snapshot] = {}
     left_out: list[str] = []
     first: Snapshot | None = None
-    for path in paths:
+    for path in map(shared_folder, paths):
         inside = _checkpoints(path)
         problems = []
         for file in inside:
@@ -81,7 +83,7 @@ def load_snapshots(
 
 
 def _checkpoints(path: Path) -> list[Path]:
-    if not path.is_dir():
+    if not path.is_dir() or is_shared(path):
         return [path]
     files = sorted(path.glob("*.ckpt")) or sorted(RunFolder(path).checkpoints.glob("*.ckpt"))
     if not files:
@@ -90,7 +92,10 @@ def _checkpoints(path: Path) -> list[Path]:
 
 
 def _load(path: Path, first: Snapshot | None, trusted: Sequence[str]) -> Snapshot:
-    source = load_checkpoint(path, trusted)
+    shared = is_shared(path)
+    source = (
+        Source(from_pretrained(path, trusted), {}, "") if shared else load_checkpoint(path, trusted)
+    )
     model = source.model.eval()
     if first is not None:
         problem = _difference(first.model, model)

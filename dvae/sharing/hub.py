@@ -1,25 +1,19 @@
 """The Hugging Face side of a shared model; imported only where the extra is installed."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from dvae.models import DiscreteVAE
 from dvae.models.samples import sample_rows
-from dvae.models.weights import check_weights
 from dvae.plotting import labelled_rows
-from dvae.runs.former import modern_settings, modern_state
 from dvae.sharing.card import SAMPLES, has_samples
-from dvae.sharing.config import build_model
+from dvae.sharing.folder import WEIGHTS, model_of
 
 __all__ = ["SharedModel"]
-
-WEIGHTS = "model.safetensors"
 
 
 class SharedModel(ModelHubMixin, library_name="dvae"):
@@ -53,23 +47,9 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
         trusted: Sequence[str] = (),
         **where: Any,
     ) -> "SharedModel":
-        if config is None:
-            raise ValueError(f"{model_id} is no shared model: it has no config.json")
         shared = cls()
-        settings = copy.deepcopy(dict(config))
-        modern_settings(settings.get("init_args"))
-        shared.model = build_model(settings, trusted)
-        path = Path(model_id) / WEIGHTS
-        if not Path(model_id).is_dir():
-            path = Path(hf_hub_download(model_id, WEIGHTS, **where))
-        if not path.is_file():
-            raise FileNotFoundError(f"{model_id} has no {WEIGHTS}")
-        try:
-            state = modern_state(load_file(path))
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is cut short or damaged: get it anew") from error
-        check_weights(shared.model, state).require(f"{path} is of another model")
-        shared.model.load_state_dict(state)
+        weights = Path(hf_hub_download(model_id, WEIGHTS, **where)) if config else Path(WEIGHTS)
+        shared.model = model_of(model_id, config, weights, trusted)
         return shared
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:

@@ -6,6 +6,7 @@ from typing import Any
 
 from dvae.models import DiscreteVAE
 from dvae.runs.layout import RunFolder
+from dvae.sharing.folder import is_shared
 from dvae.sharing.pretrained import from_pretrained
 from dvae.sharing.source import load_checkpoint
 
@@ -17,7 +18,8 @@ def load(path: str | Path, trusted: Sequence[str] = (), **where: Any) -> Discret
 
     Args:
         path: A checkpoint; the folder of a run, whose best checkpoint is taken; a folder that was
-            shared; or ``user/name`` on the Hugging Face Hub.
+            shared; ``mnist`` or ``mnist-codebook``, which come with the package; or ``user/name``
+            on the Hugging Face Hub.
         trusted: Packages beside dvae whose classes it may be made of, such as ``my_package``.
         where: For the Hub, see `dvae.sharing.from_pretrained`.
 
@@ -27,15 +29,17 @@ def load(path: str | Path, trusted: Sequence[str] = (), **where: Any) -> Discret
     Raises:
         FileNotFoundError: There is no such file or folder, or no model in it.
         ValueError: It is damaged, or names a class that is not of dvae or of a trusted package.
-        MissingExtra: A package for shared folders is not installed.
+        MissingExtra: A package for the Hub is not installed.
 
     Example:
         >>> import dvae
+        >>> model = dvae.load("mnist")
+        >>> model.sample(16).shape
+        torch.Size([16, 1, 28, 28])
         >>> model = dvae.load("runs/mnist_categorical/version_0")  # doctest: +SKIP
-        >>> images = model.sample(16)  # doctest: +SKIP
     """
     folder = Path(path)
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    if folder.is_dir() and not is_shared(folder):
         return load_checkpoint(RunFolder.checkpoint_in(folder), trusted).model.eval()
     if folder.is_dir() or not folder.suffix:
         return from_pretrained(path, trusted, **where).eval()

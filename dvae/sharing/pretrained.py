@@ -10,6 +10,7 @@ from dvae.models import DiscreteVAE
 from dvae.runs.files import check_new, whole_folder
 from dvae.sharing.card import model_card
 from dvae.sharing.config import check_config, config_of
+from dvae.sharing.folder import read_shared, shared_folder, shipped
 
 __all__ = ["from_pretrained", "push_to_hub", "save_pretrained"]
 
@@ -39,7 +40,7 @@ def save_pretrained(
         The files.
 
     Raises:
-        MissingExtra: huggingface_hub or safetensors is not installed.
+        MissingExtra: huggingface_hub is not installed.
         ValueError: The folder is not empty, or the settings of the model are not known.
     """
     folder = Path(folder)
@@ -74,7 +75,7 @@ def push_to_hub(
         The address of the commit.
 
     Raises:
-        MissingExtra: huggingface_hub or safetensors is not installed.
+        MissingExtra: huggingface_hub is not installed.
         ValueError: The settings of the model are not known, or the name is none of a repository.
     """
     shared, settings = _shared(model, name, figures or {}, data, config, trusted)
@@ -85,7 +86,8 @@ def from_pretrained(name: str | Path, trusted: Sequence[str] = (), **where: Any)
     """Load a shared model; no foreign class is built, and no code of the source is executed.
 
     Args:
-        name: A folder, which needs no network, or ``user/name`` on the Hub.
+        name: A folder, which needs no network; the name of a model that comes with the package,
+            such as ``mnist``; or ``user/name`` on the Hub.
         trusted: Packages beside dvae whose classes it may be made of.
         where: For the Hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only``,
             ``force_download``.
@@ -94,16 +96,18 @@ def from_pretrained(name: str | Path, trusted: Sequence[str] = (), **where: Any)
         The model on the CPU.
 
     Raises:
-        MissingExtra: huggingface_hub or safetensors is not installed.
+        MissingExtra: It is on the Hub, and huggingface_hub is not installed.
         FileNotFoundError: There is no such folder, or a file in it is missing.
         ValueError: A file is damaged, a class is foreign, or weights and settings disagree.
     """
-    text = str(name)
-    if not Path(text).is_dir() and (
-        text.count("/") != 1 or text[0] in "./~" or isinstance(name, Path)
-    ):
-        raise FileNotFoundError(f"there is no folder {text}")
+    text, folder = str(name), shared_folder(name)
+    on_hub = text.count("/") == 1 and text[0] not in "./~" and not isinstance(name, Path)
+    if not (folder.is_dir() or on_hub):
+        known = "" if "/" in text else f"; the package has the models {', '.join(shipped())}"
+        raise FileNotFoundError(f"there is no folder {text}{known}")
     try:
+        if folder.is_dir():
+            return read_shared(folder, trusted)
         model: DiscreteVAE = _mixin().from_pretrained(text, trusted=trusted, **where).model
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config.json of {text} is cut short or damaged: {error}") from error
@@ -131,7 +135,6 @@ def _shared(
 
 def _mixin() -> Any:
     require("huggingface_hub", "share")
-    require("safetensors", "share")
     from dvae.sharing.hub import SharedModel
 
     return SharedModel

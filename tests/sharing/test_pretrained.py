@@ -411,7 +411,7 @@ def test_bad_input_is_one_line(command, best, tmp_path, monkeypatch, capsys):
 def test_without_the_extra_it_is_named(best, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match=r'needs huggingface_hub: pip install "dvae\[share\]"'):
-        from_pretrained(tmp_path)
+        from_pretrained("user/name")
     assert main(["save", str(best), "--out", str(tmp_path / "m")]) == 2
     assert 'pip install "dvae[share]"' in capsys.readouterr().err
 
