@@ -88,6 +88,10 @@ def some_bits():
     return {"model": toy_model().eval(), "images": images}
 
 
+def some_images():
+    return {"images": torch.rand(2, 1, 28, 28)}
+
+
 def a_shared_model():
     save_pretrained(CategoricalVAE(), "shared")
     return {}
@@ -108,6 +112,7 @@ GIVEN = {
     "docs/tokens.md": some_tokens,
     "docs/compress.md": some_bits,
     "docs/share.md": a_shared_model,
+    "docs/shipped.md": some_images,
     "docs/science/speed.md": a_large_code_book,
 }
 
