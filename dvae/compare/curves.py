@@ -199,7 +199,7 @@ def _nothing(axes: Axes) -> None:
 
 def _remark(axes: Axes, text: str) -> None:
     """Write a note above the axes, and move the title above it."""
-    at = {"transform": axes.transAxes, "ha": "right", "va": "bottom", "fontsize": _REMARK}
+    at: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "bottom", "fontsize": _REMARK}
     axes.text(1, 1.01, text, **at)
     if axes.get_title():
         axes.set_title(axes.get_title(), pad=6 + 1.5 * _REMARK)
