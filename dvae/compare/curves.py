@@ -199,8 +199,8 @@ def _nothing(axes: Axes) -> None:
 
 def _remark(axes: Axes, text: str) -> None:
     """Write a note above the axes, and move the title above it."""
-    at: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "bottom", "fontsize": _REMARK}
-    axes.text(1, 1.01, text, **at)
+    above = axes.text(1, 1.01, text, transform=axes.transAxes, fontsize=_REMARK)
+    above.set(ha="right", va="bottom")
     if axes.get_title():
         axes.set_title(axes.get_title(), pad=6 + 1.5 * _REMARK)
 
