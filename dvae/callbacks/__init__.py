@@ -18,6 +18,7 @@ from dvae.callbacks.run_id import RunId
 from dvae.callbacks.stop_on_signal import StopOnSignal, Stopped, StopUnsaved
 from dvae.callbacks.stopwatch import Stopwatch
 from dvae.callbacks.symptoms import Symptoms
+from dvae.callbacks.weight_average import WeightAverage
 from dvae.runs.checkpoints import SafeCheckpointIO
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Stopped",
     "Stopwatch",
     "Symptoms",
+    "WeightAverage",
 ]
 
 

@@ -25,12 +25,15 @@ class _Keys:
         init_from: Checkpoint to take the weights from; optimizer and schedules start afresh.
         allow_mismatch: With init_from: take over what fits and leave the rest.
         nonfinite: What to do about a loss or a gradient that is NaN or infinite.
+        ema: Decay of an exponential moving average of the weights, in (0, 1), such as 0.999, which
+            is what is validated, tested and loaded; none by default.
     """
 
     experiment: str | None = None
     init_from: str | None = None
     allow_mismatch: bool = False
     nonfinite: Literal["stop", "skip"] = "stop"
+    ema: float | None = None
 
 
 def add_arguments(parser: LightningArgumentParser) -> None:

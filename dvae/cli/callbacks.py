@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from jsonargparse import Namespace
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, WeightAveraging
 from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
 
 from dvae.callbacks import (
@@ -21,6 +21,7 @@ from dvae.callbacks import (
     StopUnsaved,
     Stopwatch,
     Symptoms,
+    WeightAverage,
 )
 from dvae.cli.arguments import ANNEALED
 from dvae.cli.finetuning import temperature_schedule
@@ -46,12 +47,17 @@ def own_callbacks(
         run_id: Id of the run at wandb.
 
     Raises:
-        ValueError: Settings of the checkpoints or of the temperature contradict each other.
+        ValueError: Settings of the checkpoints, of the temperature or of the average contradict
+            each other.
     """
     trainer, every_n_steps = settings.trainer, settings.checkpoints.every_n_steps
     own: list[Callback] = [*_anneals(settings, model), RandomState(), Curves(), Stopwatch()]
     if settings.finetune.freeze:
         own.append(Freeze(settings.finetune.freeze))
+    if settings.ema is not None:
+        if any(isinstance(callback, WeightAveraging) for callback in given):
+            raise ValueError("ema must be null beside a WeightAveraging in trainer.callbacks")
+        own.append(WeightAverage(settings.ema))
     own += [RunId(run_id), NonFinite(settings.nonfinite), Symptoms()]
     bars = any(isinstance(callback, AnyProgressBar) for callback in given)
     if trainer.enable_progress_bar is not False and not bars:

@@ -43,7 +43,8 @@ class DVAECLI(LightningCLI):
     """Lightning's command line with the defaults of a discrete VAE.
 
     On top of Lightning's own keys: `experiment`, `anneal.tau`, `anneal.beta`, `reconstructions`,
-    `latents`, `tokens`, `checkpoints`, `nonfinite`, `init_from`, `allow_mismatch` and `finetune`.
+    `latents`, `tokens`, `checkpoints`, `nonfinite`, `ema`, `init_from`, `allow_mismatch` and
+    `finetune`.
     """
 
     trainer: pl.Trainer

@@ -22,6 +22,7 @@ from dvae.callbacks import (
     Reconstructions,
     StopOnSignal,
     Stopped,
+    WeightAverage,
 )
 from dvae.estimators import GumbelSoftmax
 from dvae.schedules import Cosine, Linear
@@ -64,6 +65,7 @@ class Case:
         schedule: Steps of the schedules of tau and learning rate.
         pictures: Whether some are drawn at the end of each epoch.
         stops: What comes in between, each after the one before.
+        average: Whether the weights are averaged.
     """
 
     epochs: int
@@ -76,6 +78,7 @@ class Case:
     schedule: int | None
     pictures: bool
     stops: tuple[Stop, ...]
+    average: bool = False
 
 
 class Killed(BaseException):
@@ -177,6 +180,7 @@ def train(
     callbacks = [
         *([Interrupt(stop)] if stop else []),
         *([Reconstructions(2)] if case.pictures else []),
+        *([WeightAverage(0.9)] if case.average else []),
         Anneal("tau", Linear(2.0, 0.5, case.schedule)),
         RandomState(),
         Curves(),
@@ -351,6 +355,11 @@ def test_resumed_it_is_the_run_that_had_not_ended_where(tmp_path, name):
 @pytest.mark.parametrize("seed", range(16))
 def test_resumed_it_is_the_run_that_had_not_ended(tmp_path, seed):
     check(tmp_path, draw(seed))
+
+
+@pytest.mark.parametrize("seed", range(60, 66))
+def test_so_it_is_where_the_weights_are_averaged(tmp_path, seed):
+    check(tmp_path, replace(draw(seed), average=True))
 
 
 @pytest.mark.slow
