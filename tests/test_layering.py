@@ -10,8 +10,18 @@ import dvae
 ROOT = Path(dvae.__file__).parent
 # A layer may import itself and every layer before it.
 LAYERS = (
-    {"commands", "devices", "extras", "functional", "names", "plotting", "scalars", "stepwise"},
-    {"kernels", "schedules", "likelihoods", "metrics", "estimators"},
+    {
+        "commands",
+        "devices",
+        "extras",
+        "features",
+        "functional",
+        "names",
+        "plotting",
+        "scalars",
+        "stepwise",
+    },
+    {"kernels", "schedules", "likelihoods", "metrics", "estimators", "penalties"},
     {"bottlenecks", "networks", "priors"},
     {"models", "data", "runs"},
     {"callbacks", "coding", "lab", "compare", "sharing"},

@@ -49,6 +49,16 @@ from dvae.priors.uniform import UniformPrior
 class NewestPrior(UniformPrior):
     pass
 """,
+    "penalties/newest_penalty.py": """
+from dvae.penalties.base import Penalty
+
+class NewestPenalty(Penalty):
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__(weight)
+
+    def forward(self, picture, image):
+        return (picture - image).abs().flatten(1).sum(1)
+""",
     "schedules/newest_ramp.py": """
 from dvae.schedules.ramps import Linear
 
@@ -59,10 +69,12 @@ class NewestRamp(Linear):
 # Runs where the new files are.
 LOOK = """
 import json, sys
-import dvae, dvae.data, dvae.estimators, dvae.likelihoods, dvae.priors, dvae.schedules
+import dvae, dvae.data, dvae.estimators, dvae.likelihoods, dvae.penalties
+import dvae.priors, dvae.schedules
 from dvae.estimators import Newest
 assert dvae.Newest is Newest and "Newest" in dvae.estimators.__all__
 assert dvae.likelihoods.NewestPixels and dvae.priors.NewestPrior and dvae.schedules.NewestRamp
+assert dvae.penalties.NewestPenalty
 assert dvae.data.NewestImages and "NewestImages" in dvae.data.__all__
 
 from dvae.lab.catalogue import catalogue
@@ -94,6 +106,8 @@ class Built(DVAECLI):
         assert type(self.model.bottleneck.estimator) is Newest
         assert float(self.model.bottleneck.estimator.tau) == 0.25
         assert type(self.model.likelihood) is dvae.likelihoods.NewestPixels
+        (term,) = self.model.objective.terms.values()
+        assert type(term) is dvae.penalties.NewestPenalty and float(term.weight) == 0.5
         assert type(self.model.prior) is dvae.priors.NewestPrior
         assert type(config.anneal.beta) is dvae.schedules.NewestRamp
         assert type(self.datamodule) is dvae.data.NewestImages
@@ -103,6 +117,8 @@ Built([
     "--model.bottleneck.estimator", "Newest", "--model.bottleneck.estimator.tau", "0.25",
     "--model.likelihood", "NewestPixels", "--model.prior", "NewestPrior",
     "--anneal.beta", "NewestRamp",
+    "--model.objective", "PenalisedELBO",
+    '--model.objective.penalties=[{"class_path":"NewestPenalty","init_args":{"weight":0.5}}]',
     "--anneal.beta.start", "0", "--anneal.beta.end", "1",
     "--data", "NewestImages", "--data.val_size", "10", "--data.batch_size", "10",
 ])
@@ -113,7 +129,7 @@ Built([
 def test_one_new_file_is_found_everywhere(tmp_path):
     for path in [*ROOT.iterdir(), *(ROOT / "dvae").iterdir()]:
         copy = tmp_path / path.relative_to(ROOT)
-        if path.name in ("data", "estimators", "likelihoods", "priors", "schedules"):
+        if path.name in ("data", "estimators", "likelihoods", "penalties", "priors", "schedules"):
             shutil.copytree(path, copy, ignore=shutil.ignore_patterns("*.gz"))
         elif path.name == "dvae":
             copy.mkdir()

@@ -95,6 +95,13 @@ def test_wrong_values_are_refused(make, message):
         make()
 
 
+def test_a_constant_with_a_length_is_a_later_start_of_what_follows():
+    late = Sequential([Constant(0.0, 0.25), Linear(0.0, 1.0, 4)])
+    assert [late(step, 16) for step in (0, 3, 4, 6, 8, 99)] == [0, 0, 0, 0.5, 1, 1]
+    with pytest.raises(ValueError, match="Constant.steps must be a whole number"):
+        Constant(1.0, 0)
+
+
 def test_an_open_length_needs_the_length_of_the_run():
     with pytest.raises(ValueError, match="has none"):
         Linear(1.0, 0.5)(3)

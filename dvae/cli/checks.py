@@ -16,6 +16,7 @@ from dvae.data import ImageDataModule
 from dvae.data.order import EndlessOrder
 from dvae.models import DiscreteVAE
 from dvae.models.parts import check_rates
+from dvae.models.penalised import Decoding
 from dvae.runs.checkpoints import ADDING_UP, Checkpoint
 
 __all__ = [
@@ -166,7 +167,8 @@ def check_objective(model: DiscreteVAE) -> None:
     with torch.random.fork_rng(devices=[]), model._evaluating():
         q = model.bottleneck(model.encoder(image), model.prior)
         target = model.likelihood.dequantize(image)
-        model.objective(lambda z: model.log_px(z, target), q, model.prior)
+        decoding = Decoding(model.log_px, model.decoder, model.likelihood, image, target)
+        model.objective(decoding, q, model.prior)
 
 
 def check_schedules(model: DiscreteVAE, trainer: pl.Trainer, batches: int) -> None:

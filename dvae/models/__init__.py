@@ -5,6 +5,7 @@ from dvae.models.categorical_vae import CategoricalVAE
 from dvae.models.codebook_vae import CodebookVAE
 from dvae.models.evaluation import Evaluation
 from dvae.models.objectives import ELBO, IWAE, Objective, PriorLikelihood
+from dvae.models.penalised import PenalisedELBO
 
 __all__ = [
     "ELBO",
@@ -14,5 +15,6 @@ __all__ = [
     "DiscreteVAE",
     "Evaluation",
     "Objective",
+    "PenalisedELBO",
     "PriorLikelihood",
 ]

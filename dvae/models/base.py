@@ -19,7 +19,6 @@ from dvae.bottlenecks.base import Bottleneck
 from dvae.bottlenecks.grid import GridBottleneck
 from dvae.data.batch import CodeBatch
 from dvae.devices import is_waited_for
-from dvae.functional import batch_mean
 from dvae.likelihoods import Likelihood
 from dvae.metrics import CodebookUsage, EventQuality
 from dvae.models.codec import evaluating
@@ -27,12 +26,13 @@ from dvae.models.compiled import Compile, NetworkCalls, check_compile, compile_c
 from dvae.models.evaluation import Evaluation
 from dvae.models.given_codes import check_tokens, output_of_codes
 from dvae.models.gradients import Gradients
-from dvae.models.logging import StepMeans, is_logged
+from dvae.models.logging import StepMeans, is_logged, training_values
 from dvae.models.measured import Measured
 from dvae.models.moments import forget_moments
 from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.models.overhead import drop_idle_profiler
 from dvae.models.parts import parameter_groups
+from dvae.models.penalised import Decoding
 from dvae.models.precision import check_precision, warn_of_bfloat16
 from dvae.models.random_streams import separate_stream
 from dvae.networks.base import Network
@@ -160,8 +160,9 @@ class DiscreteVAE(Gradients, Measured):
             trainer: Trainer of the fit to come.
 
         Raises:
-            ValueError: See `dvae.models.compiled`.
+            ValueError: See `dvae.models.compiled` and the objective.
         """
+        self.objective.prepare(self.image_shape)
         accumulates = trainer.accumulate_grad_batches > 1
         check_compile(self._compiles, trainer.strategy.root_device, accumulates)
 
@@ -188,7 +189,8 @@ class DiscreteVAE(Gradients, Measured):
             else:
                 q = self.bottleneck(encode(image), self.prior)
             prior = self.prior_of(batch)
-            return self.objective(lambda z: log_px(z, target), q, prior)  # type: ignore[no-any-return]
+            decoding = Decoding(log_px, self.decoder, self.likelihood, image, target)
+            return self.objective(decoding, q, prior)  # type: ignore[no-any-return]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Let what the optimizer does not move take its step; forget gradients of revived codes.
@@ -273,17 +275,7 @@ class DiscreteVAE(Gradients, Measured):
         if not is_logged(self.trainer):
             return
         with torch.no_grad():
-            suffix = self.objective.suffix
-            values = {"train/loss": out.loss.detach(), f"train/kl{suffix}": batch_mean(out.kl)}
-            if self.objective.prior_alone:
-                bits = out.loss.detach() / (math.prod(self.index_shape) * math.log(2))
-                values[f"train/prior_bits_per_token{suffix}"] = bits
-            if out.log_px is not None:
-                values["train/reconstruction"] = -batch_mean(out.log_px)
-            # What a bar shows of the training: the bound, or the loss where it is not a bound.
-            shown = "train/loss"
-            if out.bound is not None:
-                shown, values["train/elbo"] = "train/elbo", batch_mean(out.bound)
+            shown, values = training_values(out, self.objective, self.index_shape)
             means = self._step_means.add(values)
             value = means.pop(shown)
             self.log_dict(means)

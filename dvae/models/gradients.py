@@ -11,6 +11,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from dvae.estimators import Estimator
+from dvae.penalties import Penalty
 
 __all__ = ["Gradients", "loss_scaler"]
 
@@ -75,10 +76,11 @@ class Gradients(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip gradients, those of a fused optimizer too; by norm, an estimator's own by theirs.
+        """Clip gradients, those of a fused optimizer too; by norm, a part's own by theirs.
 
         What an estimator learns by is the gradient of a variance, whose unit is the square of the
-        loss's: in one norm with it, next to nothing would be left of the model's.
+        loss's, and a discriminator has a loss of its own: in one norm with them, next to nothing
+        would be left of the model's, or it would depend on another's.
         """
         most = gradient_clip_val
         if most is None or most <= 0:
@@ -87,8 +89,13 @@ class Gradients(pl.LightningModule):
         if gradient_clip_algorithm == "value":
             torch.nn.utils.clip_grad_value_(parameters, most)
             return
-        own = {id(p) for m in self.modules() if isinstance(m, Estimator) for p in m.parameters()}
-        for learned in (False, True):
-            torch.nn.utils.clip_grad_norm_(
-                [p for p in parameters if (id(p) in own) == learned], most
-            )
+        kinds = {
+            id(p): kind
+            for kind in (Estimator, Penalty)
+            for module in self.modules()
+            if isinstance(module, kind)
+            for p in module.parameters()
+        }
+        for kind in (None, Estimator, Penalty):
+            found = [p for p in parameters if kinds.get(id(p)) is kind]
+            torch.nn.utils.clip_grad_norm_(found, most)

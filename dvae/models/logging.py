@@ -1,11 +1,15 @@
 """Which training steps are logged, and the means of their batches."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import pytorch_lightning as pl
 from torch import Tensor
 
-__all__ = ["StepMeans", "is_logged", "was_logged"]
+from dvae.functional import batch_mean
+from dvae.models.objectives import Objective, ObjectiveOutput
+
+__all__ = ["StepMeans", "is_logged", "training_values", "was_logged"]
 
 
 def is_logged(trainer: pl.Trainer) -> bool:
@@ -33,6 +37,33 @@ def was_logged(trainer: pl.Trainer) -> bool:
 def _is_shown(trainer: pl.Trainer, step: int) -> bool:
     every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
     return step == 0 or (step + 1) % every == 0
+
+
+def training_values(
+    out: ObjectiveOutput, objective: Objective, index_shape: Sequence[int]
+) -> tuple[str, dict[str, Tensor]]:
+    """Name what is logged of a batch.
+
+    Args:
+        out: What the objective returned.
+        objective: The objective.
+        index_shape: Shape of the integers of one image.
+
+    Returns:
+        What a bar shows of the training: the bound, or the loss where it is not a bound. And the
+        values by name, each ``()``.
+    """
+    suffix, loss = objective.suffix, out.loss.detach()
+    values = {"train/loss": loss, f"train/kl{suffix}": batch_mean(out.kl)}
+    values |= {f"train/{name}": value for name, value in out.terms.items()}
+    if objective.prior_alone:
+        bits = loss / (math.prod(index_shape) * math.log(2))
+        values[f"train/prior_bits_per_token{suffix}"] = bits
+    if out.log_px is not None:
+        values["train/reconstruction"] = -batch_mean(out.log_px)
+    if out.bound is None:
+        return "train/loss", values
+    return "train/elbo", values | {"train/elbo": batch_mean(out.bound)}
 
 
 class StepMeans:

@@ -1,8 +1,8 @@
 """What training maximises: the ELBO with a weighted KL, the m-sample bound, or the prior alone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -35,12 +35,14 @@ class ObjectiveOutput:
             of what is not a bound.
         log_px: log p(x | z) at the codes of training, ``(B,)``; ``None`` where nothing is decoded.
         kl: KL to the prior, exact or at the codes of training, ``(B,)``.
+        terms: What else is logged, by name, each ``()``, without a gradient.
     """
 
     loss: Tensor
     bound: Tensor | None
     log_px: Tensor | None
     kl: Tensor
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module, ABC):
@@ -63,6 +65,13 @@ class Objective(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Name the settings."""
         return settings_of(self)
+
+    def prepare(self, image_shape: tuple[int, int, int]) -> None:
+        """Refuse what cannot be trained with, before training starts.
+
+        Args:
+            image_shape: Channels, height and width of the images.
+        """
 
     @abstractmethod
     def forward(

@@ -172,7 +172,7 @@ def load_weights(
     settings = annealable_scalars(module)
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint(source)
     saved, path = checkpoint.content["state_dict"], checkpoint.path
-    # So is an objective: what it has are scalars.
+    # So is an objective: what it has are scalars, and what learns in it begins anew.
     before = {
         name: tensor
         for name, tensor in saved.items()
@@ -184,7 +184,7 @@ def load_weights(
     report = check_weights(module, state_dict, ignore={*settings, TABLE})
     if not report.loaded:
         raise ValueError(f"nothing in {path} fits this model: {report.problem()}")
-    strict = report.without(PRIOR)
+    strict = report.without(PRIOR).without(OBJECTIVE)
     if not (strict.matches or allow_mismatch):
         raise ValueError(
             f"{path} is of another model: {strict.problem()} (--allow_mismatch true takes over "

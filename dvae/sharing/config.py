@@ -19,6 +19,7 @@ _PACKAGES = (
     "dvae.priors",
     "dvae.likelihoods",
     "dvae.estimators",
+    "dvae.penalties",
     "dvae.schedules",
 )
 # Belongs to a training run, and is a class of torch.

@@ -12,9 +12,10 @@ from dvae.bottlenecks import CategoricalBottleneck, ProjectedCodebook, Upkeep
 from dvae.data import MNIST
 from dvae.estimators import ExactEnumeration, MeanField
 from dvae.likelihoods import Bernoulli
-from dvae.models import CategoricalVAE, CodebookVAE, Evaluation, PriorLikelihood
+from dvae.models import CategoricalVAE, CodebookVAE, Evaluation, PenalisedELBO, PriorLikelihood
 from dvae.models.base import DiscreteVAE
 from dvae.networks import MLP, ResNet
+from dvae.penalties import Adversarial
 from dvae.priors import AutoregressivePrior, MADEPrior
 
 # Of all processes together.
@@ -59,6 +60,14 @@ def models() -> dict[str, DiscreteVAE]:
             **common,
         ),
     }
+    # A discriminator of its own, which is trained with the model.
+    found["penalised"] = CodebookVAE(
+        ResNet((1, 28, 28), width=8, blocks=1),
+        ProjectedCodebook(8, 4, estimator=MeanField(), upkeep=asleep),
+        likelihood=Bernoulli(),
+        objective=PenalisedELBO([Adversarial(0.5, adaptive=False, width=8, channels=1)]),
+        **common,
+    )
     for part in ("encoder", "bottleneck", "decoder"):  # as finetune.freeze does
         getattr(found["prior alone"], part).requires_grad_(False)
     for name in ("prior", "prior alone"):

@@ -20,7 +20,7 @@ def ranks(request, tmp_path_factory):
     return ranks_of("tests.models.ddp", folder, request.param)
 
 
-@pytest.mark.parametrize("model", ["categorical", "codebook", "prior", "prior alone"])
+@pytest.mark.parametrize("model", ["categorical", "codebook", "prior", "prior alone", "penalised"])
 def test_they_are_one_process_with_the_large_batch(model, ranks, alone):
     for what, expected in alone[model].items():
         for found in ranks:
@@ -35,7 +35,7 @@ def test_they_are_one_process_with_the_large_batch(model, ranks, alone):
                 )
 
 
-@pytest.mark.parametrize("model", ["categorical", "codebook"])
+@pytest.mark.parametrize("model", ["categorical", "codebook", "penalised"])
 def test_the_comparison_is_of_something(model, alone):
     metrics = alone[model]["metrics"]
     assert {"test/elbo", "test/kl", "test/usage", "test/perplexity"} <= metrics.keys()
@@ -54,3 +54,8 @@ def test_the_prior_is_trained_and_measured(model, alone):
     assert all(value.isfinite() for value in metrics.values())
     found = {name.split(".")[0] for name, g in alone[model]["gradients"].items() if g.any()}
     assert found == ({"prior"} if model == "prior alone" else {"encoder", "decoder", "prior"})
+
+
+def test_the_discriminator_is_trained(alone):
+    gradients = alone["penalised"]["gradients"].items()
+    assert sum(bool(g.any()) for name, g in gradients if name.startswith("objective.")) > 3
