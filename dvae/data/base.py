@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NoReturn, get_args
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dvae.data.batch import Batch, as_pixels
 from dvae.data.binarize import Binarization, binarize_once, draw, treatment
@@ -35,6 +35,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         binarization: `none`, `dynamic`, `fixed` or `threshold`.
         seed: Order of the training images. No part in what is evaluated.
         data_dir: Folder with the files; where None looks is for the subclass to say.
+        augment: What is done to each training image at every visit, in order, on the device:
+            transforms of torchvision's v2, which take its bytes ``(C, H, W)`` and return as many.
 
     Raises:
         ValueError: If a value is out of range.
@@ -62,6 +64,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         binarization: Binarization = "none",
         seed: int = 0,
         data_dir: str | None = None,
+        augment: Sequence[nn.Module] = (),
     ) -> None:
         """Check the values; nothing is read before `setup`."""
         super().__init__()
@@ -78,9 +81,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         self.binarization = binarization
         self.seed = seed
         self.data_dir = data_dir
+        self.augment = tuple(augment)
         self._parts: dict[Part, Rows] = {}
         # Not to the logger, and plain values only: a checkpoint must load without this class.
-        self.save_hyperparameters(logger=False, ignore=["dataset", "test"])
+        self.save_hyperparameters(logger=False, ignore=["dataset", "test", "augment"])
         for key in [key for key, value in self.hparams.items() if is_dataclass(value)]:
             self.hparams[key] = asdict(self.hparams[key])
 
@@ -255,15 +259,29 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             dataloader_idx: Number of the loader; unused.
 
         Returns:
-            Images float32 in [0, 1]; drawn from the device's global generator in {0, 1} when
-            training under `dynamic`.
+            Images float32 in [0, 1]; when training augmented by noise of torch's global generator,
+            and under `dynamic` drawn in {0, 1} from the device's.
         """
         image, label = batch
+        training = self.trainer is not None and self.trainer.training
+        if training and self.augment:
+            # One by one: a transform draws once for all that it is given together.
+            image = torch.stack([self._augmented(x) for x in image])
         if image.dtype != torch.uint8:
-            return batch
-        if self.binarization == "dynamic" and self.trainer is not None and self.trainer.training:
+            return batch if image is batch.image else Batch(image, label)
+        if self.binarization == "dynamic" and training:
             image = draw(image)
         return Batch(as_pixels(image), label)
+
+    def _augmented(self, image: Tensor) -> Tensor:
+        found = image
+        for transform in self.augment:
+            found = transform(found)
+        if found.shape != image.shape:
+            raise ValueError(
+                f"data.augment must leave images {tuple(image.shape)}; got {tuple(found.shape)}"
+            )
+        return found
 
     def _part(self, part: Part) -> Rows:
         self.setup("test" if part == "test" else "fit")

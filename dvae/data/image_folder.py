@@ -1,12 +1,13 @@
 """Any folder of images, held in memory where it fits and read by workers where it does not."""
 
 import logging
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dvae.data.base import ImageDataModule
 from dvae.data.batch import Batch
@@ -45,6 +46,7 @@ class ImageFolder(ImageDataModule):
             are an error otherwise.
         seed: Order of the training images. No part in what is evaluated.
         pixels: Background of transparent images, bits of 16-bit files.
+        augment: Transforms of each training image; see `ImageDataModule`.
 
     Raises:
         ValueError: If a value is out of range.
@@ -62,9 +64,10 @@ class ImageFolder(ImageDataModule):
         skip_unreadable: bool = False,
         seed: int = 0,
         pixels: Pixels | None = None,
+        augment: Sequence[nn.Module] = (),
     ) -> None:
         """Check the values; nothing is read before `setup`."""
-        super().__init__(batch_size=batch_size, val_size=val_size, seed=seed, data_dir=data_dir)
+        super().__init__(batch_size, val_size, seed=seed, data_dir=data_dir, augment=augment)
         if image_size < 1:
             raise ValueError(f"image_size must be at least 1, got {image_size}.")
         self.image_size = image_size
