@@ -2,11 +2,14 @@
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dvae.networks.base import Network
 
-__all__ = ["ConvNetwork", "Residual", "check_sizes"]
+__all__ = ["Attention", "ConvNetwork", "Recomputed", "Residual", "check_sizes"]
 
 
 class ConvNetwork(Network):
@@ -47,6 +50,53 @@ class Residual(nn.Module):
         """Add the two."""
         result: Tensor = self.shortcut(x) + self.gain * self.path(x)
         return result
+
+
+class Attention(nn.Module):
+    """Attention of each position of a grid to all of them; 0 until it is trained.
+
+    It has no weights that depend on the size of the grid, which may be any.
+
+    Args:
+        width: Channels, a multiple of `heads`.
+        heads: Parts of the channels that attend by themselves.
+
+    References:
+        A. Vaswani et al., 2017, arXiv 1706.03762, section 3.2.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.inward = nn.Conv2d(width, 3 * width, 1)
+        self.outward = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.outward.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the positions of ``(B, width, H, W)`` tell one another, of that shape."""
+        split = self.inward(x).flatten(2).unflatten(1, (3, self.heads, -1)).mT
+        found = F.scaled_dot_product_attention(*split.unbind(1))
+        result: Tensor = self.outward(found.mT.flatten(1, 2).unflatten(2, x.shape[2:]))
+        return result
+
+
+class Recomputed(nn.Sequential):
+    """Layers of which training keeps no activations within a `Residual`: they are computed again.
+
+    It takes a third more time, and the memory of one block; gradients are the same to the bit.
+
+    References:
+        T. Chen et al., 2016, arXiv 1604.06174.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layers, as their names and those of their weights are in any `Sequential`."""
+        for layer in self:
+            if isinstance(layer, Residual) and torch.is_grad_enabled():
+                x = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(x)
+        return x
 
 
 def check_sizes(network: ConvNetwork, **counts: int) -> None:

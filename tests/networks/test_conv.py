@@ -2,11 +2,13 @@ import pytest
 import torch
 
 from dvae.networks import MLP, DALLENet, ResNet, VQVAENet
+from dvae.networks.conv import Attention
 
 SMALL = [
     lambda shape: VQVAENet(shape, width=8),
     lambda shape: DALLENet(shape, width=8, halvings=2, blocks=1, init_width=4),
     lambda shape: ResNet(shape, width=8, blocks=1),
+    lambda shape: ResNet(shape, width=8, blocks=1, attention=True, checkpointing=True),
 ]
 
 
@@ -28,6 +30,43 @@ def test_an_image_does_not_see_its_neighbours_in_the_batch(make):
     encoder = network.encoder(5)
     image = torch.rand(4, 1, 28, 28)
     torch.testing.assert_close(encoder(image)[:1], encoder(image[:1]), rtol=1e-4, atol=1e-5)
+
+
+def gradients(checkpointing, attention=True):
+    torch.manual_seed(0)
+    network = ResNet((3, 16, 16), 16, blocks=2, attention=attention, checkpointing=checkpointing)
+    encoder, decoder = network.encoder(5), network.decoder(5, 1)
+    for parameter in (*encoder.parameters(), *decoder.parameters()):
+        parameter.data += 0.02 * torch.randn_like(parameter)  # some layers begin with 0
+    torch.manual_seed(1)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: kept.append(x.numel()) or x, lambda x: x
+    ):
+        out = decoder(encoder(torch.rand(2, 3, 16, 16)))
+    out.square().sum().backward()
+    return [p.grad for p in (*encoder.parameters(), *decoder.parameters())], sum(kept), encoder
+
+
+def test_computed_again_gradients_are_the_same_to_the_bit_and_less_is_kept():
+    ours, kept, encoder = gradients(True)
+    plain, kept_by_all, other = gradients(False)
+    assert all(map(torch.equal, ours, plain)) and all(g.any() for g in ours)
+    assert kept < 0.5 * kept_by_all
+    assert encoder.state_dict().keys() == other.state_dict().keys()
+
+
+def test_attention_sees_the_whole_grid_and_begins_as_nothing():
+    torch.manual_seed(0)
+    x = torch.randn(2, 16, 5, 7)
+    layer = Attention(16, 2)
+    assert torch.equal(layer(x), layer.outward.bias.view(1, -1, 1, 1).expand_as(x))
+    torch.nn.init.normal_(layer.outward.weight)
+    # Against the formula, position by position.
+    q, k, v = layer.inward(x).view(2, 3, 2, 8, 35).unbind(1)
+    weights = torch.einsum("bhci,bhcj->bhij", q, k).div(8**0.5).softmax(-1)
+    found = torch.einsum("bhij,bhcj->bhci", weights, v).reshape(2, 16, 5, 7)
+    torch.testing.assert_close(layer(x), layer.outward(found), rtol=1e-4, atol=1e-5)
 
 
 def test_dalle_has_the_published_number_of_parameters():
