@@ -33,7 +33,7 @@ class LossyCoder(BlockCoder):
 
     def push(self, stack: Stack, image: Tensor) -> Tensor:
         """Push the most probable codes; see `BlockCoder.push`."""
-        index = self._model.encode(image).cpu()
+        index = self._model.encode(self._model.images_of(image)).cpu()
         push_codes(stack, self._prior, index, self.rows)
         return index
 

@@ -1,7 +1,7 @@
 """What a trained model is used for: events to codes and back, and codes changed on the way."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from dvae.bottlenecks.base import Bottleneck
 from dvae.estimators.base import check_count
 from dvae.models.events import Events
+from dvae.models.modes import evaluating
 from dvae.priors.base import Prior, Sampling
 
 __all__ = ["Codec", "evaluating"]
@@ -52,24 +53,31 @@ class Codec(Events):
 
         Args:
             image: Pixels in [0, 1] or bytes, ``(B, C, H, W)``; or NumPy arrays, PIL images, or a
-                batch with any of them: see `dvae.data.batch.as_batch`.
+                batch with any of them: see `dvae.data.batch.as_batch`. Where the code is a grid,
+                tensors may be of any height and width that the network divides; large ones are
+                encoded in overlapping tiles, see `dvae.models.tiling`.
 
         Returns:
             Integers ``(B, ...)``.
 
         Raises:
-            ValueError: The images are of another shape than the network's, or no pixels.
+            ValueError: The images are of a shape that the network does not take, or no pixels.
         """
+
+        def code(part: Tensor) -> Tensor:
+            return self.bottleneck(self.encoder(part)).mode()  # type: ignore[no-any-return]
+
+        pixels, tiling = self.images_of(image, any_size=True), self.tiling
         with self._evaluating():
-            index: Tensor = self.bottleneck(self.encoder(self.images_of(image))).mode()
-            return index
+            return tiling.stitched(code, pixels) if tiling else code(pixels)
 
     @torch.no_grad()
     def decode(self, index: Tensor) -> Tensor:
         """Return the expected image of a code.
 
         Args:
-            index: Integers ``(B, ...)`` in [0, K).
+            index: Integers ``(B, ...)`` in [0, K); a grid of any size, which may be decoded in
+                tiles, as `encode` does.
 
         Returns:
             Pixels in [0, 1], ``(B, C, H, W)``.
@@ -83,8 +91,13 @@ class Codec(Events):
                 f"a code's integers must be in [0, {num_codes}); got "
                 f"{int(index.min())} to {int(index.max())}"
             )
+
+        def pixels(part: Tensor) -> Tensor:
+            return self.likelihood.mean(self.decoder(self.bottleneck.embed(part)))
+
+        tiling = self.tiling
         with self._evaluating():
-            return self.likelihood.mean(self.decoder(self.bottleneck.embed(index)))
+            return tiling.blended(pixels, index) if tiling else pixels(index)
 
     def reconstruct(self, image: Any) -> Tensor:
         """Return the expected image of the most probable code; takes what `encode` does."""
@@ -158,7 +171,8 @@ class Codec(Events):
             ValueError: The images are of another shape than the network's, the mask is of another
                 shape or type, a value is outside its range, or the prior cannot draw these.
         """
-        return self.decode(self.complete_code(self.encode(image), mask, generator, label, **how))
+        index = self.encode(self.images_of(image))
+        return self.decode(self.complete_code(index, mask, generator, label, **how))
 
     def complete_code(
         self,
@@ -237,7 +251,11 @@ class Codec(Events):
         values = range(count) if categories is None else categories
         if not values or not all(0 <= value < count for value in values):
             raise ValueError(f"categories must be integers in [0, {count}); got {list(values)}")
-        index = self.encode(image).unsqueeze(1).repeat(1, len(values), *[1] * len(shape))
+        index = (
+            self.encode(self.images_of(image))
+            .unsqueeze(1)
+            .repeat(1, len(values), *[1] * len(shape))
+        )
         at: tuple[int | slice, ...] = (slice(None), slice(None), *place)
         index[at] = torch.tensor(list(values), device=index.device)
         pictures: Tensor = self.decode(index.flatten(0, 1)).unflatten(0, index.shape[:2])
@@ -260,20 +278,3 @@ def _integers(label: Any) -> Tensor:
     if found.is_floating_point() or found.dtype == torch.bool:
         raise ValueError(f"label must be integers; got {label!r}")
     return found.long()
-
-
-@contextmanager
-def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Put modules into evaluation mode for a while, each of their parts back into its own.
-
-    Args:
-        modules: The modules.
-    """
-    training = {part: part.training for module in modules for part in module.modules()}
-    for module in modules:
-        module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in training.items():
-            part.training = mode

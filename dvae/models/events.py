@@ -5,8 +5,10 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
+from dvae.bottlenecks.base import Bottleneck
 from dvae.data.batch import as_batch
 from dvae.likelihoods import Likelihood
+from dvae.models.tiling import Tiling
 
 __all__ = ["Events"]
 
@@ -17,12 +19,19 @@ class Events(pl.LightningModule):
     Attributes:
         event_shape: Channels, height and width of images; the shape of other events.
         encoder: Events to features.
+        bottleneck: Features to the posterior of codes.
         likelihood: Distribution of the event given the decoder's output; knows of which kind.
     """
 
     event_shape: tuple[int, ...]
     encoder: nn.Module
+    bottleneck: Bottleneck
     likelihood: Likelihood
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How images of any size are cut into tiles; ``None`` where the code is not their grid."""
+        return Tiling.of(self.event_shape, self.bottleneck) if self.likelihood.pixels else None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -39,13 +48,14 @@ class Events(pl.LightningModule):
         channels, height, width = self.event_shape
         return channels, height, width
 
-    def images_of(self, batch: Any, check: bool = True) -> Tensor:
+    def images_of(self, batch: Any, check: bool = True, any_size: bool = False) -> Tensor:
         """Take the images, or other events, out of a batch, as the network wants them.
 
         Args:
             batch: Whatever `dvae.data.batch.as_batch` finds images in: uint8 in 0..255, or floats
                 in [0, 1]; of other events, what `Likelihood.as_values` takes.
             check: Whether to look at the range of values, for which a GPU has to be waited for.
+            any_size: Whether height and width of images may be others that the network divides.
 
         Returns:
             Pixels in [0, 1], ``(B, C, H, W)``, or events ``(B, *event_shape)``, on the device and,
@@ -57,10 +67,11 @@ class Events(pl.LightningModule):
         """
         image = as_batch(batch, self.event_shape).image
         if tuple(image.shape[1:]) != tuple(self.event_shape):
-            raise ValueError(
-                f"{'images' if self.likelihood.pixels else 'events'} must be "
-                f"(B, {', '.join(map(str, self.event_shape))}); got {tuple(image.shape)}"
-            )
+            tiling = self.tiling if any_size else None
+            if tiling is None or not tiling.divides(image, self.event_shape[0]):
+                wanted = tiling or f"(B, {', '.join(map(str, self.event_shape))})"
+                kind = "images" if self.likelihood.pixels else "events"
+                raise ValueError(f"{kind} must be {wanted}; got {tuple(image.shape)}")
         if check:
             self.likelihood.check_values(image)
         weight = next(self.encoder.parameters(), image)
