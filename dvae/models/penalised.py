@@ -39,7 +39,7 @@ class Decoding:
 
     def params(self, z: Tensor) -> Tensor:
         """Return the likelihood's parameters ``(S, B, P * C, H, W)``, in float32 or wider."""
-        params = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        params: Tensor = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
         return params.to(torch.promote_types(params.dtype, torch.float32))
 
 
