@@ -5,6 +5,7 @@ from typing import Any
 from dvae.callbacks.anneal import Anneal
 from dvae.callbacks.checkpoints import Checkpoints
 from dvae.callbacks.curves import Curves
+from dvae.callbacks.feature_distance import FeatureDistance
 from dvae.callbacks.frechet import FrechetDistance
 from dvae.callbacks.freeze import Freeze
 from dvae.callbacks.gradient_probe import GradientProbe
@@ -25,6 +26,7 @@ __all__ = [
     "Anneal",
     "Checkpoints",
     "Curves",
+    "FeatureDistance",
     "FrechetDistance",
     "Freeze",
     "GradientProbe",

@@ -31,6 +31,7 @@ from dvae.functional.likelihoods import (
 )
 from dvae.functional.minimum_variance import minimum_variance, minimum_variance_gradient
 from dvae.functional.pixels import as_pixels, check_range
+from dvae.functional.sample_distances import frechet_distance, precision_recall
 from dvae.functional.softmax import softmax, softmax_jacobian
 from dvae.functional.straight_through import one_hot_like, straight_through
 from dvae.functional.truncation import truncate_logits
@@ -53,6 +54,7 @@ __all__ = [
     "discretized_logistic_log_prob",
     "exponential_from_bits",
     "exponential_from_uniform",
+    "frechet_distance",
     "gaussian_log_prob",
     "gumbel_from_uniform",
     "gumbel_given_max",
@@ -68,6 +70,7 @@ __all__ = [
     "minimum_variance_gradient",
     "one_hot_like",
     "perplexity_from_counts",
+    "precision_recall",
     "softmax",
     "softmax_jacobian",
     "squared_distance",

@@ -1,0 +1,104 @@
+"""Distances between test images and reconstructions, in features that no training has seen."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from dvae.features import EfficientNetLite
+from dvae.functional import frechet_distance, precision_recall
+from dvae.models.base import DiscreteVAE
+
+__all__ = ["FeatureDistance"]
+
+# Height and width that the network was trained on.
+_SIZE = 224
+_NEIGHBOURS = 3
+
+
+class Features(Metric):
+    """Features of images and of their reconstructions, of all processes, and what they say."""
+
+    full_state_update = False
+    real: list[Tensor]
+    made: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("real", "made"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, real: Tensor, made: Tensor) -> None:
+        """Add the features of a batch, ``(B, D)`` each."""
+        self.real.append(real)
+        self.made.append(made)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the distance, precision and recall."""
+        real, made = dim_zero_cat(self.real), dim_zero_cat(self.made)
+        if len(real) <= _NEIGHBOURS:
+            raise ValueError(
+                f"FeatureDistance needs more than {_NEIGHBOURS} test images; got {len(real)}"
+            )
+        precision, recall = precision_recall(real, made, _NEIGHBOURS)
+        found = {"frechet": frechet_distance(real, made), "precision": precision, "recall": recall}
+        return {name: value.float() for name, value in found.items()}
+
+
+class FeatureDistance(Callback):
+    """Measure ``test/frechet_lite1``, ``test/precision_lite1`` and ``test/recall_lite1``.
+
+    They compare the test images with their arg-max reconstructions by the 1,280 pooled features of
+    EfficientNet-Lite1, which `Perceptual` does not train on, of images resized to 224 pixels. The
+    Fréchet distance is the formula of the FID on other features: it is no FID and comparable with
+    none, only with itself at equal numbers of images, of which it wants some thousands. Precision
+    is the share of reconstructions that lie among the images (the third neighbour says how near
+    that is), recall the share of images that lie among the reconstructions.
+
+    The network comes with the extra ``perceptual``. On a processor it takes about a twentieth of a
+    second for an image.
+
+    Raises:
+        MissingExtra: The network is not installed.
+        ValueError: At the end of the test, fewer than 4 images.
+
+    References:
+        M. Heusel et al., 2017, arXiv 1706.08500, eq. 6; T. Kynkäänniemi et al., 2019, arXiv
+        1904.06991.
+    """
+
+    def __init__(self) -> None:
+        self._network: nn.Module = EfficientNetLite(1)
+        self._metric: Features | None = None
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin anew."""
+        self._metric = Features().to(pl_module.device)
+        self._network = self._network.to(pl_module.device)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Take in a batch and its reconstructions."""
+        assert self._metric is not None and isinstance(pl_module, DiscreteVAE)
+        image = pl_module.images_of(batch, check=False)
+        self._metric.update(self._features(image), self._features(pl_module.reconstruct(image)))
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log what the features of all processes say."""
+        assert self._metric is not None
+        found = self._metric.compute()
+        pl_module.log_dict({f"test/{name}_lite1": value for name, value in found.items()})
+        self._metric = None
+
+    @torch.no_grad()
+    def _features(self, image: Tensor) -> Tensor:
+        resized = F.interpolate(image.float(), (_SIZE, _SIZE), mode="bilinear", antialias=True)
+        with torch.autocast(image.device.type, enabled=False):
+            features: Tensor = self._network(resized.clamp(0, 1))
+        return features
