@@ -83,6 +83,8 @@ def arguments_for(path, tmp_path):
     if data == "CIFAR10":
         fake_cifar10(tmp_path / "cifar" / "cifar-10-batches-py")
         args.append(f"--data.data_dir={tmp_path / 'cifar'}")
+    if "Perceptual" in path.read_text():
+        pytest.importorskip("efficientnet_lite_pytorch")
     if data == "ImageFolder":
         fake_images(tmp_path / "images")
         args.append(f"--data.data_dir={tmp_path / 'images'}")
@@ -99,7 +101,7 @@ def test_there_are_configs():
 def named(path):
     """Name a config; slow are large networks on colour images, and the many like the default."""
     like_the_default = path.parent.name == "estimators"
-    large = path.stem == "imagefolder" or path.stem.startswith("cifar10")
+    large = path.stem in ("imagefolder", "tokenizer") or path.stem.startswith("cifar10")
     marks = [pytest.mark.slow] if large or like_the_default else []
     if not like_the_default:
         marks.append(pytest.mark.curves)
@@ -135,6 +137,9 @@ def test_config_is_small_and_runs(path, tmp_path, monkeypatch, capsys):
     }
     if "PriorLikelihood" in path.read_text():
         expected -= {"train/reconstruction", "train/elbo"}  # nothing is decoded
+    if "PenalisedELBO" in path.read_text():
+        # Nothing is a bound; the discriminator's turn comes later.
+        expected = (expected - {"train/elbo"}) | {"train/perceptual", "test/frechet_lite1"}
     assert expected <= names
 
 
