@@ -39,14 +39,18 @@ class Features(Metric):
         self.made.append(made)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the distance, precision and recall."""
+        """Return the distance, precision and recall, by the names they are logged under."""
         real, made = dim_zero_cat(self.real), dim_zero_cat(self.made)
         if len(real) <= _NEIGHBOURS:
             raise ValueError(
                 f"FeatureDistance needs more than {_NEIGHBOURS} test images; got {len(real)}"
             )
         precision, recall = precision_recall(real, made, _NEIGHBOURS)
-        found = {"frechet": frechet_distance(real, made), "precision": precision, "recall": recall}
+        found = {
+            "test/frechet_lite1": frechet_distance(real, made),
+            "test/precision_lite1": precision,
+            "test/recall_lite1": recall,
+        }
         return {name: value.float() for name, value in found.items()}
 
 
@@ -92,8 +96,7 @@ class FeatureDistance(Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what the features of all processes say."""
         assert self._metric is not None
-        found = self._metric.compute()
-        pl_module.log_dict({f"test/{name}_lite1": value for name, value in found.items()})
+        pl_module.log_dict(self._metric.compute())
         self._metric = None
 
     @torch.no_grad()

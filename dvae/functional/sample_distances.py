@@ -25,7 +25,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> Tensor:
         M. Heusel et al., 2017, arXiv 1706.08500, eq. 6.
     """
     a, b = a.double(), b.double()
-    shift = (a.mean(0) - b.mean(0)).square().sum()
+    shift: Tensor = (a.mean(0) - b.mean(0)).square().sum()
     first, second = a.T.cov(), b.T.cov()
     values, vectors = torch.linalg.eigh(first)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
