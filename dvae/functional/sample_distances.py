@@ -25,11 +25,11 @@ def frechet_distance(a: Tensor, b: Tensor) -> Tensor:
         M. Heusel et al., 2017, arXiv 1706.08500, eq. 6.
     """
     a, b = a.double(), b.double()
-    shift: Tensor = (a.mean(0) - b.mean(0)).square().sum()
+    shift = (a.mean(0) - b.mean(0)).square().sum()
     first, second = a.T.cov(), b.T.cov()
     values, vectors = torch.linalg.eigh(first)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
+    cross: Tensor = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
     return shift + first.trace() + second.trace() - 2 * cross
 
 

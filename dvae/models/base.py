@@ -162,7 +162,7 @@ class DiscreteVAE(Gradients, Measured):
         Raises:
             ValueError: See `dvae.models.compiled` and the objective.
         """
-        self.objective.prepare(self.image_shape)
+        self.objective.prepare(self.event_shape)
         accumulates = trainer.accumulate_grad_batches > 1
         check_compile(self._compiles, trainer.strategy.root_device, accumulates)
 

@@ -66,11 +66,11 @@ class Objective(nn.Module, ABC):
         """Name the settings."""
         return settings_of(self)
 
-    def prepare(self, image_shape: tuple[int, int, int]) -> None:
+    def prepare(self, event_shape: tuple[int, ...]) -> None:
         """Refuse what cannot be trained with, before training starts.
 
         Args:
-            image_shape: Channels, height and width of the images.
+            event_shape: Channels, height and width of images; the shape of other events.
         """
 
     @abstractmethod

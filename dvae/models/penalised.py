@@ -69,10 +69,13 @@ class PenalisedELBO(ELBO):
             raise ValueError(f"PenalisedELBO.penalties must be of different classes; got {names}")
         self.terms = nn.ModuleDict(dict(zip(names, penalties, strict=True)))
 
-    def prepare(self, image_shape: tuple[int, int, int]) -> None:
+    def prepare(self, event_shape: tuple[int, ...]) -> None:
         """Let the penalties look at what they are to be trained with; see `Penalty.prepare`."""
+        if len(event_shape) != 3:
+            raise ValueError(f"penalties are of images; got events of shape {event_shape}")
+        channels, height, width = event_shape
         for penalty in self._penalties().values():
-            penalty.prepare(image_shape)
+            penalty.prepare((channels, height, width))
 
     def forward(
         self, log_px: Callable[[Tensor], Tensor], posterior: Posterior, prior: Prior
