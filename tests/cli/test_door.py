@@ -61,7 +61,7 @@ def test_a_copy_of_a_config_overwrites_nothing(tmp_path, monkeypatch, capsys):
             "did you mean --model.optimizer.lr",
         ),
         (["fit", "--help.nothing"], "there is no such part; there are: "),
-        (["configs", "copy", "mine"], "there is no config 'mine': dvae configs lists them"),
+        (["configs", "copy", "zebra"], "there is no config 'zebra': dvae configs lists them"),
     ],
 )
 def test_what_there_is_not_is_said_in_one_line(args, said, capsys):
