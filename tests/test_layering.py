@@ -24,11 +24,11 @@ LAYERS = (
     {"kernels", "schedules", "likelihoods", "metrics", "estimators", "penalties"},
     {"bottlenecks", "networks", "priors"},
     {"models", "data", "runs"},
-    {"callbacks", "coding", "lab", "compare", "sharing"},
+    {"callbacks", "coding", "lab", "compare", "sharing", "loggers"},
     {"explore"},
     {"cli"},
 )
-LIGHTNING = {"models", "runs", "callbacks", "data", "cli", "lab", "sharing"}
+LIGHTNING = {"models", "runs", "callbacks", "data", "cli", "lab", "sharing", "loggers"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 

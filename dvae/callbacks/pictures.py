@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from PIL import Image
-from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger
+from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from dvae.runs.layout import run_folder
 
@@ -101,7 +101,8 @@ def show_table(trainer: pl.Trainer, name: str, rows: Sequence[dict[str, Any]]) -
             path = f"{title}/step_{step:07d}.csv"
             logger.experiment.log_text(logger.run_id, text.getvalue(), path)
         elif hasattr(logger, "log_table"):
-            data = [[n, *map(_for_wandb, row.values())] for n, row in enumerate(rows)]
+            shown = _for_wandb if isinstance(logger, WandbLogger) else lambda value: value
+            data = [[n, *map(shown, row.values())] for n, row in enumerate(rows)]
             logger.log_table(key=title, columns=["row", *rows[0]], data=data)
 
     _write(trainer, name, ".csv", lambda path: path.write_bytes(text.getvalue().encode()))

@@ -1,7 +1,10 @@
-"""Pictures, tables and curves reach TensorBoard and MLflow: their own readers find them again."""
+"""Pictures, tables and curves reach TensorBoard, MLflow and trackio: their readers find them."""
 
 import csv
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -62,3 +65,40 @@ def test_mlflow_has_pictures_table_and_scalars(tmp_path, monkeypatch):
     text = client.download_artifacts(run, table.path, str(tmp_path.parent))
     with open(text, newline="") as file:
         assert list(csv.DictReader(file)) == rows
+
+
+# Where trackio keeps its runs is settled when it is imported.
+TRACKED = """
+import csv, sys
+from pathlib import Path
+from PIL import Image
+from dvae.loggers import TrackioLogger
+from tests.callbacks.test_logged_media import PICTURES, trained, written
+folder = Path(sys.argv[1])
+options = {"auto_log_cpu": False, "auto_log_gpu": False}
+logger = TrackioLogger("project", "run", str(folder / "own"), options)
+logger.log_hyperparams({"seed": 7, "model": object})
+trainer = trained(logger, folder)
+import trackio
+run = trackio.Api().runs("project")[0]
+rows = trackio.sqlite_storage.SQLiteStorage.get_logs("project", "run")
+found = {name: (row["step"], row[name]) for row in rows for name in row}
+assert run.name == "run" and run.config["seed"] == 7 and "object" in run.config["model"]
+assert set(found) >= PICTURES and "val/elbo" in found, sorted(found)
+step, picture = found["media/reconstructions"]
+assert trainer.global_step - 1 <= step <= trainer.global_step, step
+(ours,) = folder.rglob("reconstructions/step*.png")
+theirs = trackio.TRACKIO_DIR / "media" / picture["file_path"]
+assert Image.open(ours).convert("RGB").tobytes() == Image.open(theirs).convert("RGB").tobytes()
+table = found["media/latent_table"][1]["_value"]
+same = [{name: str(row[name]) for name in written(folder)[0]} for row in table]
+assert same == written(folder), (same[0], written(folder)[0])
+"""
+
+
+def test_trackio_has_pictures_table_and_scalars(tmp_path):
+    pytest.importorskip("trackio")
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")}
+    command = [sys.executable, "-W", "ignore", "-c", TRACKED, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
