@@ -17,7 +17,7 @@ class TrackioLogger(Logger):
     """Log to trackio, a tracker on one's own disk: ``pip install "dvae[trackio]"``.
 
     ``trackio show`` opens the page of what is logged, pictures and tables too. It is kept in
-    ``TRACKIO_DIR``.
+    ``TRACKIO_DIR``. The run is open, for a test after the training, until the process ends.
 
     Args:
         project: Project of the run.
@@ -116,16 +116,6 @@ class TrackioLogger(Logger):
         """
         rows = [[_shown(value) for value in row] for row in data]
         self.experiment.log({key: _trackio().Table(list(columns), rows)}, step=self._step)
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """End the run.
-
-        Args:
-            status: How the training ended.
-        """
-        if self._run is not None:
-            self._run.finish()
 
 
 def _shown(value: Any) -> Any:

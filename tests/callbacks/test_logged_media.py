@@ -79,6 +79,7 @@ options = {"auto_log_cpu": False, "auto_log_gpu": False}
 logger = TrackioLogger("project", "run", str(folder / "own"), options)
 logger.log_hyperparams({"seed": 7, "model": object})
 trainer = trained(logger, folder)
+logger.experiment.finish()
 import trackio
 run = trackio.Api().runs("project")[0]
 rows = trackio.sqlite_storage.SQLiteStorage.get_logs("project", "run")
