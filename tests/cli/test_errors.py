@@ -37,7 +37,8 @@ CASES = {
     "a temperature of zero": ([f"{ESTIMATOR}.tau", "0"], "tau must be a number > 0; got 0"),
     "settings of an objective without its class": (
         ["--model.objective.samples", "3"],
-        "model.objective: its class comes before its settings, one of ELBO, IWAE, PenalisedELBO, PriorLikelihood",
+        "model.objective: its class comes before its settings, one of ELBO, IWAE, PenalisedELBO, "
+        "PriorLikelihood",
     ),
     "one category": (["--model.bottleneck.num_codes", "1"], "num_codes must be >= 2"),
     "a word for a number": (["--model.bottleneck.num_codes", "many"], "num_codes"),
