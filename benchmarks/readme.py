@@ -17,6 +17,7 @@ from benchmarks.compression import compression
 from benchmarks.finetune import WAYS, best
 from benchmarks.generation import class_samples, likelihood, priors
 from benchmarks.gpu.page import gpu
+from benchmarks.lossy import lossy
 from benchmarks.measure import conditions, read_csv
 from benchmarks.plain import ROW, TABLE
 from benchmarks.tables.page import of_cell
@@ -325,7 +326,7 @@ def rendered(texts: Mapping[Path, str]) -> dict[Path, str]:
 PARTS = (
     *(default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed),
     *(published, plain, precision, gpu, kills, soak, joints, compression, likelihood),
-    *(class_samples, priors),
+    *(class_samples, priors, lossy),
 )
 
 
