@@ -27,6 +27,7 @@ from benchmarks.measure import RESULTS, conditions, machine, read_csv, write_csv
 from dvae.coding import compress, decompress
 from dvae.data import ImageFolder
 from dvae.data.batch import as_pixels
+from dvae.metrics import psnr as psnr_of
 from dvae.models import DiscreteVAE
 from dvae.plotting import labelled_rows
 
@@ -114,9 +115,7 @@ def _through(images: Tensor, way: str, quality: int) -> tuple[float, float, Tens
 
 
 def _psnr(back: Tensor, images: Tensor) -> float:
-    """Return the mean of the images' PSNR, dB, as `dvae.metrics.ImageQuality` has it."""
-    error = (back.double() - as_pixels(images)).square().flatten(1).mean(1)
-    return round(float((-10 * error.clamp_min(1e-10).log10()).mean()), 2)
+    return round(float(psnr_of(back, as_pixels(images)).mean()), 2)
 
 
 def lossy() -> str:

@@ -10,7 +10,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from dvae.functional import perplexity_from_counts, usage_from_counts
 
-__all__ = ["CodebookUsage", "EventQuality", "ImageQuality"]
+__all__ = ["CodebookUsage", "EventQuality", "ImageQuality", "psnr"]
 
 log = logging.getLogger("dvae")
 
@@ -97,17 +97,15 @@ class ImageQuality(Metric):
             reconstruction: Pixels in [0, 1], ``(B, C, H, W)``.
             image: The same of the originals.
         """
-        error = (reconstruction.double() - image).square().flatten(1).mean(1)
-        # A perfect image counts as one with an error of 1e-10: 100 dB.
-        psnr = -10 * error.clamp_min(1e-10).log10()
-        ssim = torch.zeros_like(psnr)
+        error = _mean_square(reconstruction, image)
+        ssim = torch.zeros_like(error)
         if min(image.shape[-2:]) >= _WINDOW:
             ssim = _ssim(reconstruction.float(), image.float()).double()
         elif self._has_ssim:
             self._has_ssim = False
             size = "x".join(str(n) for n in image.shape[-2:])
             log.info("no SSIM: images of %s are smaller than its window of %d", size, _WINDOW)
-        self.sums += torch.stack([error.sum(), psnr.sum(), ssim.sum()])
+        self.sums += torch.stack([error.sum(), _decibel(error).sum(), ssim.sum()])
         self.count += len(image)
 
     def compute(self) -> dict[str, Tensor]:
@@ -150,6 +148,25 @@ class EventQuality(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return ``mse`` of real values, or ``accuracy`` of categories."""
         return {self._name: (self.total / self.count).float()}
+
+
+def psnr(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """Return the PSNR of each image, dB, ``(B,)``; see `ImageQuality`.
+
+    Args:
+        reconstruction: Pixels in [0, 1], ``(B, C, H, W)``.
+        image: The same of the originals.
+    """
+    return _decibel(_mean_square(reconstruction, image))
+
+
+def _mean_square(reconstruction: Tensor, image: Tensor) -> Tensor:
+    return (reconstruction.double() - image).square().flatten(1).mean(1)
+
+
+def _decibel(error: Tensor) -> Tensor:
+    # A perfect image counts as one with an error of 1e-10: 100 dB.
+    return -10 * error.clamp_min(1e-10).log10()
 
 
 def _ssim(reconstruction: Tensor, image: Tensor) -> Tensor:
