@@ -31,21 +31,32 @@ class Pace:
     def __init__(self) -> None:
         self._start: tuple[float, int] | None = None
 
+    def begin(self, step: int) -> tuple[float, int]:
+        """Begin to measure, unless that is done; also where a training starts over.
+
+        Args:
+            step: Optimizer steps taken so far.
+
+        Returns:
+            When it began, and at which step.
+        """
+        if self._start is None or step < self._start[1]:
+            self._start = (time.monotonic(), step)
+        return self._start
+
     def left(self, trainer: pl.Trainer) -> float | None:
         """Estimate the seconds to the end; None where that, or the pace, is not known yet.
 
         Args:
             trainer: Trainer between two steps.
         """
-        now, step = time.monotonic(), trainer.global_step
-        if self._start is None or step < self._start[1]:
-            self._start = (now, step)
-        since, done = now - self._start[0], step - self._start[1]
+        start, first = self.begin(trainer.global_step)
+        since, done = time.monotonic() - start, trainer.global_step - first
         timers = (c for c in trainer.callbacks if isinstance(c, Timer))  # type: ignore[attr-defined]
         ends = [seconds for timer in timers if (seconds := timer.time_remaining()) is not None]
         steps = trainer.estimated_stepping_batches
         if done and math.isfinite(steps):
-            ends.append(max(0.0, since / done * (steps - step)))
+            ends.append(max(0.0, since / done * (steps - trainer.global_step)))
         return min(ends, default=None)
 
 
@@ -80,7 +91,7 @@ class ProgressLines(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
     ) -> None:
         """Say the step."""
-        left = self._pace.left(trainer)
+        self._pace.begin(trainer.global_step)
         bound = getattr(pl_module, "last_terms", {}).get("bound")
         # On an accelerator, where reading means waiting, the values are those last logged.
         waits = bound is not None and is_waited_for(bound)
@@ -91,6 +102,7 @@ class ProgressLines(Callback):
         total = trainer.estimated_stepping_batches
         of = f" of {total:.0f}" if math.isfinite(total) else ""
         values = self._values if waits else _read(pl_module, bound)
+        left = self._pace.left(trainer)
         rest = [] if left is None else [f"{in_words(left)} left"]
         log.info(", ".join([f"step {trainer.global_step}{of}", *values, *rest]))
 
