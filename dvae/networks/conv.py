@@ -83,7 +83,7 @@ class Attention(nn.Module):
 class Recomputed(nn.Sequential):
     """Layers of which training keeps no activations within a `Residual`: they are computed again.
 
-    It takes a third more time, and the memory of one block; gradients are the same to the bit.
+    It takes one more forward pass, and the memory of one block; gradients are the same to the bit.
 
     References:
         T. Chen et al., 2016, arXiv 1604.06174.
