@@ -1,18 +1,15 @@
 """Distances between test images and reconstructions, in features that no training has seen."""
 
-from typing import Any
-
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from dvae.callbacks.reconstruction_distance import ReconstructionDistance
 from dvae.features import EfficientNetLite
 from dvae.functional import frechet_distance, precision_recall
-from dvae.models.base import DiscreteVAE
 
 __all__ = ["FeatureDistance"]
 
@@ -33,10 +30,9 @@ class Features(Metric):
         for name in ("real", "made"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
-    def update(self, real: Tensor, made: Tensor) -> None:
-        """Add the features of a batch, ``(B, D)`` each."""
-        self.real.append(real)
-        self.made.append(made)
+    def update(self, features: Tensor, real: bool) -> None:
+        """Add the features of a batch ``(B, D)``, of images or of what was made of them."""
+        (self.real if real else self.made).append(features)
 
     def compute(self) -> dict[str, Tensor]:
         """Return the distance, precision and recall, by the names they are logged under."""
@@ -54,7 +50,7 @@ class Features(Metric):
         return {name: value.float() for name, value in found.items()}
 
 
-class FeatureDistance(Callback):
+class FeatureDistance(ReconstructionDistance):
     """Measure ``test/frechet_lite1``, ``test/precision_lite1`` and ``test/recall_lite1``.
 
     They compare the test images with their arg-max reconstructions by the 1,280 pooled features of
@@ -78,29 +74,20 @@ class FeatureDistance(Callback):
 
     def __init__(self) -> None:
         self._network: nn.Module = EfficientNetLite(1)
-        self._metric: Features | None = None
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin anew."""
-        self._metric = Features().to(pl_module.device)
+        """Begin anew, with the network on the model's device."""
+        super().on_test_epoch_start(trainer, pl_module)
         self._network = self._network.to(pl_module.device)
 
-    def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Take in a batch and its reconstructions."""
-        assert self._metric is not None and isinstance(pl_module, DiscreteVAE)
-        image = pl_module.images_of(batch, check=False)
-        self._metric.update(self._features(image), self._features(pl_module.reconstruct(image)))
+    def _make_metric(self) -> Features:
+        return Features()
 
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log what the features of all processes say."""
-        assert self._metric is not None
-        pl_module.log_dict(self._metric.compute())
-        self._metric = None
+    def _named(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        return found
 
     @torch.no_grad()
-    def _features(self, image: Tensor) -> Tensor:
+    def _seen(self, image: Tensor) -> Tensor:
         resized = F.interpolate(image.float(), (_SIZE, _SIZE), mode="bilinear", antialias=True)
         with torch.autocast(image.device.type, enabled=False):
             features: Tensor = self._network(resized.clamp(0, 1))

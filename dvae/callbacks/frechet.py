@@ -2,21 +2,18 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from dvae.models.base import DiscreteVAE
+from dvae.callbacks.reconstruction_distance import ReconstructionDistance
 
 __all__ = ["FrechetDistance"]
 
 _FILE = "weights-inception-2015-12-05-6726825d.pth"
 
 
-class FrechetDistance(Callback):
+class FrechetDistance(ReconstructionDistance):
     """Measure the FID between test images and their arg-max reconstructions, ``test/fid``.
 
     The distance is between Gaussians fitted to the 2,048 features of an Inception network, so that
@@ -46,36 +43,13 @@ class FrechetDistance(Callback):
             raise ModuleNotFoundError(
                 "FrechetDistance needs torch-fidelity: pip install 'dvae[fid]'"
             )
-        self._metric: FrechetInceptionDistance | None = None
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse a model whose events are not images, which says so when it is asked."""
-        if isinstance(pl_module, DiscreteVAE):
-            _ = pl_module.image_shape
-
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Load the network and begin anew."""
-        self._metric = self._make_metric().to(pl_module.device)
-
-    def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Take in a batch and its reconstructions."""
-        assert self._metric is not None and isinstance(pl_module, DiscreteVAE)
-        image = pl_module.images_of(batch, check=False)
-        self._metric.update(_colour(image), real=True)
-        self._metric.update(_colour(pl_module.reconstruct(image)), real=False)
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the distance, of the images of all processes."""
-        assert self._metric is not None
-        pl_module.log("test/fid", self._metric.compute())
-        self._metric = None
 
     def _make_metric(self) -> FrechetInceptionDistance:
         weights = str(self.weights)
         return FrechetInceptionDistance(normalize=True, feature_extractor_weights_path=weights)
 
+    def _seen(self, image: Tensor) -> Tensor:
+        return image.expand(-1, 3, -1, -1) if image.shape[1] == 1 else image
 
-def _colour(image: Tensor) -> Tensor:
-    return image.expand(-1, 3, -1, -1) if image.shape[1] == 1 else image
+    def _named(self, found: Tensor) -> dict[str, Tensor]:
+        return {"test/fid": found}

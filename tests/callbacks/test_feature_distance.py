@@ -6,6 +6,9 @@ from torch import nn
 
 from dvae.callbacks import FeatureDistance
 from dvae.functional import frechet_distance, precision_recall
+from dvae.likelihoods import GaussianVector
+from dvae.models import CategoricalVAE
+from dvae.networks import MLP
 from tests.toy import toy_data, toy_model, toy_trainer
 
 pytest.importorskip("efficientnet_lite_pytorch")
@@ -68,10 +71,16 @@ def test_perfect_reconstructions_are_at_no_distance_and_blank_ones_are(tmp_path)
     assert blank["frechet"] > 0.1 and blank["recall"] == 0
 
 
+def test_events_that_are_no_images_are_refused_before_the_test(tmp_path):
+    model = CategoricalVAE(MLP(event_shape=(3,)), likelihood=GaussianVector())
+    with pytest.raises(ValueError, match="this is for models of images"):
+        toy_trainer(tmp_path, callbacks=[FeatureDistance()]).test(model, datamodule=toy_data())
+
+
 def test_the_network_itself_tells_noise_from_an_image():
     callback = FeatureDistance()
     image = torch.rand(4, 1, 8, 8)
-    found = callback._features(image)
+    found = callback._seen(image)
     assert found.shape == (4, 1280) and not found.requires_grad
-    assert torch.equal(found, callback._features(image))
-    assert (found - callback._features(torch.rand(4, 1, 8, 8))).abs().max() > 0.1
+    assert torch.equal(found, callback._seen(image))
+    assert (found - callback._seen(torch.rand(4, 1, 8, 8))).abs().max() > 0.1
