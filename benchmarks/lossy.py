@@ -6,7 +6,8 @@ FOLDER has photographs for the test, as `ImageFolder` finds them; the first of a
 are taken. Ours is one file, header included; the histogram is that of these images' own codes, so
 that no other needs fewer bits. So that no header counts for more than ours, the others get one
 picture with all photographs side by side: once at the best quality whose file is not larger than
-ours (the least quality, where none is), and once at the least quality that reaches our PSNR.
+ours (the least quality, where none is), and once at the least quality that reaches our PSNR. The
+picture's last row are photographs that the prior draws.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Generator, Tensor
 
 import dvae
 from benchmarks.measure import RESULTS, conditions, machine, read_csv, write_csv
@@ -159,6 +160,7 @@ def main() -> None:
     for row, back in peers:
         rows.append(row)
         shown[str(row["way"])] = back[:_SHOWN]
+    shown["drawn from the prior"] = model.sample(_SHOWN, generator=Generator().manual_seed(0))
     about = {"data": args.data or Path(args.folder).name, "images": len(images)}
     about["recipe"] = args.recipe or args.model
     labelled_rows(shown).save(RESULTS / PICTURE)

@@ -16,6 +16,7 @@ __all__ = ["WeightReport", "carry_scalar", "check_weights", "digest", "load_weig
 
 
 PRIOR, OBJECTIVE, TABLE = "prior.", "objective.", "prior.table"
+ESTIMATOR = "bottleneck.estimator."
 Change = tuple[str, tuple[int, ...], tuple[int, ...]]
 """A name and two shapes: in the checkpoint and in the model."""
 
@@ -166,7 +167,7 @@ def load_weights(
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read, nothing in it fits, or there is a mismatch that is not
-            allowed. A prior of another kind begins anew, which is what it is for.
+            allowed. A prior or an estimator of another kind begins anew, which is what it is for.
     """
     # A temperature or a KL weight is a setting: that of this run's config, not the checkpoint's.
     settings = annealable_scalars(module)
@@ -184,7 +185,7 @@ def load_weights(
     report = check_weights(module, state_dict, ignore={*settings, TABLE})
     if not report.loaded:
         raise ValueError(f"nothing in {path} fits this model: {report.problem()}")
-    strict = report.without(PRIOR).without(OBJECTIVE)
+    strict = report.without(PRIOR).without(OBJECTIVE).without(ESTIMATOR)
     if not (strict.matches or allow_mismatch):
         raise ValueError(
             f"{path} is of another model: {strict.problem()} (--allow_mismatch true takes over "

@@ -1,5 +1,8 @@
 """Freezing, learning rates of parts, and weights from another data set or image size."""
 
+import copy
+import itertools
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -18,7 +21,7 @@ from dvae.bottlenecks import (
 )
 from dvae.bottlenecks.upkeep import Once
 from dvae.callbacks import Anneal, Freeze
-from dvae.estimators import GumbelSoftmax, Reinforce
+from dvae.estimators import RELAX, VIMCO, GumbelSoftmax, Reinforce
 from dvae.likelihoods import Gaussian
 from dvae.models import CategoricalVAE, CodebookVAE, PriorLikelihood
 from dvae.models.parts import parameter_groups
@@ -348,3 +351,18 @@ def test_given_probabilities_are_those_of_the_config_and_not_of_the_checkpoint(t
         before = taken.prior.log_probs.clone()
         assert load_weights(taken, tmp_path / "a.ckpt").matches
         assert torch.equal(taken.prior.log_probs, before)
+
+
+def test_an_estimator_of_another_kind_begins_anew_and_one_of_the_same_kind_is_taken_over(tmp_path):
+    kinds = (GumbelSoftmax(0.7), Reinforce(), VIMCO(), RELAX(3, 3, hidden=5))
+    for before, now in itertools.permutations(kinds, 2):
+        model, there = toy_model(copy.deepcopy(now)), toy_model(copy.deepcopy(before))
+        own = {n: t.clone() for n, t in model.bottleneck.estimator.state_dict().items()}
+        load_weights(model, saved(there, tmp_path))
+        assert torch.equal(model.encoder[-1].weight, there.encoder[-1].weight)
+        left = model.bottleneck.estimator.state_dict()
+        assert all(torch.equal(tensor, own[name]) for name, tensor in left.items())
+    path = saved(toy_model(RELAX(3, 3, hidden=5)), tmp_path)
+    assert load_weights(toy_model(RELAX(3, 3, hidden=5)), path).matches
+    with pytest.raises(ValueError, match=r"of another model: bottleneck\.estimator\."):
+        load_weights(toy_model(RELAX(3, 3, hidden=6)), path)
