@@ -1,26 +1,32 @@
-"""The two checkpoints of a run: the last one and the best by the validation ELBO."""
+"""The two checkpoints of a run: the last one and the best by a metric of the validation."""
 
+import difflib
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
 from dvae.callbacks.place import ends_a_step, is_adding_up, is_reading
 from dvae.runs.checkpoints import Checkpoint
 from dvae.runs.files import write_whole
 from dvae.runs.layout import BEST, LAST, MONITOR
 from dvae.runs.resume import Best, copy_best, find_best
+from dvae.scalars import check_choice
 
 __all__ = ["Checkpoints"]
 
 log = logging.getLogger("dvae")
 
+Mode = Literal["max", "min"]
+
 
 class Checkpoints(ModelCheckpoint):
-    """Write ``checkpoints/last.ckpt`` after each epoch and ``best.ckpt`` by ``val/elbo``.
+    """Write ``checkpoints/last.ckpt`` after each epoch and ``best.ckpt`` by a metric.
 
     Where nothing was validated the best is the last. A run that ends within an epoch, or cannot
     read its next batch, be it of the validation, leaves a checkpoint of its last step too. A
@@ -38,17 +44,27 @@ class Checkpoints(ModelCheckpoint):
     Args:
         every_n_steps: Steps after which ``last.ckpt`` is written within an epoch too, at least 1;
             only at the ends of epochs by default.
+        monitor: Metric of the validation that says which checkpoint is the best, such as
+            ``val/psnr``; the bound by default. Another one is for an objective that is no bound.
+        mode: Whether the highest value of it is the best, ``max``, or the lowest, ``min``.
 
     Raises:
-        ValueError: ``every_n_steps`` is below 1.
+        ValueError: ``every_n_steps`` is below 1, or there is no such mode.
+        MisconfigurationException: ``monitor`` is not among what the first validation logs, be it
+            Lightning's sanity check; the message says what is.
     """
 
-    def __init__(self, every_n_steps: int | None = None) -> None:
+    monitor: str
+
+    def __init__(
+        self, every_n_steps: int | None = None, monitor: str = MONITOR, mode: Mode = "max"
+    ) -> None:
         if every_n_steps is not None and every_n_steps < 1:
             raise ValueError(
                 f"checkpoints.every_n_steps must be an integer >= 1 or null; got {every_n_steps}"
             )
-        super().__init__(filename="best", monitor=MONITOR, mode="max", save_last=True)
+        check_choice("checkpoints.mode", mode, Mode)
+        super().__init__(filename="best", monitor=monitor, mode=mode, save_last=True)
         self.every_n_steps = every_n_steps
         self._batches_in_last: int | None = None
         self._unjudged = False
@@ -58,7 +74,18 @@ class Checkpoints(ModelCheckpoint):
     @property
     def state_key(self) -> str:
         """Name the state in a checkpoint."""
-        return f"{type(self).__qualname__}{ {'monitor': MONITOR, 'mode': self.mode}!r}"
+        return f"{type(self).__qualname__}{ {'monitor': self.monitor, 'mode': self.mode}!r}"
+
+    @property
+    def chosen_by(self) -> str:
+        """Say which metric chose the best so far, and its value; empty where there is none."""
+        if self.best_model_score is None:
+            return ""
+        return f"{self._goal}, {self.best_model_score:.5g}"
+
+    @property
+    def _goal(self) -> str:
+        return f"the {'highest' if self.mode == 'max' else 'lowest'} {self.monitor}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the best so far is, from wherever it is asked, and how good."""
@@ -72,10 +99,20 @@ class Checkpoints(ModelCheckpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Go on from the best so far, also where the run that is resumed has another folder."""
-        if trainer.state.fn != TrainerFn.FITTING or self.state_key not in checkpoint["callbacks"]:
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        if self.state_key not in checkpoint["callbacks"]:
+            kind = f"{type(self).__qualname__}{{"
+            if any(key.startswith(kind) for key in checkpoint["callbacks"]):
+                log.warning(
+                    "the best checkpoint so far was chosen by another metric: the best is judged "
+                    "anew from here on, by %s",
+                    self._goal,
+                )
             return
         assert trainer.ckpt_path is not None
-        best = find_best(Checkpoint(trainer.ckpt_path, checkpoint), self.state_key)
+        resumed = Checkpoint(trainer.ckpt_path, checkpoint)
+        best = find_best(resumed, self.state_key, self.monitor)
         if best is not None:
             self._remember(best)
 
@@ -100,7 +137,10 @@ class Checkpoints(ModelCheckpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Judge the best; the end of an epoch has its own."""
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        if trainer.sanity_checking:
+            self._score(trainer)
             return
         self._put_off_a_stop(trainer)
         self._unjudged = True
@@ -148,6 +188,7 @@ class Checkpoints(ModelCheckpoint):
         if self.best_model_score is None or not trainer.enable_validation:
             self.best_model_path = str(self._path(BEST))
             trainer.save_checkpoint(self.best_model_path)
+            self.best_model_score = None  # of one before, which it is not
 
     def save_last_step(self, trainer: pl.Trainer) -> str | None:
         """Write ``last.ckpt``, unless it is there already.
@@ -173,12 +214,18 @@ class Checkpoints(ModelCheckpoint):
 
     def _judge(self, trainer: pl.Trainer) -> bool:
         """Write ``best.ckpt`` if the last validation was the best; tell whether it was."""
-        score = trainer.callback_metrics.get(MONITOR)
-        if not self._unjudged or score is None:
+        if not self._unjudged:
             return False
+        try:
+            score = self._score(trainer)
+        except MisconfigurationException:
+            if not is_adding_up(trainer):
+                self._save_last(trainer)  # so that the steps before are not lost
+            raise
         self._unjudged = False
         before = self.best_model_score
-        better = bool(score.isfinite()) and (before is None or bool(score > before))
+        above = before is None or bool(score > before if self.mode == "max" else score < before)
+        better = bool(score.isfinite()) and above
         # Processes write together.
         if not trainer.strategy.reduce_boolean_decision(better):
             return False
@@ -189,6 +236,19 @@ class Checkpoints(ModelCheckpoint):
             return True
         self._remember(was)
         return False
+
+    def _score(self, trainer: pl.Trainer) -> Tensor:
+        """Return what the last validation says of the metric."""
+        found = trainer.callback_metrics
+        names = sorted(name for name in found if not name.startswith(("train/", "anneal/")))
+        if self.monitor in names:
+            return found[self.monitor]
+        close = difflib.get_close_matches(self.monitor, names, n=1)
+        raise MisconfigurationException(
+            f"checkpoints.monitor must be a metric of the validation; got {self.monitor}; "
+            + (f"did you mean {close[0]}? There are: " if close else "there are: ")
+            + ", ".join(names)
+        )
 
     def _remember(self, best: Best) -> None:
         found = best.score is not None

@@ -50,7 +50,7 @@ def own_callbacks(
         ValueError: Settings of the checkpoints, of the temperature or of the average contradict
             each other.
     """
-    trainer, every_n_steps = settings.trainer, settings.checkpoints.every_n_steps
+    trainer = settings.trainer
     own: list[Callback] = [*_anneals(settings, model), RandomState(), Curves(), Stopwatch()]
     if settings.finetune.freeze:
         own.append(Freeze(settings.finetune.freeze))
@@ -63,12 +63,13 @@ def own_callbacks(
     if trainer.enable_progress_bar is not False and not bars:
         own += [ProgressBar(), ProgressLines()]
     if trainer.enable_checkpointing is not False:
-        return [*own, Checkpoints(every_n_steps), StopOnSignal()]
-    if every_n_steps is not None:
-        raise ValueError(
-            "checkpoints.every_n_steps needs trainer.enable_checkpointing; got "
-            f"{every_n_steps} and false"
-        )
+        return [*own, Checkpoints(**settings.checkpoints), StopOnSignal()]
+    idle = Checkpoints()
+    for key, value in settings.checkpoints.items():
+        if value != getattr(idle, key):
+            raise ValueError(
+                f"checkpoints.{key} needs trainer.enable_checkpointing; got {value} and false"
+            )
     return [*own, StopUnsaved()]
 
 

@@ -51,6 +51,7 @@ Our other keys:
   --init_from FILE                       weights to start from; with --allow_mismatch what fits
   --finetune.freeze, grow, temperature, lr_scale        how a run goes on from them
   --checkpoints.every_n_steps N          checkpoints within an epoch
+  --checkpoints.monitor val/psnr         what best.ckpt goes by; .mode min where less is better
   --ema 0.999                            average of the weights, for validation, test and use
   --nonfinite stop|skip                  what to do about a loss that is NaN or infinite
   --reconstructions.every_n_epochs N     pictures of images; also count

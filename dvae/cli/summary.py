@@ -19,6 +19,7 @@ def summary(
     results: Mapping[str, float],
     checkpoint: str | None,
     seconds: float,
+    chosen_by: str = "",
 ) -> str:
     """Write the summary of a fit.
 
@@ -29,6 +30,7 @@ def summary(
         results: Metrics of the test.
         checkpoint: Path of what was tested; ``None`` for the last weights.
         seconds: Seconds that the training took.
+        chosen_by: Metric that chose the checkpoint, and its value; empty where none did.
     """
     run = run_folder(trainer)
     lines = {name: f"{value:.4g}" for name, value in sorted(results.items())}
@@ -40,6 +42,8 @@ def summary(
     lines["training"] = f"{seconds:.0f} seconds"
     lines["data"] = data.protocol
     lines["checkpoint"] = checkpoint or "none"
+    if chosen_by:
+        lines["chosen by"] = chosen_by
     if run.media.is_dir():
         lines["pictures"] = f"{run.media} (open the PNGs in any viewer)"
         lines["curves"] = str(run.curves)

@@ -220,7 +220,9 @@ class DVAECLI(LightningCLI):
         results = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
         if self.trainer.is_global_zero:
             found, seconds = results[0] if results else {}, stopwatch.seconds
-            print(summary(self.trainer, self.model, self.datamodule, found, path, seconds))
+            chosen = checkpoints.chosen_by if checkpoints else ""
+            run = self.trainer, self.model, self.datamodule
+            print(summary(*run, found, path, seconds, chosen))
 
     def _own(self, kind: type[Callback]) -> Any:
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]

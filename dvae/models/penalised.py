@@ -50,7 +50,9 @@ class PenalisedELBO(ELBO):
     expectation, so that every estimator trains them. It is no bound on log p(x): ``train/elbo`` is
     not logged, and what validation and test report as ``elbo`` is that of the likelihood alone.
     Each penalty before its weight is ``train/perceptual`` and so on, the loss of parameters of its
-    own ``train/discriminator``. With weights of 0 it trains as the `ELBO` does, to the bit.
+    own ``train/discriminator``. ``best.ckpt`` goes by the bound all the same, unless
+    ``checkpoints.monitor`` names another metric. With weights of 0 it trains as the `ELBO` does, to
+    the bit.
 
     Args:
         penalties: Terms beside the likelihood, of different classes.

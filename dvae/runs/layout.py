@@ -15,7 +15,7 @@ CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 MONITOR = "val/elbo"
-"""Metric of which the best checkpoint has the highest value."""
+"""Metric of which the best checkpoint has the highest value, unless another one is chosen."""
 
 _VERSION = re.compile(r"version_(\d+)")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from dvae.runs.checkpoints import ADDING_UP, Checkpoint
 from dvae.runs.config import read_config
 from dvae.runs.files import clear_parts, write_whole
-from dvae.runs.layout import BEST, MONITOR, RunFolder
+from dvae.runs.layout import BEST, RunFolder
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -29,7 +29,7 @@ class Best:
 
     Attributes:
         path: The file.
-        score: Its ``val/elbo``, nats per example, a scalar on the CPU; None where there is no file.
+        score: Value of the metric that chose it, a scalar on the CPU; None where there is no file.
     """
 
     path: Path
@@ -66,7 +66,7 @@ def find_last(experiment: Path) -> Checkpoint | None:
     return None
 
 
-def find_best(resumed: Checkpoint, key: str) -> Best | None:
+def find_best(resumed: Checkpoint, key: str, metric: str) -> Best | None:
     """Find the best so far of a run that goes on: beside its checkpoint, or where it was.
 
     The file itself says how good it is. One of a later step is not the best so far: it is of a
@@ -75,6 +75,7 @@ def find_best(resumed: Checkpoint, key: str) -> Best | None:
     Args:
         resumed: Checkpoint that the run goes on from.
         key: Key of the state of `Checkpoints` in it.
+        metric: Name of the metric that chooses it.
 
     Returns:
         The best, or None where there is none; one that is known of and not found is said in a line.
@@ -92,7 +93,7 @@ def find_best(resumed: Checkpoint, key: str) -> Best | None:
         log.warning(
             "the best checkpoint so far (%s %.2f) is neither beside %s nor at %s: the best is "
             "judged anew from here on",
-            MONITOR,
+            metric,
             float(known),
             resumed.path,
             recorded,

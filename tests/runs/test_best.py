@@ -5,6 +5,7 @@ import shutil
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dvae.callbacks import Checkpoints, RandomState
 from dvae.schedules import Exponential
@@ -13,10 +14,10 @@ from tests.toy import toy_data, toy_model, toy_trainer
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:Be aware that when")
 
 
-def train(root, epochs, ckpt_path=None, *more):
+def train(root, epochs, ckpt_path=None, *more, **settings):
     """Train with a learning rate that grows, so that the first epochs are the best."""
     pl.seed_everything(3, verbose=False)
-    checkpoints = Checkpoints()
+    checkpoints = Checkpoints(**settings)
     trainer = toy_trainer(
         root,
         max_epochs=epochs,
@@ -139,3 +140,68 @@ def test_epochs_without_a_validation_do_not_replace_the_best(tmp_path):
     )
     trainer.fit(toy_model(), datamodule=toy_data())
     assert read(checkpoints.best_model_path)["global_step"] == 6
+
+
+class Seen(pl.Callback):
+    """What each validation says of some metrics, by step."""
+
+    def __init__(self):
+        self.found = {}
+
+    def on_validation_end(self, trainer, model):
+        if not trainer.sanity_checking:
+            self.found[trainer.global_step] = {
+                k: float(v) for k, v in trainer.callback_metrics.items()
+            }
+
+
+FOLLOWED = [("val/kl", "min"), ("val/kl", "max"), ("val/perplexity", "max"), ("val/elbo", "max")]
+
+
+@pytest.mark.parametrize(("metric", "mode"), FOLLOWED)
+def test_it_is_the_best_by_the_metric_that_is_followed_and_goes_on_so(metric, mode, tmp_path):
+    seen = Seen()
+    one = train(tmp_path / "a", 4, None, seen, monitor=metric, mode=mode)
+    last = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    two = train(tmp_path / "b", 8, last, seen, monitor=metric, mode=mode)
+    values = {step: found[metric] for step, found in seen.found.items()}
+    assert len(set(values.values())) >= 4 and len(values) == 8
+    for run, steps in ((one, 12), (two, 24)):
+        best = {"max": max, "min": min}[mode](
+            (step for step in values if step <= steps), key=values.__getitem__
+        )
+        assert read(run.best_model_path)["global_step"] == best
+        assert float(run.best_model_score) == values[best]
+    goal = {"max": "highest", "min": "lowest"}[mode]
+    assert two.chosen_by == f"the {goal} {metric}, {float(two.best_model_score):.5g}"
+
+
+def test_that_another_metric_chose_it_is_said(first, caplog):
+    last = "runs/a/checkpoints/last.ckpt"
+    again = train("runs/c", 4, last, monitor="val/kl", mode="min")
+    assert "judged anew from here on, by the lowest val/kl" in caplog.text
+    assert read(again.best_model_path)["global_step"] == 12
+
+
+@pytest.mark.parametrize("sanity", [0, 2])
+def test_a_metric_that_is_not_logged_costs_no_step(sanity, tmp_path):
+    class Sanity(pl.Callback):
+        def setup(self, trainer, model, stage):
+            trainer.num_sanity_val_steps = sanity
+
+    message = (
+        "checkpoints.monitor must be a metric of the validation; got val/perplexty; did you mean "
+        "val/perplexity[?] There are: val/dead_codes, val/elbo, .*, val/usage$"
+    )
+    with pytest.raises(MisconfigurationException, match=message):
+        train(tmp_path, 2, None, Sanity(), monitor="val/perplexty")
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert (last.is_file() and read(last)["global_step"]) == (0 if sanity else 3)
+    if not sanity:
+        good = train(tmp_path / "b", 2, last, monitor="val/perplexity")
+        assert read(good.best_model_path)["global_step"] == 6
+
+
+def test_a_mode_is_one_of_two():
+    with pytest.raises(ValueError, match="checkpoints.mode must be one of max, min; got 'least'"):
+        Checkpoints(mode="least")
