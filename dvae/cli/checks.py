@@ -17,6 +17,7 @@ from dvae.data.order import EndlessOrder
 from dvae.models import DiscreteVAE
 from dvae.models.parts import check_rates
 from dvae.models.penalised import Decoding
+from dvae.models.precision import say_other_precision
 from dvae.runs.checkpoints import ADDING_UP, Checkpoint
 
 __all__ = [
@@ -57,6 +58,7 @@ def check_fit(
     if resumed is not None:
         scheduled = model.lr_schedule is not None
         check_resumable(resumed.path, resumed.content, optimizer, scheduled)
+        say_other_precision(resumed.path, resumed.content, trainer.precision)
 
 
 def check_optimizer(model: DiscreteVAE) -> Optimizer:

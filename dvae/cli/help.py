@@ -31,7 +31,7 @@ dvae {command} --config NAME_OR_FILE [--KEY VALUE ...]
 
   dvae fit --config mnist_categorical --trainer.max_epochs 5
   dvae fit --config mnist_codebook --model.bottleneck.estimator ReinMax
-  dvae fit --config imagefolder --data.data_dir photos --trainer.precision bf16-mixed
+  dvae fit --config imagefolder --data.data_dir photos --trainer.devices 2
   dvae fit --config runs/NAME/version_0/config.yaml --ckpt_path last            goes on
   dvae fit --config finetune_fashion --init_from runs/.../best.ckpt             fine-tunes
 
@@ -43,7 +43,7 @@ What people set most:
   --anneal.beta Linear                   schedule of the weight of the KL
   --data MNIST, --data.batch_size 200    data set and images in a step
   --trainer.max_epochs 24                length; also max_steps, max_time
-  --trainer.precision bf16-mixed         arithmetic; --trainer.devices 2 for more processors
+  --trainer.precision bf16-mixed         arithmetic; auto for the faster one of this machine
   --seed_everything 1                    another seed
 
 Our other keys:

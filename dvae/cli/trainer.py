@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from dvae.models.precision import check_precision
+from dvae.models.precision import AUTO, PRECISIONS, check_precision
 from dvae.scalars import MAX_COUNT
 
 __all__ = ["check_additions", "check_device", "check_length", "check_trainer_settings"]
@@ -91,7 +91,7 @@ def check_trainer_settings(settings: Namespace) -> None:
         ValueError: A value that cannot work.
     """
     _check(settings, _RULES)
-    check_precision(settings.get("precision"))
+    check_precision(settings.get("precision"), (AUTO, *PRECISIONS))
 
 
 def _check(settings: Namespace, rules: _Rules) -> None:

@@ -23,6 +23,7 @@ from dvae.cli.checks import check_fit
 from dvae.cli.config_file import SaveConfig, make_plain
 from dvae.cli.finetuning import check_source, take_over
 from dvae.cli.loggers import in_run_folder, new_run_id, next_folder, run_loggers
+from dvae.cli.precision import Trainer, settle_precision
 from dvae.cli.summary import summary, table
 from dvae.cli.trainer import check_additions, check_device, check_length, check_trainer_settings
 from dvae.data import ImageDataModule
@@ -57,6 +58,7 @@ class DVAECLI(LightningCLI):
                 super().__init__(
                     model_class=DiscreteVAE,
                     datamodule_class=ImageDataModule,
+                    trainer_class=Trainer,
                     subclass_mode_model=True,
                     subclass_mode_data=True,
                     seed_everything_default=0,
@@ -113,6 +115,7 @@ class DVAECLI(LightningCLI):
                 )
         check_trainer_settings(config.trainer)
         make_plain(config.trainer)
+        settle_precision(config.trainer)
         if self.subcommand == "fit":
             config.experiment = self._experiment()
         self._resumed = Checkpoint(path) if path else None

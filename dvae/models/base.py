@@ -136,6 +136,10 @@ class DiscreteVAE(Gradients, Measured):
         written = [name for name in state if name in set(trained)]
         modern_states(checkpoint.get("optimizer_states", []), written, trained)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the precision, of which a run that goes on elsewhere may have another."""
+        checkpoint["precision"] = str(self.trainer.precision)
+
     # Training
 
     def on_fit_start(self) -> None:

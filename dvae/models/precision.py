@@ -1,27 +1,81 @@
-"""Which precisions there are, and where half precision is slower than single."""
+"""Which precisions there are, and where half precision is slower or faster than single."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
-__all__ = ["check_precision", "multiplies_bfloat16", "warn_of_bfloat16"]
+__all__ = [
+    "AUTO",
+    "PRECISIONS",
+    "check_precision",
+    "faster_precision",
+    "multiplies_bfloat16",
+    "say_other_precision",
+    "warn_of_bfloat16",
+]
+
+log = logging.getLogger("dvae")
 
 # Likelihoods and noise are in float32, so the weights are too.
-_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-_REFUSED = ("64", "64-true", "16-true", "bf16-true", "transformer-engine")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+AUTO = "auto"
+"""What the command line takes for the precision that `faster_precision` chooses."""
+_SHORT = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
-def check_precision(precision: object) -> None:
+def check_precision(precision: object, allowed: Sequence[str] = PRECISIONS) -> None:
     """Refuse weights that are not in float32.
 
     Args:
-        precision: Precision of a trainer, in any of Lightning's spellings.
+        precision: Precision of a trainer, in any of Lightning's spellings; None for its default.
+        allowed: Names of those that are allowed.
 
     Raises:
         ValueError: It is another.
     """
-    if str(precision).startswith(_REFUSED):
-        allowed = ", ".join(_PRECISIONS)
-        raise ValueError(f"trainer.precision must be one of {allowed}; got {precision}")
+    if precision is not None and _SHORT.get(str(precision), precision) not in allowed:
+        names = ", ".join(allowed)
+        raise ValueError(f"trainer.precision must be one of {names}; got {precision}")
+
+
+def faster_precision(accelerator: object) -> tuple[str, str]:
+    """Choose bfloat16 where a matrix unit multiplies it, as on GPUs since Ampere and CPUs with AMX.
+
+    Vector instructions alone (AVX-512) are not enough to choose it.
+
+    Args:
+        accelerator: Accelerator of the trainer, by Lightning's name or ``auto``.
+
+    Returns:
+        The precision, and why.
+    """
+    on_gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
+    if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16-mixed", "this GPU multiplies matrices in bfloat16"
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not on_gpu)
+    if on_cpu and torch.cpu.get_capabilities().get("amx_bf16"):
+        return "bf16-mixed", "this CPU multiplies matrices in bfloat16 (AMX)"
+    return "32-true", "no unit here is known to multiply matrices in bfloat16"
+
+
+def say_other_precision(path: object, content: Mapping[str, Any], precision: str) -> None:
+    """Say it where a training goes on in another precision than before.
+
+    Args:
+        path: Path of its checkpoint.
+        content: Content of the checkpoint; older ones do not know their precision.
+        precision: Precision of the trainer.
+    """
+    before = content.get("precision", precision)
+    if before != precision:
+        log.warning(
+            "%s was trained in %s and goes on in %s, whose digits are others "
+            "(--trainer.precision %s goes on exactly)",
+            *(path, before, precision, before),
+        )
 
 
 def multiplies_bfloat16() -> bool:

@@ -108,7 +108,7 @@ CASES = {
     "fewer than no devices": (["--trainer.devices", "-3"], "trainer.devices must be >= 1"),
     "weights in half precision": (
         ["--trainer.precision", "bf16-true"],
-        "trainer.precision must be one of 32-true, bf16-mixed, 16-mixed; got bf16-true",
+        "trainer.precision must be one of auto, 32-true, bf16-mixed, 16-mixed; got bf16-true",
     ),
     "weights in double precision": (["--trainer.precision", "64"], "trainer.precision must be one"),
     "a word for the devices": (
