@@ -120,7 +120,9 @@ def ship(name: str) -> list[dict[str, object]]:
         figures = tested(source.model.half().float())
     target = SHIPPED / name
     shutil.rmtree(target, ignore_errors=True)
-    save_pretrained(source.model, target, figures, source.data)
+    save_pretrained(
+        source.model, target, figures, source.data, license="mit", picture=source.picture
+    )
     if rounded:
         _halve(target / WEIGHTS)
     how = HOW.format(

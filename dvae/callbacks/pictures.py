@@ -111,7 +111,7 @@ def show_table(trainer: pl.Trainer, name: str, rows: Sequence[dict[str, Any]]) -
 
 def _write(trainer: pl.Trainer, name: str, suffix: str, write: Callable[[Path], object]) -> None:
     # A disk that is full is a warning: a run is worth more than its pictures.
-    path = run_folder(trainer).media / name / f"step_{trainer.global_step:07d}{suffix}"
+    path = run_folder(trainer).picture(name, trainer.global_step, suffix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path)

@@ -161,6 +161,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """
         if not self._parts:
             log.info("Data: %s.", self.protocol)
+            self.hparams["_name"] = self.name  # for the card of a model that is shared
         if stage == "predict":
             stage = "test" if self.predict_split == "test" else "fit"
         if stage in (None, "fit", "validate") and "train" not in self._parts:

@@ -44,6 +44,16 @@ class RunFolder:
         self.checkpoints = path / CHECKPOINTS
         self.ours = [self.checkpoints / LAST, self.checkpoints / BEST]
 
+    def picture(self, name: str, step: int, suffix: str = ".png") -> Path:
+        """Name the file of a picture or table.
+
+        Args:
+            name: Name of the picture.
+            step: Optimizer steps taken when it was made.
+            suffix: Ending of the file.
+        """
+        return self.media / name / f"step_{step:07d}{suffix}"
+
     def tokens(self, checkpoint: str, split: str) -> Path:
         """Name the folder of the codes that a checkpoint gives.
 

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dvae.commands import Parser, run_command
 from dvae.sharing.onnx import export_onnx, has_step
@@ -34,6 +35,15 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
         command.add_argument("source", metavar="CKPT", help="checkpoint, or folder of `save`")
         command.add_trusted()
+        if name != "onnx":
+            command.add_argument(
+                "--license", default="", help="of the weights, as the Hub names it: mit, ..."
+            )
+            command.add_argument(
+                "--reconstructions",
+                action="store_true",
+                help="show the run's picture of these weights, with images of its validation data",
+            )
         if name == "push":
             command.add_argument("--repo", required=True, help="user/name on the Hub")
             command.add_argument("--private", action="store_true", help="if it is a new one")
@@ -45,12 +55,12 @@ def _parser() -> argparse.ArgumentParser:
 def _main(args: argparse.Namespace) -> None:
     trusted: Sequence[str] = args.trusted
     source = _load(args.source, trusted)
-    model, figures, data = source.model, source.figures, source.data
+    model = source.model
     if args.command == "push":
         private = True if args.private else None
-        print(push_to_hub(model, args.repo, figures, data, private=private, trusted=trusted))
+        print(push_to_hub(model, args.repo, private=private, **_facts(source, args)))
     elif args.command == "save":
-        for path in save_pretrained(model, args.out, figures, data, trusted=trusted):
+        for path in save_pretrained(model, args.out, **_facts(source, args)):
             print(f"{path}  {_size(path.stat().st_size)}")
     else:
         for file in export_onnx(model, args.out):
@@ -70,6 +80,19 @@ def _load(source: str, trusted: Sequence[str]) -> Source:
     if Path(source).is_dir():
         return Source(from_pretrained(source, trusted), {}, "")
     return load_checkpoint(source, trusted)
+
+
+def _facts(source: Source, args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the card is told."""
+    if args.reconstructions and source.picture is None:
+        raise ValueError(f"{args.source} has no run beside it that drew its reconstructions")
+    return {
+        "figures": source.figures,
+        "data": source.data,
+        "trusted": args.trusted,
+        "license": args.license,
+        "picture": source.picture if args.reconstructions else None,
+    }
 
 
 def _size(size: int) -> str:

@@ -2,43 +2,77 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dvae.models import DiscreteVAE
 from dvae.priors import FactorisedPrior
 
-__all__ = ["SAMPLES", "has_samples", "model_card"]
+__all__ = ["RECONSTRUCTIONS", "SAMPLES", "Facts", "has_samples", "model_card"]
 
+RECONSTRUCTIONS = "reconstructions.png"
 SAMPLES = "samples.png"
-"""File of the picture that the card shows."""
+"""Files of the pictures that the card shows."""
+
+# Identifiers as the Hub has them: mit, apache-2.0, cc-by-sa-4.0.
+_LICENSE = re.compile(r"[\w.+-]*")
+
+_PICTURE = f"""
+![Inputs and their reconstructions]({RECONSTRUCTIONS})
+"""
 
 
-def model_card(
-    name: str,
-    model: DiscreteVAE,
-    config: Mapping[str, Any],
-    figures: Mapping[str, float],
-    data: str,
-    trusted: Sequence[str],
-) -> str:
+@dataclass(frozen=True)
+class Facts:
+    """What a card says of a model beside what the model itself shows.
+
+    Args:
+        figures: What was measured, by the names of a run; nothing else is claimed.
+        data: What it was measured on; ``""`` where that is not known.
+        trusted: Packages whose classes it is made of, which whoever loads it has to trust too.
+        license: Identifier of the licence, such as ``mit``; ``""`` where none was given.
+        picture: File of its reconstructions, or None.
+
+    Raises:
+        ValueError: The licence is not an identifier.
+        FileNotFoundError: There is no such picture.
+    """
+
+    figures: Mapping[str, float]
+    data: str
+    trusted: Sequence[str]
+    license: str
+    picture: Path | None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not _LICENSE.fullmatch(self.license):
+            raise ValueError(f"license must be an identifier such as mit; got {self.license!r}")
+        if self.picture is not None and not self.picture.is_file():
+            raise FileNotFoundError(f"there is no picture {self.picture}")
+
+
+def model_card(name: str, model: DiscreteVAE, config: Mapping[str, Any], facts: Facts) -> str:
     """Write the card as Markdown.
 
     Args:
         name: Name of the model: a folder, or ``user/name`` on the Hub.
         model: The model.
         config: What it is built from.
-        figures: What was measured, by the names of a run; nothing else is claimed.
-        data: What it was measured on; ``""`` where that is not known.
-        trusted: Packages whose classes it is made of, which whoever loads it has to trust too.
+        facts: What else it says.
     """
     shape, pixels = model.index_shape, model.likelihood.pixels
     size = "x".join(map(str, model.event_shape))
     template = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
     return template.format(
         name=name,
-        trusted=f", trusted={trusted!r}" if trusted else "",
+        trusted=f", trusted={facts.trusted!r}" if facts.trusted else "",
+        license_id=f"license: {facts.license}\n" if facts.license else "",
+        license=f"Licence: {facts.license}." if facts.license else "No licence was given.",
+        picture=_PICTURE if facts.picture else "",
         kind=type(model).__name__,
         events=f"images of {size} (channels x height x width)" if pixels else f"events of {size}",
         what="images" if pixels else "events",
@@ -48,9 +82,9 @@ def model_card(
         shape="x".join(map(str, shape)),
         bits=math.prod(shape) * math.log2(model.num_codes),
         parameters=sum(p.numel() for p in model.parameters()),
-        prior=_prior(model, figures),
+        prior=_prior(model, facts.figures),
         label=", label=0" if model.prior.num_classes else "",
-        figures=_figures(figures, data),
+        figures=_figures(facts, model.evaluation.iwae_samples),
         axes=", ".join(map(str, model.event_shape)),
         index=", ".join(map(str, shape)),
         config=json.dumps(config, indent=2, sort_keys=True),
@@ -79,12 +113,15 @@ def has_samples(model: DiscreteVAE) -> bool:
     return model.likelihood.pixels and not isinstance(model.prior, FactorisedPrior)
 
 
-def _figures(figures: Mapping[str, float], data: str) -> str:
-    where = f"Data: {data}." if data else "The data set was not recorded."
+def _figures(facts: Facts, draws: int) -> str:
+    figures = facts.figures
+    where = f"Data: {facts.data}." if facts.data else "The data set was not recorded."
     if not figures:
         return f"{where} No figures were recorded for these weights."
     rows = "\n".join(f"| `{name}` | {value:.4g} |" for name, value in sorted(figures.items()))
+    bound = f", and `iwae` is the bound of {draws} draws" if "test/iwae" in figures else ""
     return (
         f"{where} Nats per example, summed over pixels and positions, where nothing else is said "
-        f"by the name.\n\n| name | value |\n|---|---|\n{rows}"
+        f"by the name; at hard codes, drawn from q(z given x){bound}.\n\n| name | value |\n"
+        f"|---|---|\n{rows}"
     )

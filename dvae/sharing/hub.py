@@ -1,5 +1,6 @@
 """The Hugging Face side of a shared model; imported only where the extra is installed."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from dvae.models import DiscreteVAE
 from dvae.models.samples import sample_rows
 from dvae.plotting import labelled_rows
-from dvae.sharing.card import SAMPLES, has_samples
+from dvae.sharing.card import RECONSTRUCTIONS, SAMPLES, has_samples
 from dvae.sharing.folder import WEIGHTS, model_of
 
 __all__ = ["SharedModel"]
@@ -22,10 +23,12 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
     Attributes:
         model: The model.
         card: Its card.
+        picture: File of its reconstructions, or None.
     """
 
     model: DiscreteVAE
     card: str
+    picture: Path | None = None
 
     def _save_pretrained(self, save_directory: Path) -> None:
         # Cloned: safetensors refuses tensors that share memory.
@@ -35,6 +38,8 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
         save_file(state, save_directory / WEIGHTS, metadata={"format": "pt"})
         # safetensors makes it readable to its owner alone.
         (save_directory / WEIGHTS).chmod(0o644)
+        if self.picture is not None:
+            shutil.copyfile(self.picture, save_directory / RECONSTRUCTIONS)
         if has_samples(self.model):
             labelled_rows(sample_rows(self.model)).save(save_directory / SAMPLES)
 

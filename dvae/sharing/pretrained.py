@@ -8,7 +8,7 @@ from typing import Any
 from dvae.extras import require
 from dvae.models import DiscreteVAE
 from dvae.runs.files import check_new, whole_folder
-from dvae.sharing.card import model_card
+from dvae.sharing.card import Facts, model_card
 from dvae.sharing.config import check_config, config_of
 from dvae.sharing.folder import read_shared, shared_folder, shipped
 
@@ -22,6 +22,8 @@ def save_pretrained(
     data: str = "",
     config: Mapping[str, Any] | None = None,
     trusted: Sequence[str] = (),
+    license: str = "",
+    picture: str | Path | None = None,
 ) -> list[Path]:
     """Write ``config.json``, ``model.safetensors`` and the model card ``README.md``.
 
@@ -35,17 +37,21 @@ def save_pretrained(
         config: Class and settings, for a model that was made of parts in Python: ``class_path`` and
             ``init_args``, as in a YAML file.
         trusted: Packages beside dvae whose classes it may be made of; whoever loads it names them.
+        license: Identifier of the licence that the weights are given under, such as ``mit``.
+        picture: File of its reconstructions, which the card shows; it has images of the data.
 
     Returns:
         The files.
 
     Raises:
         MissingExtra: huggingface_hub is not installed.
+        FileNotFoundError: There is no such picture.
         ValueError: The folder is not empty, or the settings of the model are not known.
     """
     folder = Path(folder)
     check_new(folder)
-    shared, settings = _shared(model, folder.name, figures or {}, data, config, trusted)
+    facts = _facts(figures, data, trusted, license, picture)
+    shared, settings = _shared(model, folder.name, config, facts)
     with whole_folder(folder) as beside:
         shared.save_pretrained(beside, config=settings)
     return sorted(folder.iterdir())
@@ -59,6 +65,8 @@ def push_to_hub(
     config: Mapping[str, Any] | None = None,
     private: bool | None = None,
     trusted: Sequence[str] = (),
+    license: str = "",
+    picture: str | Path | None = None,
 ) -> str:
     """Upload a model to the Hugging Face Hub, with the credentials of ``hf auth login``.
 
@@ -70,15 +78,19 @@ def push_to_hub(
         config: As in `save_pretrained`.
         private: Whether a new repository is private; the account's default if None.
         trusted: As in `save_pretrained`.
+        license: As in `save_pretrained`.
+        picture: As in `save_pretrained`.
 
     Returns:
         The address of the commit.
 
     Raises:
         MissingExtra: huggingface_hub is not installed.
+        FileNotFoundError: There is no such picture.
         ValueError: The settings of the model are not known, or the name is none of a repository.
     """
-    shared, settings = _shared(model, name, figures or {}, data, config, trusted)
+    facts = _facts(figures, data, trusted, license, picture)
+    shared, settings = _shared(model, name, config, facts)
     return str(shared.push_to_hub(name, config=settings, private=private))
 
 
@@ -116,20 +128,26 @@ def from_pretrained(name: str | Path, trusted: Sequence[str] = (), **where: Any)
     return model
 
 
-def _shared(
-    model: DiscreteVAE,
-    name: str,
-    figures: Mapping[str, float],
+def _facts(
+    figures: Mapping[str, float] | None,
     data: str,
-    config: Mapping[str, Any] | None,
     trusted: Sequence[str],
+    license: str,
+    picture: str | Path | None,
+) -> Facts:
+    return Facts(figures or {}, data, trusted, license, None if picture is None else Path(picture))
+
+
+def _shared(
+    model: DiscreteVAE, name: str, config: Mapping[str, Any] | None, facts: Facts
 ) -> tuple[Any, dict[str, Any]]:
     mixin = _mixin()
-    settings = config_of(model, trusted) if config is None else dict(config)
-    check_config(settings, model, trusted)
+    settings = config_of(model, facts.trusted) if config is None else dict(config)
+    check_config(settings, model, facts.trusted)
     shared = mixin()
     shared.model = model
-    shared.card = model_card(name, model, settings, figures, data, trusted)
+    shared.picture = facts.picture
+    shared.card = model_card(name, model, settings, facts)
     return shared, settings
 
 

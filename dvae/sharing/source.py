@@ -29,20 +29,22 @@ class Source:
         figures: What its run measured at these weights, by the run's names; may be empty.
         data: The data set and how its pixels are treated, or ``""`` where it is not known.
         step: Optimizer steps taken, 0 where they are not known.
+        picture: File of the reconstructions that its run drew with these weights, or None.
     """
 
     model: DiscreteVAE
     figures: Mapping[str, float]
     data: str
     step: int = 0
+    picture: Path | None = None
 
 
 def load_checkpoint(path: str | Path, trusted: Sequence[str] = ()) -> Source:
     """Load a checkpoint of the command line; no code in it is executed, no foreign class built.
 
     Figures are taken from the run's ``metrics.csv`` where they belong to these weights: validation
-    at the checkpoint's step, and the test, which a run makes of its best checkpoint. A file that
-    cannot be read is said in a line.
+    at the checkpoint's step, and the test, which a run makes of its best checkpoint. The picture is
+    what the run drew at that step. A file that cannot be read is said in a line.
 
     Args:
         path: The checkpoint.
@@ -69,8 +71,11 @@ def load_checkpoint(path: str | Path, trusted: Sequence[str] = ()) -> Source:
     report = check_weights(model, content["state_dict"])
     report.require(f"{path} is not of the model that it names")
     model.load_state_dict(content["state_dict"])
+    step = int(content.get("global_step", 0))
+    picture = RunFolder.of_checkpoint(path).picture("reconstructions", step)
     return Source(
-        model, _figures(path, content), _data(content), int(content.get("global_step", 0))
+        *(model, _figures(path, content), _data(content), step),
+        picture=picture if picture.is_file() else None,
     )
 
 
@@ -94,5 +99,7 @@ def _figures(path: Path, content: Mapping[str, Any]) -> dict[str, float]:
 def _data(content: Mapping[str, Any]) -> str:
     values = content.get("datamodule_hyper_parameters") or {}
     name = str(values.get(CLASS_PATH, "")).rpartition(".")[2]
+    # A checkpoint of before 2026-11-28 has the class alone.
+    name = str(values.get("_name", name)) if name else ""
     binarization = values.get("binarization")
     return f"{name}, binarization {binarization}" if name and binarization else name

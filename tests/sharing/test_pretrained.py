@@ -6,13 +6,16 @@ import math
 import shutil
 import socket
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub.hub_mixin
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 
+from dvae.data import ImageFolder
 from dvae.extras import MissingExtra
 from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.networks import ResNet
@@ -321,6 +324,52 @@ def test_given_figures_are_in_the_card(tmp_path):
     save_pretrained(CategoricalVAE(), tmp_path / "m", {"test/elbo": -100.2}, "MNIST")
     card = (tmp_path / "m" / "README.md").read_text()
     assert table(card) == {"test/elbo": -100.2} and "Data: MNIST." in card
+
+
+def test_the_card_has_licence_pictures_and_protocol_where_they_are_asked_for(run, best, tmp_path):
+    step = torch.load(best, weights_only=True)["global_step"]
+    drawn = run / "media" / "reconstructions" / f"step_{step:07d}.png"
+    args = ["save", str(best), "--license", "cc-by-4.0", "--reconstructions"]
+    assert main([*args, "--out", str(tmp_path / "m")]) == 0
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert ModelCard(card).data.license == "cc-by-4.0" and "Licence: cc-by-4.0." in card
+    assert "(reconstructions.png)" in card
+    assert (tmp_path / "m" / "reconstructions.png").read_bytes() == drawn.read_bytes()
+    assert "at hard codes, drawn from q(z given x), and `iwae` is the bound of 2 draws." in card
+    # Images of the data are given away on request alone, and a licence is not made up.
+    assert main(["save", str(best), "--out", str(tmp_path / "n")]) == 0
+    card = (tmp_path / "n" / "README.md").read_text()
+    assert "license" not in card and "No licence was given." in card
+    assert "reconstructions.png" not in {path.name for path in (tmp_path / "n").iterdir()}
+
+
+def test_what_the_card_cannot_say_is_refused_before_anything_is_written(best, tmp_path, capsys):
+    out = str(tmp_path / "m")
+    assert main(["save", str(best), "--license", "the MIT licence", "--out", out]) == 2
+    assert "license must be an identifier such as mit; got 'the MIT" in capsys.readouterr().err
+    shutil.copy(best, alone := tmp_path / "alone.ckpt")
+    assert main(["save", str(alone), "--reconstructions", "--out", out]) == 2
+    assert "alone.ckpt has no run beside it that drew" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="there is no picture nowhere.png"):
+        save_pretrained(CategoricalVAE(), out, picture="nowhere.png")
+    assert not Path(out).exists()
+
+
+def test_a_folder_of_images_is_called_by_its_name(tmp_path):
+    folder = tmp_path / "my.photos"
+    folder.mkdir()
+    for n in range(4):
+        Image.new("RGB", (6, 6), (60 * n, 0, 0)).save(folder / f"{n}.png")
+    data = ImageFolder(str(folder), image_size=6, batch_size=2)
+    data.hparams["_class_path"] = "dvae.data.ImageFolder"  # as the command line does
+    network = node("networks.MLP", image_shape=[3, 6, 6], hidden=[8])
+    model = build_model(node("models.CategoricalVAE", network=network))
+    trainer = toy_trainer(tmp_path, max_steps=1)
+    trainer.fit(model, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    # Its name, and not where it lies.
+    said = load_checkpoint(tmp_path / "a.ckpt").data
+    assert said == "image folder my.photos, binarization none"
 
 
 # The Hub
