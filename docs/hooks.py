@@ -37,6 +37,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:
     """Point links to where the site has the files."""
     here = os.path.dirname(page.file.src_uri)
+    if page.parent is None:  # a tab of one page: its name alone would take a fifth of the width
+        page.meta["hide"] = ["navigation"]
 
     def pointed(match: re.Match[str]) -> str:
         path = _target(page.file, match[0])

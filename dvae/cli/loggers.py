@@ -139,7 +139,10 @@ def run_loggers(
         return []
     csv = ForgivingCSVLogger(root, name=experiment)
     if chosen is True:
-        return [csv, TensorBoardLogger(root, name=experiment, version=Path(csv.log_dir).name)]
+        version = Path(csv.log_dir).name
+        # Without Lightning's placeholder for a metric, a panel of one point at -1.
+        events = TensorBoardLogger(root, name=experiment, version=version, default_hp_metric=False)
+        return [csv, events]
     return [csv, *([chosen] if isinstance(chosen, Logger) else chosen)]
 
 

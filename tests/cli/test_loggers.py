@@ -145,6 +145,8 @@ def test_tensorboard_by_its_name_alone_logs_into_the_folder_of_the_run(run):
     run("--trainer.logger", "TensorBoardLogger")
     (events,) = {path.parent for path in Path.cwd().rglob("events.out.tfevents.*")}
     assert (events / "metrics.csv").is_file()
+    written = b"".join(path.read_bytes() for path in events.glob("events.out.tfevents.*"))
+    assert b"val/elbo" in written and b"hp_metric" not in written  # a panel that shows nothing
 
 
 def test_tensorboard_with_settings_of_its_own_is_left_as_it_is():
