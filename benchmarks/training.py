@@ -61,6 +61,7 @@ from dvae.data.mnist import BUNDLED
 from dvae.estimators import GumbelSoftmax
 from dvae.functional import bernoulli_log_prob, categorical_kl
 from dvae.models import CategoricalVAE
+from dvae.models.compiled import Compile
 from dvae.models.overhead import prepare_cpu
 from dvae.models.precision import multiplies_bfloat16
 from dvae.schedules import Cosine
@@ -108,7 +109,7 @@ def command_line() -> Iterator[None]:
     torch.set_flush_denormal(False)
 
 
-def make_model(compile: bool = False) -> CategoricalVAE:
+def make_model(compile: Compile = False) -> CategoricalVAE:
     """Build the model of the default configuration."""
     bottleneck = CategoricalBottleneck(estimator=GumbelSoftmax(1.0))
     return CategoricalVAE(bottleneck=bottleneck, compile=compile)
@@ -118,7 +119,7 @@ def ours(
     steps: int,
     folder: Path,
     warm_up: int,
-    compile: bool = False,
+    compile: Compile = False,
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
     device: str = "auto",
 ) -> float:

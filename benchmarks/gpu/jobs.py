@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,12 +16,16 @@ __all__ = ["main"]
 
 def main() -> None:
     """Take turns, so that what else the machine does falls on all."""
-    args = arguments(__doc__ or "", rounds=3, steps=0)
-    steps = args.steps or (400 if args.device == "cuda" else 60)
-    warm_up = 100 if args.device == "cuda" else 20
+    args = arguments(__doc__ or "", rounds=0, steps=0)
+    on_gpu = args.device == "cuda"
+    rounds = args.rounds or (3 if on_gpu else 1)
+    steps = args.steps or (400 if on_gpu else 20)
+    warm_up = 100 if on_gpu else 10
+    captured = partial(ours, compile="cuda-graphs", device=args.device)
     ways: dict[str, Callable[[int, Path, int], float]] = {
         "ours": lambda *given: ours(*given, device=args.device),
         SILENT: lambda *given: silent(*given, device=args.device),
+        **({"ours, captured": captured} if on_gpu else {}),
         "bare loop": lambda *given: bare(*given, device=args.device),
         "peer, no workers": peer(0, args.device),
         "peer, 4 workers": peer(4, args.device),
@@ -29,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         unpack_mnist(folder)
-        for _ in range(args.rounds):
+        for _ in range(rounds):
             for way, run in ways.items():
                 speeds[way].append(run(warm_up + steps, folder, warm_up))
                 print(way, round(speeds[way][-1]), flush=True)
@@ -46,7 +51,7 @@ def main() -> None:
                 "ours_over_this": round(r, 2),
                 "ratio_p20": round(r20, 2),
                 "ratio_p80": round(r80, 2),
-                "rounds": args.rounds,
+                "rounds": rounds,
             }
         )
     table("jobs", rows, args)

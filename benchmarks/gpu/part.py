@@ -86,12 +86,13 @@ def fit(config: str, folder: Path, device: str, *options: str) -> Path:
     words += ["--trainer.accelerator", "gpu" if device == "cuda" else "cpu"]
     words += ["--trainer.devices", "1", "--trainer.enable_progress_bar", "false"]
     words += ["--latents.every_n_epochs", "0", "--reconstructions.every_n_epochs", "0"]
-    before = set(folder.glob("*/version_*"))
+    before = set(folder.glob("*/version_*/config.yaml"))
     code = main([*words, *options], Untested)
     if code:
         raise SystemExit(code)
-    (made,) = set(folder.glob("*/version_*")) - before
-    return made
+    # A logger of its own has a folder beside the run's.
+    (made,) = set(folder.glob("*/version_*/config.yaml")) - before
+    return made.parent
 
 
 def metrics(run: Path, name: str) -> list[float]:

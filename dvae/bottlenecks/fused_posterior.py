@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 
 import torch
@@ -19,6 +19,8 @@ __all__ = ["FusedPosterior"]
 
 # Numbers of logits at once, where only the most probable code is asked for.
 _LOGITS = 2**24
+# Rows of a sweep for many draws: enough to fill a GPU.
+_ROWS = 2**17
 
 
 class FusedPosterior(Posterior):
@@ -80,10 +82,17 @@ class FusedPosterior(Posterior):
         shape = samples, *self._grid.shape[:-1]
         if samples == 1:
             return self._sweep(generator).index.view(shape)
-        device, images = self._grid.device, len(self._grid)
+        device, images, rows = self._grid.device, len(self._grid), len(self._rows)
         seeds = fused_seed(images, self._backend, device, generator, (samples,))
-        found = [self._keep(self._draw_only(self._prior, seed)) for seed in seeds]
-        return torch.stack([one.index for one in found]).view(shape)
+        found = []
+        # Many draws of all images are one sweep, over the rows again and again.
+        for part in seeds.split(max(1, _ROWS // max(1, rows))):
+            # Triton takes one seed, and the number of a row tells its draws apart.
+            seed = part[0] if self._backend == "triton" else part.flatten()
+            swept = self._draw_only(self._prior, seed, len(part))
+            found.append(swept.index.view(len(part), *shape[1:]))
+            self._keep(Sweep(*(getattr(swept, field.name)[:rows] for field in fields(Sweep))))
+        return torch.cat(found)
 
     def draw(self, generator: Generator | None = None) -> CodeDraw:
         """Draw as the estimator's layer does; see `Posterior.draw`."""
@@ -163,11 +172,14 @@ class FusedPosterior(Posterior):
         found = self._draw_only(prior, 0)
         return self._keep(found) if own else found
 
-    def _draw_only(self, prior: FactorisedPrior | None, seed: Tensor | int) -> Sweep:
-        """Sweep for all but the mixture."""
+    def _draw_only(
+        self, prior: FactorisedPrior | None, seed: Tensor | int, times: int = 1
+    ) -> Sweep:
+        """Sweep for all but the mixture, over the rows so many times."""
         one = torch.ones((), dtype=self._grid.dtype, device=self._grid.device)
         relaxation = Relaxation(one, hard=True, noisy=False)
-        found: Sweep = sweep(self._rows, self._priced(prior), relaxation, seed, self._backend)
+        rows = self._rows if times == 1 else self._rows.repeat(times, 1)
+        found: Sweep = sweep(rows, self._priced(prior), relaxation, seed, self._backend)
         return found
 
     def _keep(self, found: Sweep) -> Sweep:

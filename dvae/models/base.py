@@ -5,6 +5,7 @@ import io
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,10 +18,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from dvae.bottlenecks.base import Bottleneck
 from dvae.bottlenecks.grid import GridBottleneck
-from dvae.data.batch import CodeBatch
+from dvae.data.batch import CodeBatch, as_batch
 from dvae.devices import is_waited_for
 from dvae.likelihoods import Likelihood
 from dvae.metrics import CodebookUsage, EventQuality
+from dvae.models.captured import CapturedStep, capture_update, is_steady
 from dvae.models.codec import evaluating
 from dvae.models.compiled import Compile, NetworkCalls, check_compile, compile_calls
 from dvae.models.evaluation import Evaluation
@@ -61,8 +63,10 @@ class DiscreteVAE(Gradients, Measured):
         optimizer: Makes the optimizer from the parameters; AdamW (learning rate 2e-3) by default.
         lr_schedule: Factor on the optimizer's learning rate for each step; constant by default.
         evaluation: How much work the test puts into its bounds.
-        compile: Whether training compiles the encoder, and the decoder with its likelihood;
-            ``cuda-graphs`` captures them on a GPU besides.
+        compile: Whether training compiles the encoder, and the decoder with its likelihood.
+            ``cuda-graphs`` has a GPU launch the whole step at once, uncompiled, where it is the
+            same each time: one process, no scaled loss, and neither bottleneck nor likelihood count
+            between steps, as code books with upkeep do; elsewhere it captures the compiled two.
         prior: Distribution of the codes; uniform by default.
     """
 
@@ -102,6 +106,7 @@ class DiscreteVAE(Gradients, Measured):
         self.lr_schedule = lr_schedule
         self._compiles = compile
         self._calls: NetworkCalls | None = None
+        self._captured: CapturedStep | None = None
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -154,8 +159,15 @@ class DiscreteVAE(Gradients, Measured):
         self._step_means.clear()
         self.check_trainer(self.trainer)
         warn_of_bfloat16(self.trainer.precision, self.trainer.strategy.root_device)
-        how = self._compiles
-        self._calls = compile_calls(self.encoder, self.log_px, how) if how else None
+        how, self._captured, self._calls = self._compiles, None, None
+        if how == "cuda-graphs" and is_steady(self.trainer, self.bottleneck, self.likelihood):
+            self._captured = CapturedStep(partial(self._output, check=False), self.parameters())
+        elif how:
+            self._calls = compile_calls(self.encoder, self.log_px, how)
+
+    def on_fit_end(self) -> None:
+        """Let go of what was captured, and its memory."""
+        self._captured = None
 
     def check_trainer(self, trainer: Trainer) -> None:
         """Refuse what a trainer cannot train as it is set.
@@ -172,15 +184,26 @@ class DiscreteVAE(Gradients, Measured):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, nats per example."""
+        out = None
         if isinstance(batch, CodeBatch):
             out = output_of_codes(self, batch)
-        else:
+        elif self._captured is not None:
+            batch = as_batch(batch, self.event_shape)
+            if batch_idx == 0:
+                self.likelihood.check_values(batch.image)
+            out = self._captured(batch)
+        if out is None:
             out = self._output(batch, check=batch_idx == 0)
         # For whoever shows the bound, or has to say which of them broke.
         parts = {"kl": out.kl, "reconstruction": out.log_px, "bound": out.bound}
         self.last_terms = {n: part.detach() for n, part in parts.items() if part is not None}
         self._log_training(out)
         return out.loss  # type: ignore[no-any-return]
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute the gradients, or take those that were captured with the loss."""
+        if self._captured is None or not self._captured.give_gradients():
+            super().backward(loss, *args, **kwargs)
 
     def _output(self, batch: Any, check: bool) -> ObjectiveOutput:
         image = self.images_of(batch, check=check)
@@ -246,6 +269,8 @@ class DiscreteVAE(Gradients, Measured):
             groups = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True)
             for (group, base), factor in zip(groups, scheduler.lr_lambdas, strict=True):
                 group["lr"] = base * factor(scheduler.last_epoch)
+        if self._captured is not None:
+            capture_update(self.trainer.optimizers[0], self._captured)
 
     @property
     def run_steps(self) -> int | None:

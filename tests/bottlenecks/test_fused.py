@@ -344,3 +344,24 @@ def _noted(function, calls):
         return function(*args, **kwargs)
 
     return call
+
+
+@pytest.mark.parametrize("rows", [10**6, 60])
+def test_many_draws_are_one_sweep_and_those_of_many_sweeps(monkeypatch, rows):
+    sweeps = []
+    real = fused_posterior.sweep
+    monkeypatch.setattr(
+        fused_posterior, "sweep", lambda h, *a: sweeps.append(len(h)) or real(h, *a)
+    )
+    monkeypatch.setattr(fused_posterior, "_ROWS", rows)
+    bottleneck, features = make("blocked", GumbelSoftmax(0.7)), features_of()
+    q = look(bottleneck, features)
+    found = q.sample(5, torch.Generator().manual_seed(3))
+    # Of 30 positions each: all at once, or as many as there is room for.
+    assert sweeps == ([150] if rows == 10**6 else [60, 60, 30])
+    assert q._found.index.shape == q._found.kl.shape == (30,)
+    # Each draw of an image has a seed of its own, and finds what a sweep with that seed finds.
+    seeds = fused.fused_seed(3, "blocked", features.device, torch.Generator().manual_seed(3), (5,))
+    alone = [q._draw_only(None, seed).index.view(3, 2, 5) for seed in seeds]
+    assert torch.equal(found, torch.stack(alone))
+    assert len({tuple(one.flatten().tolist()) for one in found}) == 5
