@@ -9,5 +9,5 @@ platforms=(--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --p
 python3 -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 \
     --implementation cp "${platforms[@]}" --dest "$folder" \
     "jsonargparse>=4.40" docstring-parser typeshed-client importlib-resources \
-    "vector-quantize-pytorch>=1.32" einx torch-einops-utils loguru frozendict
+    "vector-quantize-pytorch>=1.32" einx torch-einops-utils loguru frozendict x-transformers
 du -sh "$folder"

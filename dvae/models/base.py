@@ -65,8 +65,7 @@ class DiscreteVAE(Gradients, Measured):
         evaluation: How much work the test puts into its bounds.
         compile: Whether training compiles the encoder, and the decoder with its likelihood.
             ``cuda-graphs`` has a GPU launch the whole step at once, uncompiled, where it is the
-            same each time: one process, no scaled loss, and neither bottleneck nor likelihood count
-            between steps, as code books with upkeep do; elsewhere it captures the compiled two.
+            same each time (see `dvae.models.captured.is_steady`); else it captures those two.
         prior: Distribution of the codes; uniform by default.
     """
 
@@ -192,8 +191,7 @@ class DiscreteVAE(Gradients, Measured):
             if batch_idx == 0:
                 self.likelihood.check_values(batch.image)
             out = self._captured(batch)
-        if out is None:
-            out = self._output(batch, check=batch_idx == 0)
+        out = self._output(batch, check=batch_idx == 0) if out is None else out
         # For whoever shows the bound, or has to say which of them broke.
         parts = {"kl": out.kl, "reconstruction": out.log_px, "bound": out.bound}
         self.last_terms = {n: part.detach() for n, part in parts.items() if part is not None}
