@@ -14,8 +14,8 @@ def likelihood() -> str:
     """Describe the runs of the likelihood's recipe."""
     measured = read_csv("likelihood")
     lines = [
-        "| run | training images | epochs | seeds | test bound | test ELBO | minutes |",
-        "|---|---|---|---|---|---|---|",
+        "| run | training images | epochs | seeds | test bound | test ELBO | minutes | on |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for group in sorted({tuple(row[key] for key in _RECIPE) for row in measured}):
         name, data, epochs = group
@@ -24,7 +24,7 @@ def likelihood() -> str:
         seeds = ", ".join(row["seed"] for row in rows)
         minutes = fmean(float(row["training_seconds"]) for row in rows) / 60
         cells = (f"`{name}`", f"{data} binarisation", epochs, seeds, bound, elbo)
-        lines.append(f"| {' | '.join(cells)} | {minutes:.0f} |")
+        lines.append(f"| {' | '.join(cells)} | {minutes:.0f} | {rows[0]['device']} |")
     row = measured[0]
     end = (
         "Nats, a figure for each seed, and minutes of training: all 10,000 test images, binarised "

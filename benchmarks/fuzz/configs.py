@@ -19,6 +19,7 @@ from benchmarks.fuzz.tally import Counts, Failure, TooLong, limit, tally
 from dvae.cli import DVAECLI
 from dvae.cli import main as train
 from dvae.data import Images
+from dvae.data.events import EventDataModule
 
 __all__ = ["config_case", "fuzz_configs", "mutate"]
 
@@ -102,6 +103,14 @@ class _Step(DVAECLI):
     """The command line, with a few random images for those of the data set."""
 
     def before_fit(self) -> None:
+        if not isinstance(self.datamodule, EventDataModule):  # those come with the package
+            self._make_images()
+        super().before_fit()
+        # A run may be as long as its config says; the first steps are what is tried.
+        loop = self.trainer.fit_loop.epoch_loop
+        loop.max_steps = STEPS if loop.max_steps == -1 else min(loop.max_steps, STEPS)
+
+    def _make_images(self) -> None:
         generator = torch.Generator().manual_seed(0)
         shape = (IMAGES, *self.datamodule.image_shape)
 
@@ -111,10 +120,6 @@ class _Step(DVAECLI):
 
         self.datamodule.prepare_data = lambda: None  # type: ignore[method-assign]
         self.datamodule.load = load  # type: ignore[method-assign]
-        super().before_fit()
-        # A run may be as long as its config says; the first steps are what is tried.
-        loop = self.trainer.fit_loop.epoch_loop
-        loop.max_steps = STEPS if loop.max_steps == -1 else min(loop.max_steps, STEPS)
 
 
 def _small(config: dict[str, Any], folder: Path) -> dict[str, Any]:
