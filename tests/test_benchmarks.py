@@ -1,10 +1,15 @@
 """What the benchmarks write down: each row says where it was measured, and none is lost."""
 
+import json
+import os
 import subprocess
+import sys
 
+import pytest
 import torch
+from PIL import Image
 
-from benchmarks import bottleneck, compression, lossy, measure, run, sampling
+from benchmarks import bottleneck, compression, first_minutes, lossy, measure, run, sampling
 from benchmarks.bottleneck_plot import draw
 from dvae.coding import compress
 from tests.coding.models import images, latents
@@ -97,3 +102,37 @@ def test_photographs_side_by_side_come_back_each_at_its_place(monkeypatch):
     assert row["psnr"] == 100 and (back * 255).round().equal(photographs.float())
     # Noise does not compress: a byte a value, and what the file says of itself.
     assert 8 * 3 * 64 < row["bits_at_our_psnr"] == row["bits_per_image"] < 1.1 * 8 * 3 * 64
+
+
+def test_the_first_minutes_are_those_of_the_readmes_first_screen(tmp_path):
+    text = first_minutes.README.read_text()
+    found = first_minutes.commands(text)
+    assert list(found) == list(first_minutes.STEPS)
+    assert found["explore a shipped model"] == "dvae explore mnist"
+    # What is trained on is the folder that is written, and what is read is what that run logs.
+    training = found["train on a folder of pictures"].split()
+    assert "\\" not in training and "TensorBoardLogger" in training
+    first_minutes.write_pictures(tmp_path / training[training.index("--data.data_dir") + 1], 3)
+    files = sorted((tmp_path / "PHOTOS").iterdir())
+    assert {Image.open(file).size for file in files} == {(64, 64)} and len(files) == 3
+    below = "\n" * first_minutes.SCREEN + text
+    for wrong in (below, text.replace("dvae explore mnist ", "dvae show mnist ")):
+        with pytest.raises(ValueError, match="first 60 lines must hold a block of"):
+            first_minutes.commands(wrong)
+
+
+def test_a_page_is_there_once_it_answers_and_is_stopped(tmp_path):
+    (tmp_path / "page.json").write_text("[1]")
+    command = f"{sys.executable} -u -m http.server 0 --bind 127.0.0.1"
+    asked = []
+
+    def answers(address):
+        asked.append(address)
+        return json.loads(first_minutes._get(f"{address}/page.json")) == [1]
+
+    seconds = first_minutes.seconds_to_answer(command, answers, tmp_path, os.environ)
+    assert 0 < seconds < first_minutes.PATIENCE
+    with pytest.raises(OSError):
+        answers(asked[-1])
+    with pytest.raises(RuntimeError, match="exit 3 gives no page:\nwhat went wrong"):
+        first_minutes.seconds_to_answer("echo what went wrong; exit 3", bool, tmp_path, os.environ)
