@@ -15,6 +15,7 @@ from dvae.bottlenecks import (
     VQ,
     CategoricalBottleneck,
     DistanceCodebook,
+    ProductCodebook,
     ProjectedCodebook,
     ResidualVQ,
 )
@@ -32,6 +33,7 @@ from tests.toy import toy_trainer
 BOOKS = {
     "projected": lambda: ProjectedCodebook(5, 4, 4, kernel="plain"),
     "fused": lambda: ProjectedCodebook(5, 4, 4, kernel="blocked"),
+    "product": lambda: ProductCodebook(5, 4, 4),
     "distance": lambda: DistanceCodebook(5, 4),
     "VQ": lambda: VQ(5, 4),
     "FSQ": lambda: FSQ((3, 3), 4),

@@ -43,6 +43,7 @@ BINARY = [name for name, cls in estimators.ESTIMATORS.items() if not _takes_thre
 # Bottlenecks of a grid, with their settings.
 GRIDS: dict[str, dict[str, object]] = {
     "ProjectedCodebook": {"num_codes": 3, "code_dim": 2, "in_features": 4},
+    "ProductCodebook": {"num_codes": 3, "code_dim": 2, "in_features": 4},
     "DistanceCodebook": {"num_codes": 3, "code_dim": 2},
     "VQ": {"num_codes": 4, "code_dim": 2},
     "RotationVQ": {"num_codes": 4, "code_dim": 2},
@@ -51,7 +52,7 @@ GRIDS: dict[str, dict[str, object]] = {
     "LFQ": {"num_codes": 4, "code_dim": 2},
     "ResidualVQ": {"num_codes": 3, "code_dim": 2, "depth": 2},
 }
-ESTIMATED = ("CategoricalBottleneck", "ProjectedCodebook", "DistanceCodebook")
+ESTIMATED = ("CategoricalBottleneck", "ProjectedCodebook", "ProductCodebook", "DistanceCodebook")
 # Codes of a grid whose estimator is told their number, or that have two categories only, are
 # another fuzzer's; these cross every kind of draw.
 _ON_GRIDS = ("GumbelSoftmax", "StraightThrough", "ReinMax", "REBAR", "Reinforce", "RLOO", "VIMCO")
@@ -124,7 +125,7 @@ def draw_joint(number: int) -> Joint:
     if joint["bottleneck"] in GRIDS and draw.random() < 0.95:
         joint["estimator"] = draw.choice(_ON_GRIDS)
     if joint["objective"] == "IWAE" and draw.random() < 0.7:
-        joint["bottleneck"] = draw.choice(("CategoricalBottleneck", "ProjectedCodebook"))
+        joint["bottleneck"] = draw.choice(ESTIMATED[:3])  # which have no auxiliary loss
         joint["estimator"] = draw.choice(("GumbelSoftmax", "StraightThrough", "VIMCO"))
     if joint["precision"] == "64-true" and draw.random() < 0.5:
         joint["precision"] = "32-true"

@@ -13,6 +13,7 @@ from dvae.estimators import ESTIMATORS, PathwiseEstimator
 __all__ = ["REFUSALS", "Refusal", "check_refused"]
 
 _PATHWISE = [name for name, cls in ESTIMATORS.items() if issubclass(cls, PathwiseEstimator)]
+_WITHOUT_LOSS = tuple(name for name in ESTIMATED if name != "DistanceCodebook")
 _FUSED = ("GumbelSoftmax", "StraightThrough", "ReinMax")
 
 
@@ -51,7 +52,7 @@ REFUSALS = (
         lambda joint: (
             joint["objective"] == "IWAE"
             # FSQ has no auxiliary loss that the bound would drop.
-            and joint["bottleneck"] not in ("CategoricalBottleneck", "ProjectedCodebook", "FSQ")
+            and joint["bottleneck"] not in (*_WITHOUT_LOSS, "FSQ")
         ),
         r"IWAE",
     ),

@@ -6,6 +6,7 @@ from dvae.bottlenecks.codebook import CodebookBottleneck
 from dvae.bottlenecks.distance_codebook import DistanceCodebook
 from dvae.bottlenecks.grid import GridBottleneck
 from dvae.bottlenecks.posterior import CategoricalPosterior, CodeDraw, PointPosterior, Posterior
+from dvae.bottlenecks.product_codebook import ProductCodebook
 from dvae.bottlenecks.projected_codebook import ProjectedCodebook
 from dvae.bottlenecks.quantizer import Quantizer
 from dvae.bottlenecks.quantizers import FSQ, LFQ, VQ, ResidualVQ, RotationVQ, SimVQ
@@ -24,6 +25,7 @@ __all__ = [
     "GridBottleneck",
     "PointPosterior",
     "Posterior",
+    "ProductCodebook",
     "ProjectedCodebook",
     "Quantizer",
     "ResidualVQ",

@@ -19,6 +19,9 @@ from dvae.priors.base import Prior
 
 __all__ = ["CodebookBottleneck", "rows_of"]
 
+RevivePrior = Callable[[Tensor, bool], list[Tensor]]
+"""As `Prior.revive`."""
+
 # Probabilities that are looked at in a step for which codes are in use: a small part of it.
 _NOTED = 2**18
 
@@ -99,12 +102,22 @@ class CodebookBottleneck(GridBottleneck):
     def forward(self, features: Tensor, prior: Prior | None = None) -> Posterior:
         """Make the posterior of a batch; see `Bottleneck.forward`."""
         rows = rows_of(features)
+        logits = self.tended_logits(rows, None if prior is None else prior.revive)
+        return CategoricalPosterior(logits, self.estimator, self.mix, self._penalty(rows, logits))
+
+    def tended_logits(self, rows: Tensor, revive: RevivePrior | None) -> Tensor:
+        """Return the logits of a batch; in training, start, revive and count codes as well.
+
+        Args:
+            rows: Features ``(B, *positions, in_features)``, at least in float32.
+            revive: What tells the prior of revived codes, as `Prior.revive`; nothing by default.
+        """
         if self.training:
-            self._tend(rows, prior)
+            self._tend(rows, revive)
         logits = self._logits(rows)
         if self.training:
             self._note(logits.flatten(0, -2))
-        return CategoricalPosterior(logits, self.estimator, self.mix, self._penalty(rows, logits))
+        return logits
 
     def embed(self, index: Tensor) -> Tensor:
         """Look up integers ``(..., H, W)``: vectors ``(..., D, H, W)``."""
@@ -144,15 +157,17 @@ class CodebookBottleneck(GridBottleneck):
         return self.count(logits.argmax(-1)).to(logits.dtype)
 
     @torch.no_grad()
-    def _tend(self, rows: Tensor, prior: Prior | None) -> None:
+    def _tend(self, rows: Tensor, revive_prior: RevivePrior | None) -> None:
         start = self.start.due() and self.upkeep.kmeans > 0
         revive = self.idle.due()
         if start or revive:
             # Not under autocast, as `_logits`: what is started from has all its digits.
             with torch.autocast(rows.device.type, enabled=False):
-                self._renew(rows, start, revive, prior)
+                self._renew(rows, start, revive, revive_prior)
 
-    def _renew(self, rows: Tensor, start: bool, revive: bool, prior: Prior | None) -> None:
+    def _renew(
+        self, rows: Tensor, start: bool, revive: bool, revive_prior: RevivePrior | None
+    ) -> None:
         points = from_all_processes(rows.flatten(0, -2), POINTS_PER_CODE * self.num_codes)
         if not len(points):
             if start:
@@ -168,8 +183,8 @@ class CodebookBottleneck(GridBottleneck):
             anew = alive < math.sqrt(self.num_codes)
             dead = torch.ones_like(dead) if anew else dead
             tables = self._start(points) if anew else self._revive(points, dead)
-            if prior is not None:
-                tables += prior.revive(dead, anew)
+            if revive_prior is not None:
+                tables += revive_prior(dead, anew)
             for table in tables:
                 from_first_process(table.data)
                 before = self._moved.get(id(table), (table, torch.zeros_like(dead)))[1]

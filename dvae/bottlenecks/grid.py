@@ -6,7 +6,7 @@ from torch import Tensor
 from dvae.bottlenecks.base import Bottleneck
 from dvae.functional import count_categories
 
-__all__ = ["GridBottleneck"]
+__all__ = ["GridBottleneck", "count_levels"]
 
 
 class GridBottleneck(Bottleneck):
@@ -60,3 +60,19 @@ class GridBottleneck(Bottleneck):
     def num_states(self) -> int | None:
         """K to the power of the positions, or ``None`` while the grid is not known."""
         return super().num_states if self.grid else None
+
+
+def count_levels(index: Tensor, levels: int, num_codes: int) -> Tensor:
+    """Count the codes of positions that have several integers each.
+
+    Args:
+        index: Integers in [0, K), ``(..., levels)``; the last axis may be left out where it is 1.
+        levels: Integers of a position, at least 1.
+        num_codes: K.
+
+    Returns:
+        Integers ``(levels, K)``.
+    """
+    offset = torch.arange(levels, device=index.device) * num_codes
+    counts = count_categories(index.reshape(-1, levels) + offset, levels * num_codes)
+    return counts.view(levels, num_codes)

@@ -95,7 +95,7 @@ class ProjectedCodebook(CodebookBottleneck):
         if backend is None or not (prior is None or isinstance(prior, FactorisedPrior)):
             return super().forward(features, prior)
         if self.training:
-            self._tend(grid, prior)
+            self._tend(grid, None if prior is None else prior.revive)
         rows = grid.flatten(0, -2)
         if self.training:
             self._note(rows, self._logits)

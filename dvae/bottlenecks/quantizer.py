@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dvae.bottlenecks.grid import GridBottleneck
+from dvae.bottlenecks.grid import GridBottleneck, count_levels
 from dvae.bottlenecks.posterior import PointPosterior
 from dvae.estimators.base import check_count
-from dvae.functional import count_categories
 from dvae.priors.base import Prior
 
 __all__ = ["Quantizer"]
@@ -90,10 +89,7 @@ class Quantizer(GridBottleneck):
 
     def count(self, index: Tensor) -> Tensor:
         """Count each code, ``(K,)``, or ``(depth, K)``."""
-        levels = index.reshape(-1, self.depth)
-        offset = torch.arange(self.depth, device=index.device) * self.num_codes
-        counts = count_categories(levels + offset, self.depth * self.num_codes)
-        return counts.view(self.counts_shape)
+        return count_levels(index, self.depth, self.num_codes).view(self.counts_shape)
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:

@@ -187,8 +187,9 @@ class Prior(nn.Module, ABC):
         """Take note of codes that a code book has moved to where they will be used.
 
         Args:
-            dead: Which, booleans ``(K,)``.
-            anew: Whether the whole code book starts anew.
+            dead: Which, booleans ``(K,)``, or ``(L, K)`` where the positions' codes are of several
+                code books, of which others may have none.
+            anew: Whether the whole code book that has dead ones starts anew.
 
         Returns:
             The tables whose rows of these codes are new; none by default.

@@ -56,7 +56,10 @@ class CategoricalPrior(FactorisedPrior):
         """
         if self.probs is not None or not self.logits.requires_grad:
             return []
-        self.logits[dead] = 0.0 if anew else self.logits[~dead].mean()
+        for logits, gone in zip(
+            self.logits.view(-1, self.num_codes), dead.view(-1, self.num_codes), strict=True
+        ):
+            logits[gone] = 0.0 if anew else logits[~gone].mean()
         return [self.logits]
 
     def extra_repr(self) -> str:

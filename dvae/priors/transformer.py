@@ -155,7 +155,8 @@ class CodeTransformer(nn.Module):
         if not self.head.requires_grad:
             return []
         for table in tables:
-            table[dead] = 0.0 if anew else table[~dead].mean(0)
+            for row, gone in enumerate(dead.view(-1, len(table))):
+                table[gone, row] = 0.0 if anew else table[~gone, row].mean(0)
         return tables
 
 

@@ -10,6 +10,7 @@ from dvae.bottlenecks import (
     VQ,
     CategoricalBottleneck,
     DistanceCodebook,
+    ProductCodebook,
     ProjectedCodebook,
     ResidualVQ,
     SimVQ,
@@ -27,6 +28,7 @@ SMALL = {
 MAKERS = {name: SMALL.get(name, cls) for name, cls in PRIORS.items()}
 BOTTLENECKS = {
     "ProjectedCodebook": lambda: ProjectedCodebook(16, 4),
+    "ProductCodebook": lambda: ProductCodebook(8, 4),
     "DistanceCodebook": lambda: DistanceCodebook(8, 4),
     "VQ": lambda: VQ(8, 4),
     "FSQ": lambda: FSQ([4, 3], 4),

@@ -19,6 +19,7 @@ from tests.laws import FAILURE_RATE
 
 MODELS = {f"latents, {prior}": (latents, (prior,)) for prior in MAKERS}
 MODELS |= {f"grid, {prior}": (grid, ("ProjectedCodebook", prior)) for prior in MAKERS}
+MODELS |= {f"product, {prior}": (grid, ("ProductCodebook", prior)) for prior in MAKERS}
 MODELS |= {f"{bottleneck}, MADE": (grid, (bottleneck, "MADEPrior")) for bottleneck in BOTTLENECKS}
 every = pytest.mark.parametrize("name", MODELS)
 

@@ -38,6 +38,17 @@ LEVELS = {
     },
 }
 
+PRODUCT = {
+    "class_path": "dvae.models.CodebookVAE",
+    "init_args": {
+        "network": GRID["init_args"]["network"],
+        "bottleneck": {
+            "class_path": "dvae.bottlenecks.ProductCodebook",
+            "init_args": {"num_codes": 6, "code_dim": 4},
+        },
+    },
+}
+
 
 def with_prior(config, name, **settings):
     """Return the config with a small learned prior."""
@@ -53,6 +64,7 @@ PRIORS = {
     "masked": with_prior(GRID, "MaskedPrior", steps=3, num_classes=3, **SMALL),
     "latents": with_prior(CATEGORICAL, "CategoricalPrior"),
     "levels": LEVELS,
+    "product": with_prior(PRODUCT, "CategoricalPrior"),
 }
 
 
@@ -78,6 +90,9 @@ def written(path, config, step=0, tau=None, seed=0):
     return path
 
 
-@pytest.fixture(params=["categorical", "grid", "levels"])
+KINDS = {"categorical": CATEGORICAL, "grid": GRID, "levels": LEVELS, "product": PRODUCT}
+
+
+@pytest.fixture(params=KINDS)
 def model(request):
-    return built({"categorical": CATEGORICAL, "grid": GRID, "levels": LEVELS}[request.param])
+    return built(KINDS[request.param])

@@ -8,7 +8,14 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger
 from torch.testing import assert_close
 
-from dvae.bottlenecks import VQ, DistanceCodebook, ProjectedCodebook, ResidualVQ, Upkeep
+from dvae.bottlenecks import (
+    VQ,
+    DistanceCodebook,
+    ProductCodebook,
+    ProjectedCodebook,
+    ResidualVQ,
+    Upkeep,
+)
 from dvae.callbacks import Anneal, Curves
 from dvae.estimators import MeanField
 from dvae.likelihoods import Gaussian
@@ -24,6 +31,7 @@ KINDS = {
     "vq": lambda: VQ(8, 4, decay=0.9, upkeep=UPKEEP),
     "residual": lambda: ResidualVQ(8, 4, 2, decay=0.9, upkeep=UPKEEP),
     "projected": lambda: ProjectedCodebook(8, 4, 4, MeanField(), upkeep=UPKEEP),
+    "product": lambda: ProductCodebook(8, 4, 4, 2, MeanField(), UPKEEP),
     "distance": lambda: DistanceCodebook(8, 4, MeanField(), upkeep=UPKEEP),
 }
 

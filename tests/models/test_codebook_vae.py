@@ -12,6 +12,7 @@ from dvae.bottlenecks import (
     LFQ,
     VQ,
     DistanceCodebook,
+    ProductCodebook,
     ProjectedCodebook,
     ResidualVQ,
     RotationVQ,
@@ -32,6 +33,7 @@ SMALL = {"num_codes": 6, "code_dim": 4}
 REVIVED = Upkeep(revive_after=4)
 BOTTLENECKS = {
     "projected": lambda: ProjectedCodebook(**SMALL, in_features=4, upkeep=REVIVED),
+    "product": lambda: ProductCodebook(**SMALL, in_features=4, upkeep=REVIVED),
     "vq": lambda: VQ(**SMALL, decay=0.8),
     "rotation": lambda: RotationVQ(**SMALL, decay=0.8, upkeep=Upkeep(kmeans=0, revive_after=4)),
     "simvq": lambda: SimVQ(**SMALL),
@@ -69,7 +71,7 @@ def test_an_objective_that_would_drop_the_auxiliary_loss_refuses_it(kind):
     features = torch.randn(5, 4, 3, 3, requires_grad=True)
     q = bottleneck(features)
     assert bottleneck.has_loss == (q.loss is not None and bool((q.loss != 0).any()))
-    assert bottleneck.has_loss == (kind not in ("fsq", "projected", *WITHOUT))
+    assert bottleneck.has_loss == (kind not in ("fsq", "projected", "product", *WITHOUT))
     refused = pytest.raises(ValueError, match="no place for the bottleneck's auxiliary loss")
     with refused if bottleneck.has_loss else nullcontext():
         IWAE(3)(lambda z: z.flatten(2).sum(-1), q, uniform(bottleneck, q.mode().shape[1:]))

@@ -13,6 +13,7 @@ from dvae.bottlenecks import (
     VQ,
     CategoricalBottleneck,
     DistanceCodebook,
+    ProductCodebook,
     ProjectedCodebook,
     ResidualVQ,
     RotationVQ,
@@ -37,6 +38,7 @@ BUSY = Upkeep(kmeans=2, revive_after=1)  # would change the code book at every s
 BOTTLENECKS = {
     "categorical": lambda: CategoricalBottleneck(3, 3, Reinforce()),  # a moving average
     "projected": lambda: ProjectedCodebook(**SMALL, in_features=4, upkeep=BUSY),
+    "product": lambda: ProductCodebook(**SMALL, in_features=4, upkeep=BUSY),
     "distance": lambda: DistanceCodebook(**SMALL, upkeep=BUSY),
     "vq": lambda: VQ(**SMALL, decay=0.8, upkeep=BUSY),
     "rotation": lambda: RotationVQ(**SMALL, decay=0.8),

@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from dvae.bottlenecks import FSQ, CategoricalBottleneck, DistanceCodebook, ProjectedCodebook
+from dvae.bottlenecks import (
+    FSQ,
+    CategoricalBottleneck,
+    DistanceCodebook,
+    ProductCodebook,
+    ProjectedCodebook,
+)
 from dvae.likelihoods import Gaussian
 from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.models.growth import grow
@@ -142,6 +148,7 @@ def test_growing_leaves_the_small_model_and_an_equal_one_as_they_are():
             lambda: CodebookVAE(ResNet((1, 8, 8), width=8, halvings=1), FSQ([3, 3], 4)),
             "got FSQ",
         ),
+        (categorical, lambda: codebook(ProductCodebook, 6), "got ProductCodebook"),
         (categorical, lambda: codebook(ProjectedCodebook, 6), "it has no bottleneck.codebook"),
     ],
 )

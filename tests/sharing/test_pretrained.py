@@ -64,6 +64,12 @@ CONFIGS = {
         likelihood=node("likelihoods.DiscretizedLogisticMixture", components=2),
         prior=node("priors.CategoricalPrior", probs=None),
     ),
+    "product": node(
+        "models.CodebookVAE",
+        network=RESNET,
+        bottleneck=node("bottlenecks.ProductCodebook", num_codes=6, code_dim=4, parts=2),
+        prior=node("priors.CategoricalPrior", probs=None),
+    ),
     "quantizer": node(
         "models.CodebookVAE",
         network=RESNET,
