@@ -27,6 +27,7 @@ __all__ = [
     "look_at",
     "look_at_all",
     "missing_plugin",
+    "size_of",
     "suffixes",
 ]
 
@@ -195,6 +196,24 @@ def look_at(path: Path) -> str | None:
             return None
     except Exception as error:
         return _reason(error)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Read the height and width of an image file from its head, upright as a viewer shows it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: The file cannot be read; the message names it and says why.
+    """
+    try:
+        with warnings.catch_warnings(), _open(path) as file:
+            warnings.simplefilter("ignore")
+            lying = file.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return file.size if lying else file.size[::-1]
+    except Exception as error:
+        raise ValueError(f"cannot read {path}: {_reason(error)}") from error
 
 
 def look_at_all(look: Callable[[Path], T], paths: Iterable[Path]) -> list[T]:

@@ -1,7 +1,8 @@
 """Images to look at: the test split of a data set, a folder, or a file."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +12,12 @@ from dvae.data import DATA_SETS, MNIST, ImageDataModule, ImageFolder, Images
 from dvae.data.batch import as_pixels
 from dvae.data.folder_layout import find_images
 from dvae.data.images import class_name
-from dvae.data.reading import ImageReader, common_bits
+from dvae.data.reading import ImageReader, common_bits, size_of
 from dvae.runs.config import read_config
 from dvae.runs.layout import CONFIG, RunFolder
 from dvae.runs.trust import allowed, build, class_of
 
-__all__ = ["Gallery", "load_gallery", "read_image"]
+__all__ = ["Gallery", "image_size", "load_gallery", "read_image"]
 
 Shape = tuple[int, int, int]
 
@@ -29,13 +30,18 @@ class Gallery:
         name: Name of the data set, for people.
         size: How many there are, at least one.
         read: Number to pixels in [0, 1], ``(C, H, W)``, and what the image is called.
-        open: Reads a file that is not among them as they are read, to pixels of the same shape.
+        open: Reads a file that is not among them as they are read, to pixels of the same shape, or
+            of the shape that is given beside it.
+        class_names: Names of the classes, in order, where the data set has them.
+        label: Number to the class of an image in words; empty where it has none.
     """
 
     name: str
     size: int
     read: Callable[[int], tuple[Tensor, str]]
-    open: Callable[[Path], Tensor]
+    open: Callable[..., Tensor]
+    class_names: Sequence[str] | None = None
+    label: Callable[[int], str] = lambda number: ""
 
     def __getitem__(self, number: int) -> tuple[Tensor, str]:
         """Read an image.
@@ -105,12 +111,31 @@ def read_image(path: Path, shape: Shape) -> Tensor:
         ValueError: The file is not an image, or is damaged or huge, or images of so many channels
             have no files.
     """
-    return _read(path, ImageReader(shape))
+    return _read(path, reader=ImageReader(shape))
 
 
-def _read(path: Path, reader: ImageReader) -> Tensor:
+def image_size(path: Path) -> tuple[int, int]:
+    """Read the height and width of an image file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: The file is not an image, or is damaged or huge.
+    """
+    with _in_words(path):
+        return size_of(path)
+
+
+def _read(path: Path, shape: Shape | None = None, *, reader: ImageReader) -> Tensor:
+    with _in_words(path):
+        return as_pixels(replace(reader, shape=shape or reader.shape)(path))
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
     try:
-        return as_pixels(reader(path))
+        yield
     except ValueError as error:
         reason = str(error).removeprefix(f"cannot read {path}: ")
         raise ValueError(f"{path.name} is no image that can be read: {reason}") from error
@@ -120,17 +145,22 @@ def _test_split(module: ImageDataModule) -> Gallery:
     rows = module.rows("test")
     images, labels, names = rows.images, rows.images.labels, rows.files
 
+    def label(number: int) -> str:
+        return str(class_name(int(labels[number]), module.class_names)) if module.labelled else ""
+
     def read(number: int) -> tuple[Tensor, str]:
         stored = images.images[number] if isinstance(images, Images) else images[number].image
         title = f"test image {number}" if names is None else names[number]
         if module.labelled:
-            title += f", label {class_name(int(labels[number]), module.class_names)}"
+            title += f", label {label(number)}"
         return as_pixels(stored), title
 
-    reads = partial(read_image, shape=module.image_shape)
-    if isinstance(module, ImageFolder):
-        reads = partial(_read, reader=module.reader)
-    return Gallery(f"{module.name}, test split", len(labels), read, reads)
+    def reads(path: Path, shape: Shape = module.image_shape) -> Tensor:
+        reader = module.reader if isinstance(module, ImageFolder) else ImageReader(shape)
+        return _read(path, shape, reader=reader)
+
+    named = module.class_names if module.labelled else None
+    return Gallery(f"{module.name}, test split", len(labels), read, reads, named, label)
 
 
 def _folder(folder: Path, shape: Shape) -> Gallery:
@@ -143,7 +173,7 @@ def _folder(folder: Path, shape: Shape) -> Gallery:
     reader = ImageReader(shape, bits=common_bits(paths))
 
     def read(number: int) -> tuple[Tensor, str]:
-        return _read(paths[number], reader), paths[number].relative_to(root).as_posix()
+        return _read(paths[number], reader=reader), paths[number].relative_to(root).as_posix()
 
     return Gallery(f"folder {root.name}", len(paths), read, partial(_read, reader=reader))
 

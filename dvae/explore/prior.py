@@ -85,9 +85,9 @@ def region(model: DiscreteVAE, first: int, last: int) -> Tensor:
     Raises:
         ValueError: There is no such position.
     """
-    for position in (first, last):
-        check_position(model, position)
     shape = model.index_shape
+    for position in (first, last):
+        check_position(shape, position)
     if in_raster_order(model):
         return (torch.arange(torch.Size(shape).numel()) >= first).view(shape)
     corners = zip(np.unravel_index(first, shape), np.unravel_index(last, shape), strict=True)
@@ -110,6 +110,12 @@ def redraw(model: DiscreteVAE, code: Tensor, first: int, last: int, asked: Asked
         Integers of `index_shape`.
 
     Raises:
-        ValueError: There is no such position.
+        ValueError: There is no such position, or the code is of another size than the prior's.
     """
+    if code.shape != model.index_shape:
+        wanted, found = ("x".join(map(str, shape)) for shape in (model.index_shape, code.shape))
+        raise ValueError(
+            f"the prior draws codes of {wanted} and this image has {found}: upload it at the "
+            "model's size"
+        )
     return model.complete_code(code[None], region(model, first, last), **asked.settings)[0]

@@ -65,6 +65,7 @@ def tab(browser):
 def opened(tab, url):
     tab.goto(url)
     tab.wait_for_selector("#decoded img")
+    tab.click("role=tab[name='Numbers']")
     tab.wait_for_selector("[data-testid=cell-0-0]")
 
 
@@ -205,6 +206,7 @@ def test_a_change_stays_while_the_checkpoints_are_flipped_and_an_image_is_upload
 def test_images_are_drawn_and_a_region_is_redrawn_and_taken_back(tab, tmp_path, name):
     with served(written(tmp_path / "a.ckpt", PRIORS[name])) as url:
         opened(tab, url)
+        tab.click("role=tab[name='Draw']")
         independent = name in ("uniform", "levels")
         title = "Independent uniform codes" if independent else "Prior samples"
         assert title in tab.inner_text("#drawn")
@@ -222,8 +224,10 @@ def test_images_are_drawn_and_a_region_is_redrawn_and_taken_back(tab, tmp_path, 
         first = picture(tab, "decoded")
         if name in ("MADE", "autoregressive"):
             assert tab.locator("#last").count() == 0
+            tab.click("role=tab[name='Numbers']")
             type_into(tab, "position", 30)
             wait_for_words(tab, "row 4, column 2")
+            tab.click("role=tab[name='Draw']")
         else:
             type_into(tab, "last", 3)
         tab.click("#again")
@@ -232,6 +236,91 @@ def test_images_are_drawn_and_a_region_is_redrawn_and_taken_back(tab, tmp_path, 
         kept = picture(tab, "reconstruction")
         tab.click("#back")
         wait_for_words(tab, "Changes: none")
+        wait_for_picture(tab, "decoded", kept)
+    assert tab.foreign == [] and tab.errors == []
+
+
+def click_place(tab, row, column, size=7):
+    box = tab.locator("#canvas img").bounding_box()
+    across, down = box["width"] / size, box["height"] / size
+    middle = {"x": (column + 0.5) * across, "y": (row + 0.5) * down}
+    tab.locator("#canvas img").click(position=middle)
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_on_the_picture_a_place_is_chosen_changed_and_painted(tab, tmp_path, width):
+    tab.set_viewport_size({"width": width, "height": 844})
+    with served(written(tmp_path / "a.ckpt", GRID)) as url:
+        opened(tab, url)
+        tab.wait_for_selector("#canvas img")
+        for name in ("#alternatives", "#thumbnails"):
+            tab.wait_for_selector(f"{name} img")
+        # Nothing is wider than the screen.
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+        first, before = picture(tab, "decoded"), cell(tab, 2, 5)
+        click_place(tab, 2, 5)
+        wait_for_words(tab, "Chosen: row 2, column 5")
+        tab.wait_for_timeout(500)  # the alternatives are those of the place by then
+        other = tab.locator("#alternatives .caption-label").nth(2).inner_text().split(":")[0]
+        tab.locator("#alternatives button").nth(2).click()
+        wait_for_words(tab, f"row 2, column 5: {before} → {other}")
+        wait_for_another(tab, "decoded", first)
+        tab.click("role=tab[name='Paint']")
+        tab.wait_for_selector("#palette img")
+        brush = (int(other) + 1) % 6
+        type_into(tab, "brush", brush)
+        tab.click("#tool label:has-text('paint')")
+        click_place(tab, 6, 6)
+        wait_for_words(tab, f"row 6, column 6, which has {brush}")
+        tab.click("#undo")
+        tab.click("#undo")
+        wait_for_words(tab, "Changes: none")
+        wait_for_picture(tab, "decoded", first)
+    assert tab.foreign == [] and tab.errors == []
+
+
+def test_a_thumbnail_and_an_upload_of_any_size_are_shown_and_a_bad_one_changes_nothing(
+    tab, tmp_path
+):
+    from PIL import Image
+
+    Image.effect_noise((90, 41), 80).save(tmp_path / "noise.png")
+    Image.new("L", (1, 1)).save(tmp_path / "dot.png")
+    with served(written(tmp_path / "a.ckpt", GRID)) as url:
+        opened(tab, url)
+        tab.wait_for_selector("#thumbnails img")
+        # The second click, before the first is answered, is on the image that the first chose.
+        tab.locator("#thumbnails button").nth(5).click()
+        click_place(tab, 6, 1)
+        wait_for_words(tab, "test image 5, label")
+        wait_for_words(tab, "Chosen: row 6, column 1")
+        assert "test image 5, label" in tab.inner_text("#words")
+        tab.click("#next")
+        wait_for_words(tab, "test image 29, label")
+        tab.set_input_files("input[type=file]", tmp_path / "noise.png")
+        wait_for_words(tab, "90 x 41 pixels, scaled and cut to 88 x 40")
+        shown = picture(tab, "canvas")
+        tab.set_input_files("input[type=file]", tmp_path / "dot.png")
+        wait_for_warning(tab, "dot.png: an image must have at least 4 x 4 pixels; got 1 x 1")
+        assert picture(tab, "canvas") == shown and "noise.png" in tab.inner_text("#words")
+    assert tab.foreign == [] and tab.errors == []
+
+
+def test_from_one_image_to_another_step_by_step(tab, tmp_path):
+    with served(written(tmp_path / "a.ckpt", GRID)) as url:
+        opened(tab, url)
+        tab.click("role=tab[name='Interpolate']")
+        tab.click("#walk")
+        wait_for_warning(tab, "keep an image first")
+        tab.click("#keep")
+        tab.wait_for_selector("#kept img")
+        kept = picture(tab, "decoded")
+        tab.locator("#thumbnails button").nth(3).click()
+        wait_for_words(tab, "test image 3")
+        tab.click("#walk")
+        tab.wait_for_selector("#steps img")
+        tab.locator("#steps button").nth(8).click()
+        wait_for_words(tab, "→")
         wait_for_picture(tab, "decoded", kept)
     assert tab.foreign == [] and tab.errors == []
 
