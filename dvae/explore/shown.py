@@ -44,10 +44,6 @@ def shown(explorer: Explorer, view: View, before: View | None = None) -> dict[st
     parts = {
         "state": view,
         "image": view.row,
-        "original": enlarged(seen.original, _LARGE),
-        "reconstruction": enlarged(seen.reconstruction, _LARGE),
-        "decoded": enlarged(seen.decoded, _LARGE),
-        "difference": enlarged(change.picture, _LARGE),
         "table": _table(code),
         "position": view.position,
         "category": int(code.view(-1)[view.position]),
@@ -55,6 +51,14 @@ def shown(explorer: Explorer, view: View, before: View | None = None) -> dict[st
         "words": _words(model, view, seen, change),
         "alternatives": _choices(found),
     }
+    # Gradio would write their files anew, while the browser may be reading them.
+    same = before is not None and (before.image is view.image and before.number == view.number)
+    if not same:
+        parts["original"] = enlarged(seen.original, _LARGE)
+        parts["reconstruction"] = enlarged(seen.reconstruction, _LARGE)
+    if not (same and before is not None and before.edits == view.edits):
+        parts["decoded"] = enlarged(seen.decoded, _LARGE)
+        parts["difference"] = enlarged(change.picture, _LARGE)
     if code.dim() > 1:
         parts |= {"canvas": canvas(explorer, view), "brush": view.brush}
     if before is None or before.row // THUMBNAILS != view.row // THUMBNAILS:

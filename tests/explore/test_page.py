@@ -52,7 +52,7 @@ def browser():
 def tab(browser):
     """A tab; what it asks of other machines, and its errors, are kept."""
     page = browser.new_page(viewport={"width": 1200, "height": 1000})
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     page.foreign, page.errors = [], []
     local = re.compile(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:")
     page.on("request", lambda r: None if local.match(r.url) else page.foreign.append(r.url))
