@@ -170,7 +170,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     stored = MNIST().load("test").images
     images = binarize_once(stored, args.binarization, "test")[: args.images]
-    about = {"data": f"MNIST test, {args.binarization}", "images": len(images)}
+    pixels = "grey" if args.binarization == "none" else args.binarization
+    about = {"data": f"MNIST test, {pixels}", "images": len(images)}
     about["recipe"] = args.recipe or args.model
     rows = [{**about, **row} for row in ours(args.model, images, args.threads + 1)]
     rows += [{**about, **row} for row in others(images, args.binarization == "fixed")]
