@@ -161,7 +161,8 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """
         if not self._parts:
             log.info("Data: %s.", self.protocol)
-            self.hparams["_name"] = self.name  # for the card of a model that is shared
+            if "_class_path" in self.hparams:  # of the command line, which keeps it for cards
+                self.hparams["_name"] = self.name
         if stage == "predict":
             stage = "test" if self.predict_split == "test" else "fit"
         if stage in (None, "fit", "validate") and "train" not in self._parts:
