@@ -28,7 +28,7 @@ from sklearn.datasets import load_sample_images
 
 from benchmarks.measure import conditions, read_csv, write_csv
 
-__all__ = ["commands", "first_minutes", "main", "seconds_to_answer", "stop_watch", "write_pictures"]
+__all__ = ["commands", "first_minutes", "main", "seconds_to_answer", "write_pictures"]
 
 README = Path(__file__).parent.parent / "README.md"
 # Lines of a first screen, or two.
@@ -204,16 +204,6 @@ def first_minutes() -> str:
             f"`python -m benchmarks.first_minutes`, `PHOTOS` being {PICTURES} pieces of {SIZE} x "
             f"{SIZE} pixels, cut from photographs ({conditions(measured[0])}).",
         ]
-    )
-
-
-def stop_watch() -> str:
-    """Say in a sentence how long the first minutes are, for the README."""
-    install, page, training, curves = _seconds().values()
-    return (
-        f"[With a stop watch](docs/train.md#the-first-minutes), in a fresh environment and without "
-        f"a GPU: {install:.0f} seconds to install, {page:.0f} until the first page is there, "
-        f"{training:.0f} to train, {curves:.0f} until the curves are."
     )
 
 
