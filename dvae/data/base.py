@@ -14,6 +14,7 @@ from dvae.data.batch import Batch, as_pixels
 from dvae.data.binarize import Binarization, binarize_once, draw, treatment
 from dvae.data.images import ImageFiles, Images, Part, Rows, Split, check_images, hold_out
 from dvae.data.loading import Loader, make_loader
+from dvae.runs.trust import CLASS_PATH
 
 __all__ = ["ImageDataModule"]
 
@@ -161,7 +162,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         """
         if not self._parts:
             log.info("Data: %s.", self.protocol)
-            if "_class_path" in self.hparams:  # of the command line, which keeps it for cards
+            if CLASS_PATH in self.hparams:  # of the command line, which keeps it for cards
                 self.hparams["_name"] = self.name
         if stage == "predict":
             stage = "test" if self.predict_split == "test" else "fit"
