@@ -27,27 +27,16 @@ GRID = {
         },
     },
 }
-LEVELS = {
-    "class_path": "dvae.models.CodebookVAE",
-    "init_args": {
-        "network": GRID["init_args"]["network"],
-        "bottleneck": {
-            "class_path": "dvae.bottlenecks.ResidualVQ",
-            "init_args": {"num_codes": 6, "code_dim": 4, "depth": 2},
-        },
-    },
-}
 
-PRODUCT = {
-    "class_path": "dvae.models.CodebookVAE",
-    "init_args": {
-        "network": GRID["init_args"]["network"],
-        "bottleneck": {
-            "class_path": "dvae.bottlenecks.ProductCodebook",
-            "init_args": {"num_codes": 6, "code_dim": 4},
-        },
-    },
-}
+
+def with_bottleneck(config, name, **settings):
+    """Return the config with another bottleneck."""
+    bottleneck = {"class_path": f"dvae.bottlenecks.{name}", "init_args": settings}
+    return {**config, "init_args": {**config["init_args"], "bottleneck": bottleneck}}
+
+
+LEVELS = with_bottleneck(GRID, "ResidualVQ", num_codes=6, code_dim=4, depth=2)
+PRODUCT = with_bottleneck(GRID, "ProductCodebook", num_codes=6, code_dim=4)
 
 
 def with_prior(config, name, **settings):
