@@ -139,6 +139,10 @@ def test_a_palette_has_each_code_once_where_it_is_clicked(grid):
     assert sorted(palette.categories) == list(range(6))
     bright = palette.swatches.flatten(1).mean(1)
     assert torch.equal(bright, bright.sort().values)
+    for category, swatch in zip(palette.categories, palette.swatches, strict=True):
+        stands = code[0, 0].clone().view(-1)
+        stands[level] = category  # the others at that place stay
+        assert torch.allclose(Swatches(grid)(stands[None])[0], swatch, atol=1e-6)
     for n, category in enumerate(palette.categories):
         sheet = palette.draw(category)
         assert sheet.getpixel((48 * n + 2, 2)) == tuple(bytes.fromhex(MARKED[1:]))
