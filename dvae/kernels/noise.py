@@ -168,8 +168,12 @@ def _log2_exponential(bits: Tensor, out: Tensor) -> Tensor:
     keep all their digits, so that ties are as rare as they should be among 100,000 codes.
     """
     i = out.copy_(bits.bitwise_and_(0x7FFFFFFF))
-    minus_v = i.add_(0.5).mul_(-(2.0**-31))
-    return minus_v.clamp_min_(-_BELOW_ONE).log1p_().neg_().log2_()
+    minus_v = i.add_(0.5).mul_(-(2.0**-31)).clamp_min_(-_BELOW_ONE)
+    # log1p takes a CPU as long as ten logarithms. The logarithm of the rounded 1 - v lacks what the
+    # rounding has taken, and that difference is exact.
+    w = torch.add(minus_v, 1, out=bits.view(torch.float32))
+    lost = torch.sub(w.sub_(1), minus_v, out=minus_v)
+    return lost.sub_(w.add_(1).log2_(), alpha=math.log(2)).log2_()
 
 
 def _mix(x: Tensor, spare: Tensor) -> None:
