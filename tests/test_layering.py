@@ -26,7 +26,7 @@ LAYERS = (
     {"models", "data", "runs"},
     {"callbacks", "coding", "lab", "compare", "sharing", "loggers"},
     {"explore"},
-    {"cli"},
+    {"cli", "__main__"},
 )
 LIGHTNING = {"models", "runs", "callbacks", "data", "cli", "lab", "sharing", "loggers"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dvae.commands import Parser, run_command
+from dvae.runs.layout import RunFolder
+from dvae.sharing.card import CARD, RECONSTRUCTIONS
+from dvae.sharing.folder import shared_folder
 from dvae.sharing.onnx import export_onnx, has_step
 from dvae.sharing.pretrained import from_pretrained, push_to_hub, save_pretrained
 from dvae.sharing.source import Source, load_checkpoint
@@ -33,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         ("push", "upload to the Hugging Face Hub"),
     ):
         command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
-        command.add_argument("source", metavar="CKPT", help="checkpoint, or folder of `save`")
+        command.add_argument("source", metavar="CKPT", help="checkpoint, run, or folder of `save`")
         command.add_trusted()
         if name != "onnx":
             command.add_argument(
@@ -77,9 +80,14 @@ def _main(args: argparse.Namespace) -> None:
 
 def _load(source: str, trusted: Sequence[str]) -> Source:
     # Not a name on the Hub: what is exported or uploaded is one's own.
-    if Path(source).is_dir():
-        return Source(from_pretrained(source, trusted), {}, "")
-    return load_checkpoint(source, trusted)
+    path = shared_folder(source)
+    if RunFolder(path).checkpoints.is_dir():
+        return load_checkpoint(RunFolder.checkpoint_in(path), trusted)
+    if not path.is_dir():
+        return load_checkpoint(path, trusted)
+    model = from_pretrained(path, trusted)
+    card, picture = (p if p.is_file() else None for p in (path / CARD, path / RECONSTRUCTIONS))
+    return Source(model, {}, "", picture=picture, card=card)
 
 
 def _facts(source: Source, args: argparse.Namespace) -> dict[str, Any]:
@@ -92,6 +100,7 @@ def _facts(source: Source, args: argparse.Namespace) -> dict[str, Any]:
         "trusted": args.trusted,
         "license": args.license,
         "picture": source.picture if args.reconstructions else None,
+        "card": source.card,
     }
 
 

@@ -11,14 +11,19 @@ from typing import Any
 from dvae.models import DiscreteVAE
 from dvae.priors import FactorisedPrior
 
-__all__ = ["RECONSTRUCTIONS", "SAMPLES", "Facts", "has_samples", "model_card"]
+__all__ = ["CARD", "RECONSTRUCTIONS", "SAMPLES", "Facts", "has_samples", "model_card"]
 
+CARD = "README.md"
 RECONSTRUCTIONS = "reconstructions.png"
 SAMPLES = "samples.png"
-"""Files of the pictures that the card shows."""
+"""Files of the card, and of the pictures that it shows."""
 
 # Identifiers as the Hub has them: mit, apache-2.0, cc-by-sa-4.0.
 _LICENSE = re.compile(r"[\w.+-]*")
+# Files beside a card that it shows or links.
+_LINKED = re.compile(r"\]\(([\w.-]+)\)")
+_TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
+_SAID = re.compile(r"No licence was given\.|Licence: [\w.+-]+\.")
 
 _PICTURE = f"""
 ![Inputs and their reconstructions]({RECONSTRUCTIONS})
@@ -35,10 +40,12 @@ class Facts:
         trusted: Packages whose classes it is made of, which whoever loads it has to trust too.
         license: Identifier of the licence, such as ``mit``; ``""`` where none was given.
         picture: File of its reconstructions, or None.
+        card: Card that it has already, which is kept with the files beside it that it shows; else
+            None, and one is written.
 
     Raises:
         ValueError: The licence is not an identifier.
-        FileNotFoundError: There is no such picture.
+        FileNotFoundError: There is no such picture or card.
     """
 
     figures: Mapping[str, float]
@@ -46,6 +53,7 @@ class Facts:
     trusted: Sequence[str]
     license: str
     picture: Path | None
+    card: Path | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -53,6 +61,16 @@ class Facts:
             raise ValueError(f"license must be an identifier such as mit; got {self.license!r}")
         if self.picture is not None and not self.picture.is_file():
             raise FileNotFoundError(f"there is no picture {self.picture}")
+        if self.card is not None and not self.card.is_file():
+            raise FileNotFoundError(f"there is no card {self.card}")
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Files that go with the card, by the names it has for them."""
+        named = _LINKED.findall(self.card.read_text(encoding="utf-8")) if self.card else []
+        beside = {name: self.card.parent / name for name in named} if self.card else {}
+        found = {name: path for name, path in beside.items() if path.is_file()}
+        return found | ({RECONSTRUCTIONS: self.picture} if self.picture else {})
 
 
 def model_card(name: str, model: DiscreteVAE, config: Mapping[str, Any], facts: Facts) -> str:
@@ -64,6 +82,8 @@ def model_card(name: str, model: DiscreteVAE, config: Mapping[str, Any], facts: 
         config: What it is built from.
         facts: What else it says.
     """
+    if facts.card is not None:
+        return _kept(facts.card.read_text(encoding="utf-8"), name, facts.license)
     shape, pixels = model.index_shape, model.likelihood.pixels
     size = "x".join(map(str, model.event_shape))
     template = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
@@ -89,6 +109,15 @@ def model_card(name: str, model: DiscreteVAE, config: Mapping[str, Any], facts: 
         index=", ".join(map(str, shape)),
         config=json.dumps(config, indent=2, sort_keys=True),
     )
+
+
+def _kept(card: str, name: str, license: str) -> str:
+    """Say a card's name for the model, and the licence where one is given, anew."""
+    title = _TITLE.search(card)
+    if title:
+        card = card.replace(title[0], f"# {name}", 1)
+        card = card.replace(f'from_pretrained("{title[1]}"', f'from_pretrained("{name}"')
+    return _SAID.sub(f"Licence: {license}.", card, count=1) if license else card
 
 
 def _prior(model: DiscreteVAE, figures: Mapping[str, float]) -> str:

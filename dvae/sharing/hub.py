@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from dvae.models import DiscreteVAE
 from dvae.models.samples import sample_rows
 from dvae.plotting import labelled_rows
-from dvae.sharing.card import RECONSTRUCTIONS, SAMPLES, has_samples
+from dvae.sharing.card import SAMPLES, has_samples
 from dvae.sharing.folder import WEIGHTS, model_of
 
 __all__ = ["SharedModel"]
@@ -23,12 +23,14 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
     Attributes:
         model: The model.
         card: Its card.
-        picture: File of its reconstructions, or None.
+        license: Identifier of its licence, or ``""``.
+        files: Files that go with the card, by name.
     """
 
     model: DiscreteVAE
     card: str
-    picture: Path | None = None
+    license: str
+    files: Mapping[str, Path]
 
     def _save_pretrained(self, save_directory: Path) -> None:
         # Cloned: safetensors refuses tensors that share memory.
@@ -38,8 +40,8 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
         save_file(state, save_directory / WEIGHTS, metadata={"format": "pt"})
         # safetensors makes it readable to its owner alone.
         (save_directory / WEIGHTS).chmod(0o644)
-        if self.picture is not None:
-            shutil.copyfile(self.picture, save_directory / RECONSTRUCTIONS)
+        for name, path in self.files.items():
+            shutil.copyfile(path, save_directory / name)
         if has_samples(self.model):
             labelled_rows(sample_rows(self.model)).save(save_directory / SAMPLES)
 
@@ -59,4 +61,7 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Return our card instead of the mixin's template."""
-        return ModelCard(self.card)
+        card = ModelCard(self.card)
+        if self.license and card.data.get("license") != self.license:  # a card that was kept has another
+            card.data["license"] = self.license
+        return card

@@ -24,6 +24,7 @@ def save_pretrained(
     trusted: Sequence[str] = (),
     license: str = "",
     picture: str | Path | None = None,
+    card: str | Path | None = None,
 ) -> list[Path]:
     """Write ``config.json``, ``model.safetensors`` and the model card ``README.md``.
 
@@ -39,18 +40,20 @@ def save_pretrained(
         trusted: Packages beside dvae whose classes it may be made of; whoever loads it names them.
         license: Identifier of the licence that the weights are given under, such as ``mit``.
         picture: File of its reconstructions, which the card shows; it has images of the data.
+        card: File of a card to keep, with the pictures beside it, in place of one that is written
+            of figures and data.
 
     Returns:
         The files.
 
     Raises:
         MissingExtra: huggingface_hub is not installed.
-        FileNotFoundError: There is no such picture.
+        FileNotFoundError: There is no such picture or card.
         ValueError: The folder is not empty, or the settings of the model are not known.
     """
     folder = Path(folder)
     check_new(folder)
-    facts = _facts(figures, data, trusted, license, picture)
+    facts = _facts(figures, data, trusted, license, picture, card)
     shared, settings = _shared(model, folder.name, config, facts)
     with whole_folder(folder) as beside:
         shared.save_pretrained(beside, config=settings)
@@ -67,6 +70,7 @@ def push_to_hub(
     trusted: Sequence[str] = (),
     license: str = "",
     picture: str | Path | None = None,
+    card: str | Path | None = None,
 ) -> str:
     """Upload a model to the Hugging Face Hub, with the credentials of ``hf auth login``.
 
@@ -80,16 +84,17 @@ def push_to_hub(
         trusted: As in `save_pretrained`.
         license: As in `save_pretrained`.
         picture: As in `save_pretrained`.
+        card: As in `save_pretrained`.
 
     Returns:
         The address of the commit.
 
     Raises:
         MissingExtra: huggingface_hub is not installed.
-        FileNotFoundError: There is no such picture.
+        FileNotFoundError: There is no such picture or card.
         ValueError: The settings of the model are not known, or the name is none of a repository.
     """
-    facts = _facts(figures, data, trusted, license, picture)
+    facts = _facts(figures, data, trusted, license, picture, card)
     shared, settings = _shared(model, name, config, facts)
     return str(shared.push_to_hub(name, config=settings, private=private))
 
@@ -133,9 +138,10 @@ def _facts(
     data: str,
     trusted: Sequence[str],
     license: str,
-    picture: str | Path | None,
+    *files: str | Path | None,
 ) -> Facts:
-    return Facts(figures or {}, data, trusted, license, None if picture is None else Path(picture))
+    paths = [None if file is None else Path(file) for file in files]
+    return Facts(figures or {}, data, trusted, license, *paths)
 
 
 def _shared(
@@ -146,7 +152,7 @@ def _shared(
     check_config(settings, model, facts.trusted)
     shared = mixin()
     shared.model = model
-    shared.picture = facts.picture
+    shared.files, shared.license = facts.files, facts.license
     shared.card = model_card(name, model, settings, facts)
     return shared, settings
 

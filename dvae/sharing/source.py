@@ -30,6 +30,7 @@ class Source:
         data: The data set and how its pixels are treated, or ``""`` where it is not known.
         step: Optimizer steps taken, 0 where they are not known.
         picture: File of the reconstructions that its run drew with these weights, or None.
+        card: Card of a shared model, or None.
     """
 
     model: DiscreteVAE
@@ -37,6 +38,7 @@ class Source:
     data: str
     step: int = 0
     picture: Path | None = None
+    card: Path | None = None
 
 
 def load_checkpoint(path: str | Path, trusted: Sequence[str] = ()) -> Source:

@@ -156,3 +156,9 @@ def test_no_module_takes_the_place_of_what_the_package_shows():
     package = sys.modules["dvae.cli"]
     modules = {path.stem for path in Path(package.__file__).parent.glob("*.py")}
     assert not modules & set(package.__all__)  # importing one would hide the other
+
+
+def test_the_package_run_as_a_module_is_the_command():
+    command = [sys.executable, "-m", "dvae", "fit", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == help_text("fit", "", lambda: None), done.stderr
