@@ -62,6 +62,7 @@ class SharedModel(ModelHubMixin, library_name="dvae"):
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Return our card instead of the mixin's template."""
         card = ModelCard(self.card)
-        if self.license and card.data.get("license") != self.license:  # a card that was kept has another
+        # A card that was kept has another, or none.
+        if self.license and card.data.get("license") != self.license:
             card.data["license"] = self.license
         return card
