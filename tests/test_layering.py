@@ -77,6 +77,24 @@ def test_a_module_opens_with_a_sentence_its_names_and_stays_short(path):
     assert len(path.read_text().splitlines()) <= 320
 
 
+def taken(node):
+    """Count what a class is made of; the attributes of a record of results are none of it."""
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            given = item.args
+            return len([*given.posonlyargs, *given.args, *given.kwonlyargs]) - 1
+    fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+    return len(fields) if "Args:" in (ast.get_docstring(node) or "") else 0
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_constructor_takes_seven_arguments_at_most(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        # The arguments of a model are its parts.
+        if isinstance(node, ast.ClassDef) and not node.name.endswith("VAE"):
+            assert taken(node) <= 7, f"{path}: {node.name}"
+
+
 def test_the_folder_of_a_run_needs_no_other_part():
     names = [name for path in FILES if part_of(path) == "runs" for name in imports_of(path)]
     ours = {".".join(name.split(".")[:2]) for name in names if name.startswith("dvae")}

@@ -37,8 +37,7 @@ class FusedPosterior(Posterior):
         prior: What the KL will be asked for against; `None` is a uniform one.
         estimator: How the gradient crosses the draw.
         backend: The version of the kernel.
-        logits: Turns rows ``(..., C)`` into logits ``(..., K)``.
-        mix: Turns codes ``(..., H, W, K)`` into decoder inputs ``(..., D, H, W)``.
+        plain: Makes the posterior of features ``(..., C)`` by the matrix of their logits.
     """
 
     def __init__(
@@ -49,12 +48,10 @@ class FusedPosterior(Posterior):
         prior: FactorisedPrior | None,
         estimator: Estimator,
         backend: Backend,
-        logits: Callable[[Tensor], Tensor],
-        mix: Callable[[Tensor], Tensor],
+        plain: Callable[[Tensor], CategoricalPosterior],
     ) -> None:
         self._grid, self._rows, self._book, self._prior = grid, rows, book, prior
-        self._estimator, self._backend = estimator, backend
-        self._to_logits, self._mix = logits, mix
+        self._estimator, self._backend, self._make_plain = estimator, backend, plain
         self._found: Sweep | None = None
         self._has_gradient = False
         self._swept: tuple[bytes, Tensor] | None = None
@@ -62,7 +59,7 @@ class FusedPosterior(Posterior):
 
     @cached_property
     def _plain(self) -> CategoricalPosterior:
-        return CategoricalPosterior(self._to_logits(self._grid), self._estimator, self._mix)
+        return self._make_plain(self._grid)
 
     @property
     def logits(self) -> Tensor:
@@ -74,7 +71,7 @@ class FusedPosterior(Posterior):
         if self._found is not None:
             return self._found.mode.view(self._grid.shape[:-1])
         parts = self._grid.flatten(0, -2).split(max(1, _LOGITS // len(self._book.weight)))
-        found = [self._to_logits(part).argmax(-1) for part in parts]
+        found = [self._make_plain(part).mode() for part in parts]
         return torch.cat(found).view(self._grid.shape[:-1])
 
     def sample(self, samples: int, generator: Generator | None = None) -> Tensor:
@@ -140,9 +137,9 @@ class FusedPosterior(Posterior):
     def copies(self, count: int) -> "FusedPosterior":
         """Return the posterior of the batch repeated; see `Posterior.copies`."""
         grid, rows = (x.repeat(count, *[1] * (x.dim() - 1)) for x in (self._grid, self._rows))
-        prior, estimator, mix = self._prior, self._estimator, self._mix
+        prior, estimator = self._prior, self._estimator
         return FusedPosterior(
-            grid, rows, self._book, prior, estimator, self._backend, self._to_logits, mix
+            grid, rows, self._book, prior, estimator, self._backend, self._make_plain
         )
 
     # Sweeps

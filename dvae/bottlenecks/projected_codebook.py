@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dvae.bottlenecks.codebook import CodebookBottleneck, rows_of
 from dvae.bottlenecks.fused import Kernel, KernelChoice
 from dvae.bottlenecks.fused_posterior import FusedPosterior
-from dvae.bottlenecks.posterior import Posterior
+from dvae.bottlenecks.posterior import CategoricalPosterior, Posterior
 from dvae.bottlenecks.processes import from_first_process
 from dvae.bottlenecks.upkeep import Upkeep, data_centers, draw_far, soft_variance
 from dvae.estimators.base import Estimator, check_count
@@ -104,9 +104,10 @@ class ProjectedCodebook(CodebookBottleneck):
             rows = features.movedim(1, -1).flatten(0, -2)
         tensors = (self.projection.weight, self.projection.bias, self.codebook)
         book = Book(*(x.to(rows.dtype) for x in tensors))
-        return FusedPosterior(
-            grid, rows, book, prior, self.estimator, backend, self._logits, self.mix
-        )
+        return FusedPosterior(grid, rows, book, prior, self.estimator, backend, self._plain)
+
+    def _plain(self, grid: Tensor) -> CategoricalPosterior:
+        return CategoricalPosterior(self._logits(grid), self.estimator, self.mix)
 
     def _logits(self, rows: Tensor) -> Tensor:
         # Not under autocast: logits of a large code book need the digits of float32.

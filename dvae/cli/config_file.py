@@ -5,15 +5,29 @@ from typing import Any
 
 import pytorch_lightning as pl
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, get_loader, set_loader
 from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import LightningEnum
 
 from dvae.runs.files import write_whole
+from dvae.runs.former import modern_data
 from dvae.runs.layout import run_folder
 
-__all__ = ["SaveConfig", "make_plain"]
+__all__ = ["MODE", "SaveConfig", "make_plain"]
+
+MODE = "yaml of any age"
+"""Mode of the parser: YAML, in which configs of former versions mean what they meant."""
+
+
+def _load(text: str) -> Any:
+    found = get_loader("yaml")(text)
+    if isinstance(found, dict):
+        modern_data(found.get("data"))
+    return found
+
+
+set_loader(MODE, _load, (yaml.YAMLError,))
 
 
 def make_plain(settings: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dvae.cli.help import key_hint
+from dvae.runs.former import FORMER
 from dvae.schedules import Mover, Schedule
 
 __all__ = ["one_line", "out_of_reach"]
@@ -108,6 +109,8 @@ def _unknown_option(text: str) -> str | None:
         # Of torch.Tensor, which optimizers name as an alternative to a number.
         return f"{_path(text, found.start())}: a number was expected; got settings ({option})"
     name = paths[-1].rsplit(".", 1)[-1]
+    if name == "ImageFolder" and option in FORMER:
+        return f"{name}.{option} is now {FORMER[option]}"
     return f"{name} has no setting {option!r}{_suggest(option, allowed)}"
 
 

@@ -20,7 +20,7 @@ from dvae.callbacks import Checkpoints, RunId, Stopped, Stopwatch
 from dvae.cli.arguments import add_arguments
 from dvae.cli.callbacks import own_callbacks
 from dvae.cli.checks import check_fit
-from dvae.cli.config_file import SaveConfig, make_plain
+from dvae.cli.config_file import MODE, SaveConfig, make_plain
 from dvae.cli.finetuning import check_source, take_over
 from dvae.cli.loggers import in_run_folder, new_run_id, next_folder, run_loggers
 from dvae.cli.precision import Trainer, settle_precision
@@ -89,7 +89,7 @@ class DVAECLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Make a parser that raises instead of printing its usage and leaving."""
-        kwargs.setdefault("exit_on_error", False)
+        kwargs = {"exit_on_error": False, "parser_mode": MODE} | kwargs
         return super().init_parser(**kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from dvae.compare.settings import flatten, show
 from dvae.runs.config import read_config
 from dvae.runs.curves import read_curves
-from dvae.runs.former import modern_settings
+from dvae.runs.former import modern_data, modern_settings
 from dvae.runs.layout import METRICS, RunFolder
 
 __all__ = ["LIKELIHOODS", "Run", "find_runs", "natural", "read_run"]
@@ -109,6 +109,7 @@ def read_run(folder: Path) -> Run:
         config = read_config(run.config)
         if isinstance(config.get("model"), dict):
             modern_settings(config["model"].get("init_args"))
+        modern_data(config.get("data"))
         return Run(folder, flatten(config), read_curves(run.metrics))
     except RecursionError:
         raise ValueError(f"{run.config} contains itself; restore the run's own") from None

@@ -41,12 +41,11 @@ class ImageFolder(ImageDataModule):
         batch_size: Training images in a batch of one process, at least 1.
         val_size: Images that validation takes out of the training split, where the folder has no
             validation split of its own; by default one in ten, at most 500. 0 does not validate.
-        flip: Whether half of the training images are mirrored left to right, drawn at every visit.
-        skip_unreadable: Whether to leave out, by name in the log, files that cannot be read; they
-            are an error otherwise.
         seed: Order of the training images. No part in what is evaluated.
-        pixels: Background of transparent images, bits of 16-bit files.
-        augment: Transforms of each training image; see `ImageDataModule`.
+        pixels: Background of transparent images, bits of 16-bit files, and what becomes of files
+            that cannot be read.
+        augment: Transforms of each training image; see `ImageDataModule`. By default half of the
+            images are mirrored left to right, drawn at every visit.
 
     Raises:
         ValueError: If a value is out of range.
@@ -60,19 +59,16 @@ class ImageFolder(ImageDataModule):
         image_size: int = 64,
         batch_size: int = 64,
         val_size: int | None = None,
-        flip: bool = True,
-        skip_unreadable: bool = False,
         seed: int = 0,
         pixels: Pixels | None = None,
-        augment: Sequence[nn.Module] = (),
+        augment: Sequence[nn.Module] | None = None,
     ) -> None:
         """Check the values; nothing is read before `setup`."""
-        super().__init__(batch_size, val_size, seed=seed, data_dir=data_dir, augment=augment)
+        super().__init__(batch_size, val_size, seed=seed, data_dir=data_dir, augment=augment or ())
         if image_size < 1:
             raise ValueError(f"image_size must be at least 1, got {image_size}.")
         self.image_size = image_size
-        self.flip = flip
-        self.skip_unreadable = skip_unreadable
+        self.mirrors = augment is None
         self.pixels = Pixels() if pixels is None else pixels
         self.folder = Path(data_dir).expanduser()
         self.name = f"image folder {self.folder.name}"
@@ -146,7 +142,7 @@ class ImageFolder(ImageDataModule):
         )
         # To hold images, or to skip broken files, all have to be read now; to refuse these, those
         # that show it in their heads are found now, and the others as training comes to them.
-        look = self._why_not if self.skip_unreadable else look_at
+        look = self._why_not if self.pixels.skip_unreadable else look_at
         found = look_at_all(self.reader.attempt if resident else look, paths)
         pairs = list(zip(paths, found, strict=True))
         self._complain([(path, reason) for path, reason in pairs if isinstance(reason, str)])
@@ -160,14 +156,14 @@ class ImageFolder(ImageDataModule):
         return ImageFiles(paths, labels, self.reader, names)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Turn bytes into what a model sees; in training, mirror half of the images.
+        """Turn bytes into what a model sees; in training, augmented.
 
         Args:
             batch: Images uint8 in 0..255; floating-point images are left as they are.
             dataloader_idx: Which loader the batch comes from; unused.
         """
         image, label = super().on_after_batch_transfer(batch, dataloader_idx)
-        if self.flip and self.trainer is not None and self.trainer.training:
+        if self.mirrors and self.trainer is not None and self.trainer.training:
             mirrored = torch.rand(len(image), 1, 1, 1, device=image.device) < 0.5
             image = torch.where(mirrored, image.flip(-1), image)
         return Batch(image, label)
@@ -205,13 +201,14 @@ class ImageFolder(ImageDataModule):
             return
         named = unreadable[:_NAMED]
         more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
-        if self.skip_unreadable:
+        if self.pixels.skip_unreadable:
             names = ", ".join(f"{path} cannot be read ({reason})" for path, reason in named)
             log.warning("Data: left out %d files: %s%s.", len(unreadable), names, more)
             return
         names = ", ".join(f"{path} ({reason})" for path, reason in named)
         raise ValueError(
-            f"cannot read {names}{more}: replace or delete them, or set skip_unreadable to true."
+            f"cannot read {names}{more}: replace or delete them, or set pixels.skip_unreadable to "
+            "true."
         )
 
 

@@ -55,6 +55,8 @@ class Pixels:
         bits: Bits that the grey values of 16-bit files have, 1 to 16: 12 where white is 4095. By
             default what the file says; where it says nothing, as many of 8, 10, 12, 14 or 16 as the
             largest value of all such files of the folder takes.
+        skip_unreadable: Whether a folder leaves out, by name in the log, files that cannot be read;
+            they are an error otherwise.
 
     Raises:
         ValueError: If a value is out of range.
@@ -62,6 +64,7 @@ class Pixels:
 
     background: str = "white"
     bits: int | None = None
+    skip_unreadable: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -14,6 +14,7 @@ from dvae.data.folder_layout import find_images
 from dvae.data.images import class_name
 from dvae.data.reading import ImageReader, common_bits, size_of
 from dvae.runs.config import read_config
+from dvae.runs.former import modern_data
 from dvae.runs.layout import CONFIG, RunFolder
 from dvae.runs.trust import allowed, build, class_of
 
@@ -180,6 +181,7 @@ def _folder(folder: Path, shape: Shape) -> Gallery:
 
 def _data_of(path: Path, trusted: Sequence[str]) -> ImageDataModule:
     node = read_config(path).get("data")
+    modern_data(node)
     if not isinstance(node, Mapping) or "class_path" not in node:
         raise ValueError(f"{path} names no data set: it has no data.class_path")
     given, packages = str(node["class_path"]), allowed(["dvae.data"], trusted)
@@ -192,8 +194,10 @@ def _data_of(path: Path, trusted: Sequence[str]) -> ImageDataModule:
             f"{path} names the data set {given}, which is none of dvae's ({', '.join(DATA_SETS)}): "
             f"name a folder of images with --data ({error})"
         ) from error
+    # Without what only training does to them, by classes of whatever package.
+    settings = {k: v for k, v in (node.get("init_args") or {}).items() if k != "augment"}
     try:
-        module: ImageDataModule = build({**node, "class_path": full}, packages)
+        module: ImageDataModule = build({"class_path": full, "init_args": settings}, packages)
     except ValueError as error:
         raise ValueError(f"the data settings of {path} do not fit: {error}") from error
     return module

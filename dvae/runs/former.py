@@ -1,11 +1,16 @@
-"""Models of before the prior was a part of its own (2026-11-27): what they called it and where."""
+"""What former versions called otherwise: a model's prior (until 2026-11-27), a folder's images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["modern_settings", "modern_state", "modern_states"]
+__all__ = ["FORMER", "modern_data", "modern_settings", "modern_state", "modern_states"]
+
+FORMER = {"flip": "augment, null to mirror half", "skip_unreadable": "pixels.skip_unreadable"}
+"""Settings that `ImageFolder` had until 2026-11-28, and what they are now."""
+
+_MIRROR = {"class_path": "torchvision.transforms.v2.RandomHorizontalFlip"}
 
 _LEARNED = "bottleneck.prior_logits"
 _GIVEN = "bottleneck.log_prior_probs"
@@ -46,6 +51,22 @@ def modern_settings(settings: Any) -> bool:
     path = "dvae.priors.CategoricalPrior"
     settings["prior"] = {"class_path": path, "init_args": {"probs": probs}}
     return True
+
+
+def modern_data(node: Any) -> None:
+    """Turn what a former config said of a folder of images into what today's say, in place.
+
+    Args:
+        node: ``class_path`` and ``init_args`` of a data set; anything else is left as it is.
+    """
+    given = node.get("init_args") if isinstance(node, dict) else None
+    if not isinstance(given, dict) or not str(node.get("class_path")).endswith("ImageFolder"):
+        return
+    if given.pop("skip_unreadable", False):
+        given["pixels"] = {**(given.get("pixels") or {}), "skip_unreadable": True}
+    if "flip" in given:
+        flip, augment = given.pop("flip"), given.get("augment") or []
+        given["augment"] = [*augment, _MIRROR] if flip and augment else None if flip else augment
 
 
 def modern_states(optimizers: list[dict[str, Any]], old: Sequence[str], new: Sequence[str]) -> None:

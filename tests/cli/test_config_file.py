@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dvae.cli import main
+from dvae.cli import DVAECLI, main
 from dvae.cli.config_file import SaveConfig
 from dvae.runs.files import check_room
 from tests.toy import toy_model, toy_trainer
@@ -56,3 +56,21 @@ def test_a_file_is_no_place_for_a_run(tmp_path):
         check_room(tmp_path / "runs" / "x" / "version_0")
     check_room(tmp_path / "other" / "version_0")
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_former_config_means_what_it_meant(tmp_path):
+    former = "{data_dir: photos, flip: true, skip_unreadable: true, augment: [%s]}"
+    crop = "{class_path: torchvision.transforms.v2.CenterCrop, init_args: {size: 28}}"
+    text = f"data: {{class_path: ImageFolder, init_args: {former % crop}}}"
+    (tmp_path / "former.yaml").write_text(text)
+    given = {}
+
+    class Look(DVAECLI):
+        def before_instantiate_classes(self):
+            given.update(self._given.data.init_args.as_dict())
+            raise ValueError("as planned")
+
+    main(["fit", "--config", CONFIG, "--config", str(tmp_path / "former.yaml")], Look)
+    assert given["pixels"] == {"background": "white", "bits": None, "skip_unreadable": True}
+    names = [part["class_path"].rpartition(".")[2] for part in given["augment"]]
+    assert names == ["CenterCrop", "RandomHorizontalFlip"]

@@ -24,6 +24,10 @@ CASES = {
         ["--model.bottleneck.num_latent", "5"],
         "no setting 'num_latent'; did you mean 'num_latents'?",
     ),
+    "a former setting of a folder of images": (
+        ["--data", "ImageFolder", "--data.data_dir", ".", "--data.skip_unreadable", "true"],
+        "ImageFolder.skip_unreadable is now pixels.skip_unreadable",
+    ),
     "a class that is not there": (
         [ESTIMATOR, "GumbelSoftmx"],
         "no Estimator called 'GumbelSoftmx'; did you mean 'GumbelSoftmax'?",

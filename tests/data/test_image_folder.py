@@ -71,7 +71,9 @@ def test_unreadable_files_are_named_and_skipped_only_if_asked(folder, caplog):
     with pytest.raises(ValueError, match=r"cannot read .*broken\.png \(not an image\): .*skip"):
         ImageFolder(str(folder), image_size=8).load("train")
     caplog.set_level(logging.INFO, logger="dvae")
-    loaded = ImageFolder(str(folder), image_size=8, skip_unreadable=True).load("train")
+    loaded = ImageFolder(str(folder), image_size=8, pixels=Pixels(skip_unreadable=True)).load(
+        "train"
+    )
     assert len(loaded.images) == len(loaded.labels) == 18
     assert "broken.png cannot be read" in caplog.text and "GiB" in caplog.text
 
@@ -158,7 +160,7 @@ def test_broken_files_that_workers_read_are_named(folder, little_memory, caplog)
     (folder / "b" / "01.png").unlink()
     with pytest.raises(ValueError, match=r"cannot read .*00\.png"):
         list(ImageFolder(str(folder), image_size=8, val_size=2).train_dataloader())
-    data = ImageFolder(str(folder), image_size=8, val_size=2, skip_unreadable=True)
+    data = ImageFolder(str(folder), image_size=8, val_size=2, pixels=Pixels(skip_unreadable=True))
     assert len(data.load("train").paths) == 17 and "00.png cannot be read" in caplog.text
     assert len(list(data.train_dataloader())) == len(data.train_dataloader())
 
@@ -185,7 +187,8 @@ def test_only_training_images_are_mirrored(folder):
 
 
 def test_a_checkpoint_holds_plain_values(folder):
-    for pixels, saved in ((None, None), (Pixels("black"), {"background": "black", "bits": None})):
+    black = {"background": "black", "bits": None, "skip_unreadable": False}
+    for pixels, saved in ((None, None), (Pixels("black"), black)):
         data = ImageFolder(str(folder), image_size=8, pixels=pixels)
         assert data.hparams["pixels"] == saved and data.hparams["val_size"] is None
 
@@ -240,4 +243,4 @@ def test_every_kind_of_broken_file_is_named_with_its_reason(folder, monkeypatch)
 def test_a_folder_of_nothing_but_broken_files_is_said(tmp_path):
     (tmp_path / "x.png").write_bytes(b"no")
     with pytest.raises(ValueError, match="none of the images"):
-        ImageFolder(str(tmp_path), skip_unreadable=True).load("train")
+        ImageFolder(str(tmp_path), pixels=Pixels(skip_unreadable=True)).load("train")

@@ -47,7 +47,11 @@ def test_a_folders_images_go_by_their_class_and_uploads_are_read_as_they_are(tmp
     for number in range(20):
         (photos / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
         Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(photos / "ab"[number % 2] / f"{number:02}.png")
-    settings = f"{{data_dir: {photos}, image_size: 8, pixels: {{background: '#ff0000', bits: 12}}}}"
+    settings = (
+        f"{{data_dir: {photos}, image_size: 8, pixels: {{background: '#ff0000', bits: 12}}, "
+        # As former runs wrote it, and what only training does, by classes of any package.
+        "flip: true, skip_unreadable: true, augment: [{class_path: torchvision.ops.Permute}]}"
+    )
     run = config(
         tmp_path / "run", f"data: {{class_path: dvae.data.ImageFolder, init_args: {settings}}}"
     )

@@ -226,7 +226,7 @@ def test_a_folder_without_classes_has_no_labels(tmp_path):
 
 def test_a_folder_with_no_readable_image_is_said(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
-    data = ImageFolder(str(tmp_path), image_size=8, skip_unreadable=True)
+    data = ImageFolder(str(tmp_path), image_size=8, pixels=Pixels(skip_unreadable=True))
     with pytest.raises(ValueError, match="none of the images of .* can be read"):
         data.load("train")
 

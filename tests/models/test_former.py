@@ -1,4 +1,4 @@
-"""Models of before the prior was a part of its own are loaded, and their runs go on."""
+"""Models of before the prior was a part of its own are loaded, and former configs mean the same."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from dvae.likelihoods import Gaussian
 from dvae.models import CodebookVAE
 from dvae.networks import ResNet
 from dvae.priors import CategoricalPrior, UniformPrior
-from dvae.runs.former import modern_settings, modern_state, modern_states
+from dvae.runs.former import modern_data, modern_settings, modern_state, modern_states
 from tests.toy import toy_data, toy_trainer
 
 THERE = "bottleneck.prior_logits"
@@ -71,6 +71,37 @@ def test_settings_say_what_the_prior_was():
         found = settings(**given)
         assert not modern_settings(found) and found == settings()
     assert not modern_settings(None) and not modern_settings({"bottleneck": None})
+
+
+MIRROR = {"class_path": "torchvision.transforms.v2.RandomHorizontalFlip"}
+BLACK = {"background": "black"}
+
+
+@pytest.mark.parametrize(
+    ("former", "today"),
+    [
+        ({"flip": True, "skip_unreadable": False}, {"augment": None}),
+        ({"flip": True, "augment": []}, {"augment": None}),
+        ({"flip": True, "augment": ["crop"]}, {"augment": ["crop", MIRROR]}),
+        ({"flip": False, "augment": None}, {"augment": []}),
+        ({"flip": False, "augment": ["crop"]}, {"augment": ["crop"]}),
+        ({"skip_unreadable": True, "pixels": None}, {"pixels": {"skip_unreadable": True}}),
+        (
+            {"skip_unreadable": True, "pixels": BLACK},
+            {"pixels": {"background": "black", "skip_unreadable": True}},
+        ),
+        ({"augment": ["crop"], "image_size": 8}, {"augment": ["crop"], "image_size": 8}),
+    ],
+)
+def test_settings_of_a_folder_say_what_they_said(former, today):
+    node = {"class_path": "dvae.data.ImageFolder", "init_args": dict(former)}
+    modern_data(node)
+    assert node["init_args"] == today
+    another = {"class_path": "my.Images", "init_args": dict(former)}
+    modern_data(another)
+    assert another["init_args"] == former
+    for nothing in (None, "ImageFolder", {"class_path": "ImageFolder"}):
+        modern_data(nothing)
 
 
 def test_weights_of_today_are_left_as_they_are():
