@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.part import arguments, fit, metrics, table
+from benchmarks.gpu.part import SMALL, arguments, fit, metrics, table
 from benchmarks.gpu.training import options
 
 __all__ = ["main"]
@@ -17,17 +17,19 @@ LAST = 50
 
 def main() -> None:
     """Train each way, and fail where the losses part."""
-    args = arguments(__doc__ or "", steps=400)
-    torch.set_num_threads(4)
-    ways = ("false", "true", "cuda-graphs") if args.device == "cuda" else ("false", "true")
-    configs = (
-        ("mnist_categorical", "mnist_codebook") if args.device == "cuda" else ("mnist_categorical",)
-    )
+    args = arguments(__doc__ or "", steps=0)
+    on_gpu = args.device == "cuda"
+    steps = args.steps or (400 if on_gpu else 60)
+    if on_gpu:
+        torch.set_num_threads(4)
+    ways = ("false", "true", "cuda-graphs") if on_gpu else ("false", "true")
+    configs = ("mnist_categorical", "mnist_codebook") if on_gpu else ("mnist_categorical",)
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as name:
         for config in configs:
             for way in ways:
-                words = options(config, args.steps, Path(name))
+                words = options(config, steps, Path(name))
+                words += () if on_gpu else SMALL
                 words += ["--model.compile", way, "--experiment", f"{config}-{way}"]
                 start = time.perf_counter()
                 losses = metrics(fit(config, Path(name), args.device, *words), "train/loss")

@@ -13,9 +13,30 @@ import torch
 
 from benchmarks.measure import RESULTS, machine, write_csv
 
-__all__ = ["arguments", "fit", "metrics", "now", "table"]
+__all__ = ["SMALL", "arguments", "fit", "folder_of", "metrics", "now", "table", "where"]
 
 Row = Mapping[str, object]
+
+# What keeps a run short that is to tell on a CPU whether everything works, and no more.
+SMALL = ("--data.batch_size", "16")
+
+
+def folder_of(device: str) -> Path:
+    """Return where tables go by default: to the results only those of a GPU.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+    """
+    return RESULTS if device == "cuda" else Path("runs/gpu")
+
+
+def where(device: str) -> dict[str, str]:
+    """Describe where the figures are measured, the same for all tables.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+    """
+    return machine(device, ["triton", "pytorch-lightning", "vector-quantize-pytorch"])
 
 
 def arguments(doc: str, **defaults: Any) -> argparse.Namespace:
@@ -27,12 +48,14 @@ def arguments(doc: str, **defaults: Any) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="folder of the table; see `folder_of`")
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.out = args.out or folder_of(args.device)
+    return args
 
 
 def table(name: str, rows: Sequence[Row], args: argparse.Namespace, show: bool = True) -> None:
@@ -44,13 +67,12 @@ def table(name: str, rows: Sequence[Row], args: argparse.Namespace, show: bool =
         args: Arguments, by `arguments`.
         show: Whether to print them. A part that may be cut writes after each row, and shows last.
     """
-    where = machine(args.device, ["triton", "pytorch-lightning", "vector-quantize-pytorch"])
-    others: list[Row] = []
+    here, others = where(args.device), list[Row]()
     path = args.out / f"gpu_{name}.csv"
     if path.is_file():
         with path.open(newline="") as file:
-            others = [row for row in csv.DictReader(file) if row["device"] != where["device"]]
-    write_csv(f"gpu_{name}", [*({**row, **where} for row in rows), *others], args.out, where)
+            others = [row for row in csv.DictReader(file) if row["device"] != here["device"]]
+    write_csv(f"gpu_{name}", [*({**row, **here} for row in rows), *others], args.out, here)
     if not show:
         return
     lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]

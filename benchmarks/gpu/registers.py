@@ -1,5 +1,7 @@
 """Registers, spills and shared memory of the Triton kernels, compiled for a card elsewhere.
 
+    python -m benchmarks.gpu.registers --device cpu --out benchmarks/results
+
 With ``--candidates 1`` those of the tiles that `benchmarks.gpu.tiles` tries. What is compiled stays
 in Triton's cache (``TRITON_CACHE_DIR``), where a GPU of that kind finds it with the same Triton.
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.part import arguments, fit, table
+from benchmarks.gpu.part import SMALL, arguments, fit, table
 
 # cuBLAS is deterministic with a workspace of its own, which has to be said before it starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -28,7 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for config in CONFIGS:
             common = ["--trainer.limit_train_batches", "10", "--trainer.limit_val_batches", "1"]
-            common += ["--trainer.deterministic", "true"]
+            common += ["--trainer.deterministic", "true", *(SMALL if args.device == "cpu" else ())]
             # Of a run stopped early, what depends on its length would be another.
             common += [
                 "--model.lr_schedule",
