@@ -7,14 +7,15 @@ References:
     T. Dao, D. Fu, S. Ermon, A. Rudra, C. Re, 2022, arXiv 2205.14135 (the same for attention).
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dvae.devices import is_waited_for
-from dvae.kernels.blocks import GRADIENT, LOWEST, Blocks
+from dvae.kernels.blocks import Blocks
+from dvae.kernels.loops import LOWEST, RowTerms
 from dvae.kernels.parts import Book, Relaxation, Sweep
 
 __all__ = ["blocked_sweep"]
@@ -79,6 +80,8 @@ class _BlockedSweep(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grads[0] is None and grads[2] is None:
+            return (None,) * 7
         h, weight, bias, codebook, log_prior, seed, *saved = ctx.saved_tensors
         blocks = Blocks(h, Book(weight, bias, codebook, log_prior), ctx.relaxation, seed)
         with torch.autocast(h.device.type, enabled=False):
@@ -95,51 +98,52 @@ class _Running:
         self.blocks, self.rows, self.mixed = blocks, rows, mixed
         self.h = blocks.lift(blocks.h[rows])
         n, dim = len(self.h), blocks.book.codebook.shape[1]
-        self.top, self.best, self.peak = (blocks.numbers(n).fill_(LOWEST) for _ in range(3))
+        self.top, self.best = (blocks.numbers(n).fill_(LOWEST) for _ in range(2))
         # Sums of exp(logit - top), of that times the log-ratio, of exp((x - peak) / tau).
         self.sum, self.moment, self.weight = (blocks.numbers(n).zero_() for _ in range(3))
         self.mixed_sum = blocks.numbers(n, dim).zero_()
         self.posterior_sum = blocks.numbers(n, dim).zero_() if mixed and blocks.heun else None
         self.index, self.mode = torch.zeros(2, n, dtype=torch.int64, device=self.h.device)
 
+    @property
+    def peak(self) -> Tensor:
+        """The largest x of the relaxed softmax."""
+        return self.best if self.blocks.noisy else self.top
+
     def take(self, codes: slice) -> None:
         """Take in a block of codes."""
         logits = self.blocks.logits(self.h, self.rows, codes)
-        scores = self.blocks.scores(logits, self.rows, codes)
-        top, best = logits.amax(-1), scores.amax(-1)
-        _update(self.mode, logits, top > self.top, codes.start)
-        _update(self.index, scores, best > self.best, codes.start)
-        self.best = torch.maximum(best, self.best)
-        if self.mixed:
-            noisy = self.blocks.noisy
-            x = scores if noisy else self.blocks.copy(logits, self.rows, codes)
-            self._relax(x, best if noisy else top, codes)
-        self._diverge(logits, top, codes)
-
-    def _relax(self, x: Tensor, top: Tensor, codes: slice) -> None:
-        """Add to the relaxed softmax; overwrites x."""
-        peak = torch.maximum(self.peak, top)
-        decay = ((self.peak - peak) * self.blocks.rate).exp2_()
-        weights = x.sub_(peak.unsqueeze(1)).mul_(self.blocks.rate).exp2_()
-        self.weight = self.weight.mul_(decay).add_(weights.sum(-1))
+        x = self.blocks.scores(logits, self.rows, codes)
+        loops, top, peak = self.blocks.loops, self.top, self.peak
+        self.top = loops.raise_maxima(logits, self.top, self.mode, codes.start)
+        self.best = loops.raise_maxima(x, self.best, self.index, codes.start)
         codebook = self.blocks.lift(self.blocks.book.codebook[codes])
-        self.mixed_sum.mul_(decay.unsqueeze(1)).addmm_(weights, codebook)
-        self.peak = peak
+        if self.mixed:
+            if not self.blocks.noisy:
+                x = self.blocks.copy(logits, self.rows, codes)
+            self._relax(x, peak, codebook)
+        self._diverge(logits, top, codes, codebook)
 
-    def _diverge(self, logits: Tensor, top: Tensor, codes: slice) -> None:
-        """Add to the KL; overwrites the logits."""
-        top = torch.maximum(self.top, top)
-        fall = self.top - top
+    def _relax(self, x: Tensor, peak: Tensor, codebook: Tensor) -> None:
+        """Add to the relaxed softmax, whose peak was another; overwrites x."""
+        decay = ((peak - self.peak) * self.blocks.rate).exp2_()
+        total = self.blocks.loops.weigh(x, self.peak, self.blocks.rate)
+        self.weight = self.weight.mul_(decay).add_(total)
+        self.mixed_sum.mul_(decay.unsqueeze(1)).addmm_(x, codebook)
+
+    def _diverge(self, logits: Tensor, top: Tensor, codes: slice, codebook: Tensor) -> None:
+        """Add to the KL, whose top was another; overwrites the logits."""
+        fall = top - self.top
         decay = fall.exp()
         self.moment.add_(fall.mul_(self.sum)).mul_(decay)
-        shifted = logits.sub_(top.unsqueeze(1))
-        q = self.blocks.powers(shifted, self.rows, codes)
-        self.sum.mul_(decay).add_(q.sum(-1))
+        spare = self.blocks.spare(self.rows, codes)
+        q, total, moment = self.blocks.loops.diverge(
+            logits, self.top, self.blocks.prior(codes), spare
+        )
+        self.sum.mul_(decay).add_(total)
         if self.posterior_sum is not None:
-            codebook = self.blocks.lift(self.blocks.book.codebook[codes])
             self.posterior_sum.mul_(decay.unsqueeze(1)).addmm_(q, codebook)
-        self.moment.add_(q.mul_(self.blocks.log_ratio(shifted, codes)).sum(-1))
-        self.top = top
+        self.moment.add_(moment)
 
     def mixture(self) -> Tensor:
         """Return the mixture of vectors, ``(n, D)``; zeros where none was asked for."""
@@ -156,18 +160,6 @@ class _Running:
         if self.blocks.book.log_prior is None:
             kl += self.blocks.log_num_codes
         return kl, torch.stack([self.top, self.sum, ratio, self.peak, self.weight])
-
-
-def _update(place: Tensor, x: Tensor, higher: Tensor, start: int) -> None:
-    """Note where the maximum of a row is, for the rows whose maximum this block has moved up."""
-    if is_waited_for(x):
-        # How many rows that are is not known without waiting.
-        torch.where(higher, x.argmax(-1) + start, place, out=place)
-        return
-    # After the first few blocks these are few, and to find a place takes a CPU many
-    # times as long as to find a maximum.
-    rows = higher.nonzero().squeeze(1)
-    place[rows] = x[rows].argmax(-1) + start
 
 
 def _gradients(
@@ -196,66 +188,56 @@ def _gradients(
         of_codebook = None
     for rows in blocks.rows():
         h = blocks.lift(blocks.h[rows])
-        # The softmaxes below are not divided by their sums: what they are multiplied by is.
-        top, total, ratio, peak, weight = sums[:, rows].unsqueeze(2)
-        if grad_code is not None:
-            grad = blocks.lift(grad_code[rows])
-            over = grad / weight
-            scaled = grad if blocks.heun else over * blocks.inverse_tau
-            mean = (scaled * mixture[rows]).sum(-1, keepdim=True)
-            won = winner[rows]
-            best = blocks.lift(book.codebook[won])
-            of_best = (scaled * (best - mixture[rows])).sum(-1)
+        top, total, ratio, peak, weight = sums[:, rows]
+        terms = RowTerms(winner[rows], torch.zeros_like(top), top, ratio)
         if grad_kl is not None:
-            of_row = blocks.lift(grad_kl[rows]).unsqueeze(1) / total
-        if grad_code is not None and blocks.heun:
-            # With u_k = g.E_k, p at tau, q at 1 and D the draw, 2 J((p + D) / 2) u - J(q) u / 2 is
-            # p (u - m) + D (u_D - m) - q (u - q.u) / 2, m = (p.u + u_D) / 2. The draw's term is
-            # the only one that is not a matrix.
-            drawn = index[rows]
-            of_drawn = (grad * blocks.lift(book.codebook[drawn])).sum(-1, keepdim=True)
-            mean = (mean + of_drawn) / 2
-            posterior_mean = (grad * posterior[rows]).sum(-1, keepdim=True)
-            of_best_posterior = (grad * (best - posterior[rows])).sum(-1)
-            half_way = (mixture[rows] + blocks.lift(book.codebook[drawn])) / 2
-            of_best = (grad * (best - half_way)).sum(-1)
-            of_drawn = of_drawn - mean
-            if of_h is not None:
-                of_h[rows] += of_drawn * blocks.lift(book.weight[drawn])
-            if of_weight is not None:
-                of_weight.index_add_(0, drawn, of_drawn * h)
-            if of_bias is not None:
-                of_bias.index_add_(0, drawn, of_drawn.squeeze(1))
+            terms = replace(terms, of_kl=blocks.lift(grad_kl[rows]) / total)
+        if grad_code is not None:
+            # The softmaxes below are not divided by their sums: what they are multiplied by is.
+            over = blocks.lift(grad_code[rows]) / weight.unsqueeze(1)
+            scaled = over if blocks.heun else over * blocks.inverse_tau
+            mean = _dot(scaled, mixture[rows])
+            best = blocks.lift(book.codebook[winner[rows]])
+            if blocks.heun:
+                # With u_k = g.E_k, p at tau, q at 1 and D the draw, 2 J((p + D) / 2) u - J(q) u / 2
+                # is p (u - m) + D (u_D - m) - q (u - q.u) / 2, m = (p.u + u_D) / 2. The draw's term
+                # is the only one that is not a matrix.
+                drawn = index[rows]
+                vector = blocks.lift(book.codebook[drawn])
+                of_drawn = _dot(over, vector)
+                mean = (mean + of_drawn) / 2
+                of_drawn = ((of_drawn - mean) * weight).unsqueeze(1)
+                terms = replace(
+                    terms,
+                    of_winner=_dot(over, best - (mixture[rows] + vector) / 2),
+                    half=weight / (2 * total),
+                    shift=mean - _dot(over, posterior[rows]),
+                    of_winner_posterior=_dot(over, best - posterior[rows]),
+                )
+                if of_h is not None:
+                    of_h[rows] += of_drawn * blocks.lift(book.weight[drawn])
+                if of_weight is not None:
+                    of_weight.index_add_(0, drawn, of_drawn * h)
+                if of_bias is not None:
+                    of_bias.index_add_(0, drawn, of_drawn.squeeze(1))
+            else:
+                terms = replace(terms, of_winner=_dot(scaled, best - mixture[rows]))
         for codes in blocks.codes():
             logits = blocks.logits(h, rows, codes)
-            of_logits = None
+            pull = None
+            noisy = blocks.noisy and grad_code is not None
+            s = (blocks.scores if noisy else blocks.copy)(logits, rows, codes)
             if grad_code is not None:
-                x = (blocks.scores if blocks.noisy else blocks.copy)(logits, rows, codes)
-                s = x.sub_(peak).mul_(blocks.rate).exp2_()
+                blocks.loops.weigh(s, peak, blocks.rate)
                 if of_codebook is not None:
                     of_codebook[codes].addmm_(s.t(), over)
-                codebook = blocks.lift(book.codebook[codes])
-                space = blocks.space(GRADIENT, rows, codes)
-                of_logits = torch.addmm(-mean, scaled, codebook.t(), out=space)
-                if blocks.heun:
-                    q = blocks.powers(logits - top, rows, codes).div_(2 * total)
-                    of_posterior = of_logits + (mean - posterior_mean)
-                    blocks.put(of_best_posterior, of_posterior, won, codes)
-                    of_posterior.mul_(q)
-                    blocks.put(of_best, of_logits, won, codes)
-                    of_logits.mul_(s.div_(weight)).sub_(of_posterior)
-                else:
-                    blocks.put(of_best, of_logits, won, codes)
-                    of_logits.mul_(s)
-            if grad_kl is not None:
-                shifted = logits.sub_(top)
-                q = blocks.powers(shifted, rows, codes).mul_(of_row)
-                if of_prior is not None:
-                    of_prior[codes].sub_(q.sum(0))
-                fall = blocks.log_ratio(shifted, codes).sub_(ratio)
-                of_logits = fall.mul_(q) if of_logits is None else of_logits.addcmul_(fall, q)
-            if of_logits is None:
-                continue
+                pull = blocks.pull(mean, scaled, rows, codes)
+            of_logits, q = blocks.loops.gradient(
+                *(logits, pull, s, terms, codes.start, blocks.prior(codes)),
+                blocks.spare(rows, codes),
+            )
+            if of_prior is not None and terms.of_kl is not None:
+                of_prior[codes].sub_(terms.of_kl @ q)
             if of_h is not None:
                 of_h[rows].addmm_(of_logits, blocks.lift(book.weight[codes]))
             if of_weight is not None:
@@ -263,3 +245,7 @@ def _gradients(
             if of_bias is not None:
                 of_bias[codes].add_(of_logits.sum(0))
     return found
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1)

@@ -21,10 +21,16 @@ from tests.laws import assert_chi_square, fix
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@pytest.fixture(params=[(512, 2**17), (4, 28)], ids=["one_block", "many_blocks"])
+@pytest.fixture(
+    params=[(512, 2**17, True), (4, 28, True), (4, 28, False)],
+    ids=["one_block", "many_blocks", "no_compiler"],
+)
 def blocks(request, monkeypatch):
-    monkeypatch.setattr("dvae.kernels.blocks._ROWS", request.param[0])
-    monkeypatch.setattr("dvae.kernels.blocks._NUMBERS", {"cpu": request.param[1]})
+    rows, numbers, native = request.param
+    monkeypatch.setattr("dvae.kernels.blocks._ROWS", rows)
+    monkeypatch.setattr("dvae.kernels.blocks._NUMBERS", {"cpu": numbers})
+    if not native:
+        monkeypatch.setattr("dvae.kernels.native._native", lambda: None)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -27,7 +27,7 @@ def accelerator(monkeypatch):
 
     A place out of bounds is an error on a CPU all the same, where a GPU would end all work.
     """
-    for module in ("estimators.base", "kernels.blocked"):
+    for module in ("estimators.base", "kernels.loops"):
         monkeypatch.setattr(f"dvae.{module}.is_waited_for", lambda tensor: True)
 
 
