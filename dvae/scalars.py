@@ -16,6 +16,7 @@ __all__ = [
     "ScalarRef",
     "annealable_scalars",
     "check_choice",
+    "check_count",
     "register_scalar",
     "settings_of",
 ]
@@ -90,6 +91,23 @@ def check_choice(name: str, value: object, kind: object) -> None:
     """
     if value not in get_args(kind):
         raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}; got {value!r}")
+
+
+def check_count(name: str, value: int, least: int) -> None:
+    """Refuse a count below the least allowed, or larger than a size can be.
+
+    Args:
+        name: What the value is called in the message.
+        value: The value.
+        least: The smallest count allowed.
+
+    Raises:
+        ValueError: The value is not an integer, too small, or of more than 63 bits.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be an integer >= {least}; got {value!r}")
+    if value >= 2**63:
+        raise ValueError(f"{name} must be below 2^63; got {value!r}")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from dvae.bottlenecks.grid import GridBottleneck, count_levels
 from dvae.bottlenecks.posterior import PointPosterior
-from dvae.estimators.base import check_count
 from dvae.priors.base import Prior
+from dvae.scalars import check_count
 
 __all__ = ["Quantizer"]
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from dvae.bottlenecks.averaged import AveragedQuantizer
 from dvae.bottlenecks.quantizer import Quantizer
 from dvae.bottlenecks.upkeep import Upkeep
-from dvae.estimators.base import check_count
-from dvae.scalars import Range
+from dvae.scalars import Range, check_count
 
 __all__ = ["FSQ", "LFQ", "VQ", "ResidualVQ", "RotationVQ", "SimVQ"]
 

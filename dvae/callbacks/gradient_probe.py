@@ -12,9 +12,9 @@ from torch import Tensor
 from dvae.callbacks.examples import validation_examples
 from dvae.callbacks.gradient_quality import RLOO_GROUP, gradient_quality
 from dvae.estimators import Estimator
-from dvae.estimators.base import check_count
 from dvae.models.base import DiscreteVAE
 from dvae.models.objectives import ELBO
+from dvae.scalars import check_count
 
 __all__ = ["GradientProbe"]
 

@@ -12,7 +12,7 @@ from dvae.devices import is_waited_for
 from dvae.estimators.about import About
 from dvae.estimators.noise import exponential_noise, gumbel_noise_like, uniform_noise
 from dvae.functional import iwae_bound, one_hot_like
-from dvae.scalars import Range, settings_of
+from dvae.scalars import Range, check_count, settings_of
 
 __all__ = [
     "TEMPERATURE",
@@ -136,23 +136,6 @@ class _Look(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, top: Tensor) -> tuple[Tensor, None]:
         return _Look.apply(top), None
-
-
-def check_count(name: str, value: int, least: int) -> None:
-    """Refuse a count below the least allowed, or larger than a size can be.
-
-    Args:
-        name: What the value is called in the message.
-        value: The value.
-        least: The smallest count allowed.
-
-    Raises:
-        ValueError: The value is not an integer, too small, or of more than 63 bits.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}; got {value!r}")
-    if value >= 2**63:
-        raise ValueError(f"{name} must be below 2^63; got {value!r}")
 
 
 def draw_index(theta: Tensor, generator: Generator | None = None) -> Tensor:

@@ -11,7 +11,7 @@ from dvae.functional import as_pixels, check_range
 from dvae.scalars import settings_of
 from dvae.stepwise import Stepwise
 
-__all__ = ["LEVELS", "PIXELS", "Likelihood", "stored"]
+__all__ = ["LEVELS", "PIXELS", "AroundMean", "Likelihood", "stored"]
 
 LEVELS = 256
 """Values that a stored pixel takes."""
@@ -180,6 +180,17 @@ class Likelihood(Stepwise, nn.Module, ABC):
             return x
         noise = uniform_noise(x.shape, x, generator)
         return (x.to(noise.dtype) * (LEVELS - 1) + noise) / LEVELS
+
+
+class AroundMean(Likelihood):
+    """A density of pixels around their mean, which is the decoder's output as it is."""
+
+    params_per_channel = 1
+    density = True
+
+    def _mean(self, params: Tensor) -> Tensor:
+        """Return the mean as a stored pixel; see `Likelihood.mean`."""
+        return stored(params)
 
 
 def stored(pixels: Tensor) -> Tensor:

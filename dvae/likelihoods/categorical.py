@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dvae.estimators.base import check_count
 from dvae.likelihoods.base import Likelihood
+from dvae.scalars import check_count
 
 __all__ = ["Categorical"]
 

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from dvae.estimators.base import check_count
 from dvae.functional import discretized_logistic_log_prob
 from dvae.likelihoods.base import LEVELS, Likelihood
+from dvae.scalars import check_count
 
 __all__ = ["DiscretizedLogisticMixture"]
 

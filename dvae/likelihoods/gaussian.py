@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from dvae.functional import gaussian_log_prob
-from dvae.likelihoods.base import PIXELS, Likelihood, stored
+from dvae.likelihoods.base import PIXELS, AroundMean
 from dvae.scalars import Range
 
 __all__ = ["Gaussian", "LearnedGaussian", "OptimalGaussian"]
@@ -15,7 +15,7 @@ __all__ = ["Gaussian", "LearnedGaussian", "OptimalGaussian"]
 SIGMA = Range(0.0, low_allowed=False)
 
 
-class Gaussian(Likelihood):
+class Gaussian(AroundMean):
     r"""Independent :math:`\mathcal N(\mu, \sigma^2)`, one standard deviation for all pixels.
 
     The decoder's output is the mean itself; as an image it is taken back to a stored pixel. With
@@ -28,9 +28,6 @@ class Gaussian(Likelihood):
         ValueError: ``sigma`` is not a number above 0.
     """
 
-    params_per_channel = 1
-    density = True
-
     def __init__(self, sigma: float = 0.1) -> None:
         super().__init__()
         SIGMA.check("Gaussian.sigma", sigma)
@@ -40,12 +37,8 @@ class Gaussian(Likelihood):
         """Sum the log-density over pixels; see `Likelihood.log_prob`."""
         return gaussian_log_prob(params, math.log(self.sigma), x).sum(PIXELS)
 
-    def _mean(self, params: Tensor) -> Tensor:
-        """Return the mean as a stored pixel; see `Likelihood.mean`."""
-        return stored(params)
 
-
-class LearnedGaussian(Likelihood):
+class LearnedGaussian(AroundMean):
     r"""As `Gaussian`, with a standard deviation that the optimizer learns with the weights.
 
     Args:
@@ -54,9 +47,6 @@ class LearnedGaussian(Likelihood):
     Raises:
         ValueError: ``sigma`` is not a number above 0.
     """
-
-    params_per_channel = 1
-    density = True
 
     def __init__(self, sigma: float = 0.1) -> None:
         super().__init__()
@@ -67,12 +57,8 @@ class LearnedGaussian(Likelihood):
         """Sum the log-density over pixels; see `Likelihood.log_prob`."""
         return gaussian_log_prob(params, self.log_sigma, x).sum(PIXELS)
 
-    def _mean(self, params: Tensor) -> Tensor:
-        """Return the mean as a stored pixel; see `Likelihood.mean`."""
-        return stored(params)
 
-
-class OptimalGaussian(Likelihood):
+class OptimalGaussian(AroundMean):
     r"""As `Gaussian`, with the variance that maximises the likelihood: the mean squared error.
 
     The variance is a running mean of the squared error of the training batches, a buffer of the
@@ -96,8 +82,6 @@ class OptimalGaussian(Likelihood):
         arXiv 2205.07547, section 4 (SQ-VAE).
     """
 
-    params_per_channel = 1
-    density = True
     variance: Tensor
     updates: Tensor
 
@@ -120,10 +104,6 @@ class OptimalGaussian(Likelihood):
             self._follow(params, x)
         log_sigma = 0.5 * self.variance.log()
         return gaussian_log_prob(params, log_sigma, x).sum(PIXELS)
-
-    def _mean(self, params: Tensor) -> Tensor:
-        """Return the mean as a stored pixel; see `Likelihood.mean`."""
-        return stored(params)
 
     @torch.no_grad()
     def _follow(self, params: Tensor, x: Tensor) -> None:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from dvae.functional import laplace_log_prob
-from dvae.likelihoods.base import PIXELS, Likelihood, stored
+from dvae.likelihoods.base import PIXELS, AroundMean
 from dvae.scalars import Range
 
 __all__ = ["Laplace"]
 
 
-class Laplace(Likelihood):
+class Laplace(AroundMean):
     r"""Independent :math:`\tfrac1{2b} \exp(-|x - \mu| / b)`, one learned scale for all pixels.
 
     The decoder's output is the mean itself; as an image it is taken back to a stored pixel.
@@ -24,9 +24,6 @@ class Laplace(Likelihood):
         ValueError: ``scale`` is not a number above 0.
     """
 
-    params_per_channel = 1
-    density = True
-
     def __init__(self, scale: float = 0.1) -> None:
         super().__init__()
         Range(0.0, low_allowed=False).check("Laplace.scale", scale)
@@ -35,7 +32,3 @@ class Laplace(Likelihood):
     def _log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Sum the log-density over pixels; see `Likelihood.log_prob`."""
         return laplace_log_prob(params, self.log_scale, x).sum(PIXELS)
-
-    def _mean(self, params: Tensor) -> Tensor:
-        """Return the mean as a stored pixel; see `Likelihood.mean`."""
-        return stored(params)

@@ -9,10 +9,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dvae.bottlenecks.base import Bottleneck
-from dvae.estimators.base import check_count
 from dvae.models.events import Events
 from dvae.models.modes import evaluating
 from dvae.priors.base import Prior, Sampling
+from dvae.scalars import check_count
 
 __all__ = ["Codec", "evaluating"]
 

@@ -14,11 +14,11 @@ from dvae.data import Batch, ImageDataModule, Images, Part, Rows
 from dvae.data.loading import Loader, make_loader
 from dvae.data.reading import ImageReader
 from dvae.data.token_files import Shard, TokenSet, find_shards, read_set, write_shard
-from dvae.estimators.base import check_count
 from dvae.extras import require
 from dvae.models.base import DiscreteVAE
 from dvae.models.weights import digest
 from dvae.runs.layout import RunFolder
+from dvae.scalars import check_count
 
 __all__ = ["Written", "write_tokens"]
 

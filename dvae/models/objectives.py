@@ -9,10 +9,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dvae.bottlenecks.posterior import Posterior
-from dvae.estimators.base import check_count
 from dvae.functional import batch_mean
 from dvae.priors.base import FactorisedPrior, Prior
-from dvae.scalars import Range, register_scalar, settings_of
+from dvae.scalars import Range, check_count, register_scalar, settings_of
 
 __all__ = [
     "ELBO",

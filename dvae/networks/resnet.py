@@ -92,19 +92,10 @@ class ResNet(ConvNetwork):
 
 
 def _block(width: int) -> nn.Module:
-    last = nn.Conv2d(width, width, 3, padding=1)
+    second, first = (_ending(width, width, 3) for _ in range(2))
     # Each block starts as the identity, so that depth costs nothing at the start.
-    nn.init.zeros_(last.weight)
-    return Residual(
-        nn.Sequential(
-            nn.GroupNorm(width // _GROUP, width),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.GroupNorm(width // _GROUP, width),
-            nn.SiLU(),
-            last,
-        )
-    )
+    nn.init.zeros_(second[-1].weight)  # type: ignore[arg-type]
+    return Residual(nn.Sequential(*first, *second))
 
 
 def _ending(width: int, out: int, kernel: int) -> list[nn.Module]:

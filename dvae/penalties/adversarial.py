@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from dvae.estimators.base import check_count
 from dvae.penalties.base import Penalty, per_example
+from dvae.scalars import check_count
 
 __all__ = ["Adversarial", "PatchDiscriminator"]
 

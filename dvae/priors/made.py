@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dvae.estimators.base import check_count
 from dvae.priors.sequential import SequentialPrior
+from dvae.scalars import check_count
 
 __all__ = ["MADEPrior"]
 

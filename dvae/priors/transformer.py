@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dvae.estimators.base import check_count
+from dvae.scalars import check_count
 
 __all__ = ["CodeTransformer", "check_transformer"]
 

@@ -7,7 +7,7 @@ __all__ = [
     "FOREVER",
     "Mover",
     "Schedule",
-    "check_count",
+    "Way",
     "check_numbers",
     "check_steps",
     "length_of",
@@ -92,6 +92,47 @@ class Schedule(Mover):
             self(step, run_steps)
 
 
+class Way(Schedule):
+    """A schedule from one value to another in a number of steps, then hold.
+
+    Attributes:
+        start: The value at step 0.
+        end: The value after that many steps, and from then on.
+        steps: Length: steps, fraction of the run, or ``None`` for all of it.
+    """
+
+    start: float
+    end: float
+    steps: int | float | None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_numbers(self, start=self.start, end=self.end)
+        check_steps(self.steps, type(self).__name__)
+        if self.start == self.end:
+            raise ValueError(
+                f"{type(self).__name__} ends where it starts ({self.start:g}), so it never moves: "
+                "give another end, or use Constant"
+            )
+
+    def __call__(self, step: int, run_steps: int | None = None) -> float:
+        """Return the value at a step; see `Schedule`."""
+        steps = resolve_steps(self.steps, run_steps, type(self).__name__)
+        return self.end if step >= steps else self._at(max(step, 0), steps)
+
+    def length(self, run_steps: int | None = None) -> int | None:
+        """Return the steps; see `Schedule.length`."""
+        return length_of(self, self.steps, run_steps)
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the lower and the higher end."""
+        return (min(self.start, self.end), max(self.start, self.end))
+
+    @abstractmethod
+    def _at(self, step: int, steps: int) -> float:
+        """Return the value at a step below the number of them."""
+
+
 def resolve_steps(steps: int | float | None, run_steps: int | None, name: str = "schedule") -> int:
     """Turn a length (steps, a fraction of the run, or ``None`` for all of it) into steps.
 
@@ -151,17 +192,3 @@ def check_numbers(schedule: Schedule, **values: float) -> None:
         if not abs(value) <= sys.float_info.max:
             got = value if isinstance(value, float) else "an integer above 1.8e308"
             raise ValueError(f"{type(schedule).__name__}.{key} must be finite; got {got}")
-
-
-def check_count(name: str, value: int) -> None:
-    """Refuse a count below 1.
-
-    Args:
-        name: Name of the value, for the message.
-        value: The value.
-
-    Raises:
-        ValueError: It is not an integer, or below 1.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1; got {value!r}")

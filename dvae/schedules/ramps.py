@@ -1,50 +1,20 @@
 """From one value to another in a straight line, half a cosine, or by a constant ratio."""
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass
 
-from dvae.schedules.base import Schedule, check_numbers, check_steps, length_of, resolve_steps
+from dvae.schedules.base import Way
 
 __all__ = ["Cosine", "Exponential", "Linear"]
 
 
 @dataclass(frozen=True)
-class Ramp(Schedule):
+class Ramp(Way):
     """From one value to another, then hold."""
 
     start: float
     end: float
     steps: int | float | None = None
-
-    def __post_init__(self) -> None:
-        name = type(self).__name__
-        check_numbers(self, start=self.start, end=self.end)
-        check_steps(self.steps, name)
-        if self.start == self.end:
-            raise ValueError(
-                f"{name} ends where it starts ({self.start:g}), so it never moves: "
-                "give another end, or use Constant"
-            )
-
-    def __call__(self, step: int, run_steps: int | None = None) -> float:
-        """Return the value at a step; see `Schedule`."""
-        steps = resolve_steps(self.steps, run_steps, type(self).__name__)
-        if step >= steps:
-            return self.end
-        return self._at(max(step, 0) / steps)
-
-    def length(self, run_steps: int | None = None) -> int | None:
-        """Return the steps; see `Schedule.length`."""
-        return length_of(self, self.steps, run_steps)
-
-    def bounds(self) -> tuple[float, float]:
-        """Return the lower and the higher end."""
-        return (min(self.start, self.end), max(self.start, self.end))
-
-    @abstractmethod
-    def _at(self, progress: float) -> float:
-        """Return the value at a progress in [0, 1)."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +27,8 @@ class Linear(Ramp):
         steps: Length: steps, fraction of the run, or ``None`` for all of it.
     """
 
-    def _at(self, progress: float) -> float:
-        return self.start + (self.end - self.start) * progress
+    def _at(self, step: int, steps: int) -> float:
+        return self.start + (self.end - self.start) * (step / steps)
 
 
 @dataclass(frozen=True)
@@ -75,8 +45,8 @@ class Cosine(Ramp):
         al., 2021, arXiv 2102.12092, appendix A.2.
     """
 
-    def _at(self, progress: float) -> float:
-        return self.end + 0.5 * (self.start - self.end) * (1.0 + math.cos(math.pi * progress))
+    def _at(self, step: int, steps: int) -> float:
+        return self.end + 0.5 * (self.start - self.end) * (1.0 + math.cos(math.pi * (step / steps)))
 
 
 @dataclass(frozen=True)
@@ -98,5 +68,5 @@ class Exponential(Ramp):
                 f"got {self.start:g} and {self.end:g}"
             )
 
-    def _at(self, progress: float) -> float:
-        return float(self.start * (self.end / self.start) ** progress)
+    def _at(self, step: int, steps: int) -> float:
+        return float(self.start * (self.end / self.start) ** (step / steps))

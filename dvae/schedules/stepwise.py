@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from dvae.schedules.base import Schedule, check_count, check_numbers
+from dvae.scalars import check_count
+from dvae.schedules.base import Schedule, check_numbers
 
 __all__ = ["Stepwise"]
 
@@ -34,7 +35,7 @@ class Stepwise(Schedule):
         for key, value in (("start", self.start), ("rate", self.rate)):
             if value <= 0:
                 raise ValueError(f"Stepwise.{key} must be > 0; got {value:g}")
-        check_count("Stepwise.every", self.every)
+        check_count("Stepwise.every", self.every, 1)
         if self.end >= self.start:
             raise ValueError(
                 f"Stepwise decays from start to a lower end; got start {self.start:g} and "

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from dvae.schedules.base import Mover, Schedule, check_count
+from dvae.scalars import check_count
+from dvae.schedules.base import Mover, Schedule
 
 __all__ = ["Tuned"]
 
@@ -39,7 +40,7 @@ class Tuned(Mover):
 
     def __post_init__(self) -> None:
         """Check the values."""
-        check_count("Tuned.every", self.every)
+        check_count("Tuned.every", self.every, 1)
         if not 1e-3 <= self.low <= self.high / 4 <= 1e3:
             raise ValueError(
                 "Tuned.low must be >= 0.001 and Tuned.high from 4 times that to 4000; "
