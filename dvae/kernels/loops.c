@@ -28,18 +28,15 @@ static inline float natural_log(float x) {
     int32_t bits = bits_of(x) - 0x3F3504F3;
     float n = (float)(bits >> 23);
     float f = float_of((bits & 0x7FFFFF) + 0x3F3504F3) - 1.0f;
-    float p = 7.0376836292e-2f;
-    p = p * f - 1.1514610310e-1f;
-    p = p * f + 1.1676998740e-1f;
-    p = p * f - 1.2420140846e-1f;
-    p = p * f + 1.4249322787e-1f;
-    p = p * f - 1.6668057665e-1f;
-    p = p * f + 2.0000714765e-1f;
-    p = p * f - 2.4999993993e-1f;
-    p = p * f + 3.3333331174e-1f;
-    float square = f * f;
-    float rest = p * f * square - 2.12194440e-4f * n - 0.5f * square;
-    return f + rest + 0.693359375f * n;
+    float p = 0.0873484313f;
+    p = p * f - 0.143075213f;
+    p = p * f + 0.149179742f;
+    p = p * f - 0.165705085f;
+    p = p * f + 0.199620724f;
+    p = p * f - 0.250017554f;
+    p = p * f + 0.333339512f;
+    p = p * f - 0.499999911f;
+    return 0.693147181f * n + (f * f * p + f);
 }
 
 /* 2^x for x below 128; 0 where that is no normal number; NaN for NaN. The polynomial is that of
@@ -69,8 +66,9 @@ static inline int32_t mix(int32_t x) {
 static inline float gumbel(int32_t first, int32_t second, int32_t column) {
     int32_t bits = mix(mix(column ^ first) ^ second);
     bits ^= bits >> 16;
-    float v = ((float)(bits & 0x7FFFFFFF) + 0.5f) * 0x1p-31f;
-    v = v < 1.0f - 0x1p-24f ? v : 1.0f - 0x1p-24f;
+    bits &= 0x7FFFFFFF;
+    bits = bits < 0x7FFFFFBF ? bits : 0x7FFFFFBF;
+    float v = (float)bits * 0x1p-31f + 0x1p-32f;
     float w = 1.0f - v, lost = v - (1.0f - w);
     return -natural_log(lost - natural_log(w));
 }
