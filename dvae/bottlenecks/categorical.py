@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dvae.bottlenecks.base import Bottleneck, refuse_prior
 from dvae.bottlenecks.posterior import CategoricalPosterior
-from dvae.estimators.base import Estimator, check_logits
+from dvae.estimators.base import Estimator, check_count, check_logits
 from dvae.estimators.gumbel_softmax import GumbelSoftmax
 from dvae.functional import count_categories
 from dvae.priors.base import Prior
@@ -48,12 +48,8 @@ class CategoricalBottleneck(Bottleneck):
     ) -> None:
         super().__init__()
         refuse_prior("bottleneck.prior", prior)
-        if num_latents < 1:
-            raise ValueError(f"num_latents must be >= 1; got {num_latents}")
-        if num_codes < 2:
-            raise ValueError(
-                f"num_codes must be >= 2 (one category carries no information); got {num_codes}"
-            )
+        check_count("num_latents", num_latents, 1)
+        check_count("num_codes", num_codes, 2)
         self.num_latents = num_latents
         self.num_codes = num_codes
         self.estimator = GumbelSoftmax(tau=0.6, hard=True) if estimator is None else estimator

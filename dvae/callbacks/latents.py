@@ -2,11 +2,12 @@
 
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
@@ -20,6 +21,7 @@ from dvae.callbacks.latent_table import latent_table, table_picture
 from dvae.callbacks.linear_probe import probe_accuracy
 from dvae.callbacks.pictures import are_due, show_picture, show_table
 from dvae.models.base import DiscreteVAE
+from dvae.scalars import check_count
 
 __all__ = ["PARTS", "LatentInspector"]
 
@@ -30,17 +32,71 @@ PARTS = ("usage", "table", "traversal", "codebook", "entropy", "probe")
 
 @dataclass(frozen=True)
 class _View:
-    """What each part looks at: images, and their codes."""
+    """Images and their codes, and a method for each part, which shows it."""
 
     trainer: pl.Trainer
     model: DiscreteVAE
     examples: Examples
     codes: Codes
+    rows: int
 
     @property
     def counts(self) -> Tensor:
         """Counts with an axis for the latents or code books, ``(..., K)``."""
         return self.codes.counts.view(-1, self.codes.counts.shape[-1])
+
+    def usage(self) -> None:
+        """Draw how often each code is used."""
+        plot = plot_use if isinstance(self.model.bottleneck, GridBottleneck) else plot_counts
+        self._show("latent_usage", plot(self.counts, len(self.examples.image)))
+
+    def table(self) -> None:
+        """Write a table of some images with their codes, and draw them."""
+        chosen = spread(self.examples.label, len(self.examples.image), self.rows)
+        words = self.examples.words
+        label = None if words is None else [words[n] for n in chosen.tolist()]
+        image = self.model.images_of(self.examples.image[chosen], check=False)
+        index = self.codes.index[chosen]
+        show_table(self.trainer, "latent_table", latent_table(self.model, image, index, label))
+        if self.model.likelihood.pixels:
+            decoded = self.model.decode(index.to(self.model.device))
+            self._show("latent_table_images", table_picture(image, decoded, label))
+
+    def traversal(self) -> None:
+        """Draw latents of one image flipped through their categories."""
+        if self.model.likelihood.pixels:
+            picture = traversal(self.model, self.codes.index[0], self.counts)
+            self._show("latent_traversal", picture)
+
+    def codebook(self) -> None:
+        """Draw the vectors of a code book, and each code decoded alone."""
+        bottleneck = self.model.bottleneck
+        if not isinstance(bottleneck, GridBottleneck):
+            return
+        vectors = bottleneck.vectors().float().cpu()
+        if vectors.isfinite().all():  # else the training has diverged, which the metrics say
+            self._show("codebook", plot_codebook(vectors, self.counts))
+        alone = len(self.counts) == 1 and self.model.likelihood.pixels
+        sheet = code_sheet(self.model, self.counts[0]) if alone else None
+        if sheet is not None:
+            self._show("codebook_images", sheet)
+
+    def entropy(self) -> dict[str, float] | None:
+        """Draw how uncertain each latent is, and return the mean."""
+        posterior = self.codes.posterior
+        if posterior is None:
+            return None
+        self._show("latent_entropy", plot_entropy(posterior, self.counts.shape[-1]))
+        return {"val/latent_entropy": posterior.entropy.mean().item()}
+
+    def probe(self) -> dict[str, float] | None:
+        """Return how well a linear map reads the label from the code."""
+        label = self.examples.label
+        accuracy = None if label is None else probe_accuracy(self.codes.index, label)
+        return None if accuracy is None else {"val/probe_accuracy": accuracy}
+
+    def _show(self, name: str, picture: Image.Image) -> None:
+        show_picture(self.trainer, name, picture)
 
 
 class LatentInspector(Callback):
@@ -83,10 +139,8 @@ class LatentInspector(Callback):
         rows: int = 64,
         parts: Sequence[str] = PARTS,
     ) -> None:
-        if every_n_epochs < 0:
-            raise ValueError(f"latents.every_n_epochs must be >= 0; got {every_n_epochs}")
-        if images < 1:
-            raise ValueError(f"latents.images must be >= 1; got {images}")
+        check_count("latents.every_n_epochs", every_n_epochs, 0)
+        check_count("latents.images", images, 1)
         if not 1 <= rows <= 64:
             raise ValueError(f"latents.rows must be in [1, 64]; got {rows}")
         for part in parts:
@@ -107,73 +161,13 @@ class LatentInspector(Callback):
             if found is None:
                 log.warning("LatentInspector: there are no validation images to look at.")
                 return
-            view = _View(trainer, pl_module, found, read_codes(pl_module, found.image))
+            codes = read_codes(pl_module, found.image)
+            view = _View(trainer, pl_module, found, codes, self.rows)
             metrics: dict[str, float] = {}
             for part in self.parts:
-                metrics |= self._part(part)(view)
+                metrics |= getattr(view, part)() or {}
         # Other processes are not here: nothing may be reduced over them.
         pl_module.log_dict(metrics, rank_zero_only=True)
         # A drawn figure is thousands of objects in reference cycles that hold megabytes. Python's
         # collector goes by the number of objects, and would let a hundred epochs of them pile up.
         gc.collect()
-
-    def _part(self, name: str) -> Callable[[_View], dict[str, float]]:
-        parts = (_usage, self._table, _traversal, _codebook, _entropy, _probe)
-        return dict(zip(PARTS, parts, strict=True))[name]
-
-    def _table(self, view: _View) -> dict[str, float]:
-        chosen = spread(view.examples.label, len(view.examples.image), self.rows)
-        words = view.examples.words
-        label = None if words is None else [words[n] for n in chosen.tolist()]
-        image = view.model.images_of(view.examples.image[chosen], check=False)
-        index = view.codes.index[chosen]
-        rows = latent_table(view.model, image, index, label)
-        show_table(view.trainer, "latent_table", rows)
-        if not view.model.likelihood.pixels:
-            return {}
-        picture = table_picture(image, view.model.decode(index.to(view.model.device)), label)
-        show_picture(view.trainer, "latent_table_images", picture)
-        return {}
-
-
-def _usage(view: _View) -> dict[str, float]:
-    plot = plot_use if isinstance(view.model.bottleneck, GridBottleneck) else plot_counts
-    show_picture(view.trainer, "latent_usage", plot(view.counts, len(view.examples.image)))
-    return {}
-
-
-def _traversal(view: _View) -> dict[str, float]:
-    if view.model.likelihood.pixels:
-        picture = traversal(view.model, view.codes.index[0], view.counts)
-        show_picture(view.trainer, "latent_traversal", picture)
-    return {}
-
-
-def _codebook(view: _View) -> dict[str, float]:
-    bottleneck = view.model.bottleneck
-    if not isinstance(bottleneck, GridBottleneck):
-        return {}
-    vectors = bottleneck.vectors().float().cpu()
-    if vectors.isfinite().all():  # else the training has diverged, which the metrics say
-        show_picture(view.trainer, "codebook", plot_codebook(vectors, view.counts))
-    alone = len(view.counts) == 1 and view.model.likelihood.pixels
-    sheet = code_sheet(view.model, view.counts[0]) if alone else None
-    if sheet is not None:
-        show_picture(view.trainer, "codebook_images", sheet)
-    return {}
-
-
-def _entropy(view: _View) -> dict[str, float]:
-    posterior = view.codes.posterior
-    if posterior is None:
-        return {}
-    picture = plot_entropy(posterior, view.counts.shape[-1])
-    show_picture(view.trainer, "latent_entropy", picture)
-    return {"val/latent_entropy": posterior.entropy.mean().item()}
-
-
-def _probe(view: _View) -> dict[str, float]:
-    if view.examples.label is None:
-        return {}
-    accuracy = probe_accuracy(view.codes.index, view.examples.label)
-    return {} if accuracy is None else {"val/probe_accuracy": accuracy}

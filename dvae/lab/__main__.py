@@ -24,6 +24,7 @@ from dvae.lab.problem import (
 from dvae.lab.reference import REFERENCE_DRAWS
 from dvae.lab.run import TAUS, run
 from dvae.runs.files import check_folder
+from dvae.scalars import check_count
 
 # Either takes one to two minutes on one core.
 _DRAWS = 100_000
@@ -93,10 +94,8 @@ def _main(args: argparse.Namespace) -> None:
     draws = args.draws
     if draws is None:
         draws = _VAE_DRAWS if args.vae or args.ckpt else _DRAWS
-    elif draws < 2:
-        raise ValueError(f"--draws must be >= 2; got {draws}")
-    if args.reference_draws < 64:
-        raise ValueError(f"--reference_draws must be >= 64; got {args.reference_draws}")
+    check_count("--draws", draws, 2)
+    check_count("--reference_draws", args.reference_draws, 64)
     for tau in args.taus:
         TEMPERATURE.check("--taus", tau)
     if not 0 <= args.seed < 2**32:
@@ -132,8 +131,7 @@ def _problem(args: argparse.Namespace) -> Problem:
         )
     _refuse(args, "--logits", "the encoder of a VAE gives the logits")
     images = 16 if args.images is None else args.images
-    if images < 1:
-        raise ValueError(f"--images must be >= 1; got {images}")
+    check_count("--images", images, 1)
     if args.ckpt is None:
         model = fresh_vae(latents, codes, args.seed)
         return vae_problem(model, first_images(images), "a fresh VAE")

@@ -10,6 +10,7 @@ from dvae.estimators.base import Integrand
 from dvae.lab.exact import CHUNK, exact_gradient
 from dvae.lab.reference import Reference
 from dvae.lab.statistics import GradientStats, sum_up, summarise
+from dvae.scalars import check_count
 
 __all__ = ["adapt", "measure", "repeat"]
 
@@ -57,8 +58,7 @@ def measure(
         >>> round(stats.cosine, 3)  # straight-through is exact where f is linear
         1.0
     """
-    if draws < 2:
-        raise ValueError(f"draws must be >= 2; got {draws}")
+    check_count("draws", draws, 2)
     if not isinstance(exact, Reference):
         exact = Reference((exact_gradient(f, logits) if exact is None else exact).double())
     blocks = min(_BLOCKS, draws)

@@ -1,6 +1,5 @@
 """What to measure at: a function of the code, or the first batch of a VAE."""
 
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from dvae.data import MNIST
 from dvae.estimators.base import Integrand
 from dvae.lab.exact import MAX_STATES
 from dvae.lab.functions import FunctionName, LogitsName, make_function, make_logits
-from dvae.models import CategoricalVAE
-from dvae.runs.checkpoints import read_checkpoint
+from dvae.models import CategoricalVAE, DiscreteVAE
+from dvae.scalars import check_count
+from dvae.sharing import load_checkpoint
 
 __all__ = ["Problem", "first_images", "fresh_vae", "function_problem", "load_vae", "vae_problem"]
 
@@ -73,7 +73,7 @@ def fresh_vae(latents: int, codes: int, seed: int = 0) -> CategoricalVAE:
         return CategoricalVAE(bottleneck=CategoricalBottleneck(latents, codes))
 
 
-def load_vae(path: str | Path) -> CategoricalVAE:
+def load_vae(path: str | Path) -> DiscreteVAE:
     """Load a trained model; no code in the checkpoint is executed.
 
     Args:
@@ -83,21 +83,10 @@ def load_vae(path: str | Path) -> CategoricalVAE:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read, or is of a model that was not built by the command line.
     """
-    content = read_checkpoint(path)
-    if "bottleneck" not in content.get("hyper_parameters", {}):
-        raise ValueError(
-            f"{path} does not say how its model is built: it was made in Python; load it with its "
-            "parts and use dvae.lab.problem.vae_problem"
-        )
-    try:
-        return CategoricalVAE.load_from_checkpoint(path, map_location="cpu")
-    except (RuntimeError, TypeError) as error:
-        # Torch lists every weight that does not fit; the first ones say what is wrong.
-        reason = textwrap.shorten(str(error), 250, placeholder=" ...")
-        raise ValueError(f"{path} does not fit the CategoricalVAE it names: {reason}") from error
+    return load_checkpoint(path).model
 
 
-def vae_problem(model: CategoricalVAE, images: Tensor, title: str) -> Problem:
+def vae_problem(model: DiscreteVAE, images: Tensor, title: str) -> Problem:
     r"""Take the reconstruction term :math:`E_q[\log p(x|z)]` of images, in evaluation mode.
 
     In training mode batch normalisation would couple the draws of a batch, and there would be no
@@ -138,10 +127,8 @@ def first_images(count: int) -> Tensor:
 
 
 def _check_size(latents: int, codes: int) -> None:
-    if latents < 1:
-        raise ValueError(f"latents must be >= 1; got {latents}")
-    if codes < 2:
-        raise ValueError(f"codes must be >= 2; got {codes}")
+    check_count("latents", latents, 1)
+    check_count("codes", codes, 2)
     # Compared as logarithms would be inexact, as powers of huge numbers slow: codes >= 2.
     if latents > 64 or codes**latents > MAX_STATES:
         raise ValueError(

@@ -95,8 +95,8 @@ def test_gradients_reach_the_features(features):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"num_latents": 0}, "num_latents must be >= 1; got 0"),
-        ({"num_codes": 1}, "num_codes must be >= 2 .*; got 1"),
+        ({"num_latents": 0}, "num_latents must be an integer >= 1; got 0"),
+        ({"num_codes": 1}, "num_codes must be an integer >= 2; got 1"),
         ({"prior": PRIOR}, r"write model.prior: .*CategoricalPrior.*probs: \[0.5, 0.3, 0.2\]"),
     ],
 )

@@ -492,8 +492,8 @@ def test_an_offline_wandb_run_holds_table_and_pictures(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"every_n_epochs": -1}, "latents.every_n_epochs must be >= 0; got -1"),
-        ({"images": 0}, "latents.images must be >= 1; got 0"),
+        ({"every_n_epochs": -1}, "latents.every_n_epochs must be an integer >= 0; got -1"),
+        ({"images": 0}, "latents.images must be an integer >= 1; got 0"),
         ({"rows": 65}, r"latents.rows must be in \[1, 64\]; got 65"),
         ({"parts": ["uses"]}, "latents.parts must be of usage, table, .*; got 'uses'"),
     ],

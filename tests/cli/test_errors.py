@@ -44,7 +44,7 @@ CASES = {
         "model.objective: its class comes before its settings, one of ELBO, IWAE, PenalisedELBO, "
         "PriorLikelihood",
     ),
-    "one category": (["--model.bottleneck.num_codes", "1"], "num_codes must be >= 2"),
+    "one category": (["--model.bottleneck.num_codes", "1"], "num_codes must be an integer >= 2"),
     "a word for a number": (["--model.bottleneck.num_codes", "many"], "num_codes"),
     "settings for a number": (
         ["--model.optimizer", '{"class_path": "torch.optim.AdamW", "init_args": {"lr": {"a": 1}}}'],

@@ -218,5 +218,5 @@ def test_adapting_lowers_the_variance(estimator):
 
 def test_one_draw_is_refused():
     f, logits = problem("network")
-    with pytest.raises(ValueError, match="draws must be >= 2; got 1"):
+    with pytest.raises(ValueError, match="draws must be an integer >= 2; got 1"):
         measure(RLOO(), f, logits, 1)

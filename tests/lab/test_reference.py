@@ -83,4 +83,4 @@ def test_the_default_model_is_measured(tmp_path, monkeypatch, capsys):
 
 def test_too_few_draws_of_the_reference_are_refused(capsys):
     assert dvae.lab.__main__.main(["--ckpt", "no.ckpt", "--reference_draws", "63"]) == 2
-    assert "--reference_draws must be >= 64; got 63" in capsys.readouterr().err
+    assert "--reference_draws must be an integer >= 64; got 63" in capsys.readouterr().err
