@@ -129,7 +129,7 @@ class _Running:
         decay = ((peak - self.peak) * self.blocks.rate).exp2_()
         total = self.blocks.loops.weigh(x, self.peak, self.blocks.rate)
         self.weight = self.weight.mul_(decay).add_(total)
-        self.mixed_sum.mul_(decay.unsqueeze(1)).addmm_(x, codebook)
+        self.blocks.products.add(self.mixed_sum.mul_(decay.unsqueeze(1)), x, codebook)
 
     def _diverge(self, logits: Tensor, top: Tensor, codes: slice, codebook: Tensor) -> None:
         """Add to the KL, whose top was another; overwrites the logits."""
@@ -142,7 +142,7 @@ class _Running:
         )
         self.sum.mul_(decay).add_(total)
         if self.posterior_sum is not None:
-            self.posterior_sum.mul_(decay.unsqueeze(1)).addmm_(q, codebook)
+            self.blocks.products.add(self.posterior_sum.mul_(decay.unsqueeze(1)), q, codebook)
         self.moment.add_(moment)
 
     def mixture(self) -> Tensor:
@@ -230,7 +230,7 @@ def _gradients(
             if grad_code is not None:
                 blocks.loops.weigh(s, peak, blocks.rate)
                 if of_codebook is not None:
-                    of_codebook[codes].addmm_(s.t(), over)
+                    blocks.products.add_transposed(of_codebook[codes], s, over)
                 pull = blocks.pull(mean, scaled, rows, codes)
             of_logits, q = blocks.loops.gradient(
                 *(logits, pull, s, terms, codes.start, blocks.prior(codes)),
@@ -239,9 +239,9 @@ def _gradients(
             if of_prior is not None and terms.of_kl is not None:
                 of_prior[codes].sub_(terms.of_kl @ q)
             if of_h is not None:
-                of_h[rows].addmm_(of_logits, blocks.lift(book.weight[codes]))
+                blocks.products.add(of_h[rows], of_logits, blocks.lift(book.weight[codes]))
             if of_weight is not None:
-                of_weight[codes].addmm_(of_logits.t(), h)
+                blocks.products.add_transposed(of_weight[codes], of_logits, h)
             if of_bias is not None:
                 of_bias[codes].add_(of_logits.sum(0))
     return found

@@ -10,6 +10,7 @@ from dvae.kernels.loops import LOG2E, LOWEST
 from dvae.kernels.native import pick_loops
 from dvae.kernels.noise import sweep_keys
 from dvae.kernels.parts import Book, Relaxation
+from dvae.kernels.products import pick_products
 
 __all__ = ["Blocks"]
 
@@ -33,6 +34,7 @@ class Blocks:
         self.noisy, self.hard, self.heun = relaxation.noisy, relaxation.hard, relaxation.heun
         self.dtype = torch.float64 if h.dtype == torch.float64 else torch.float32
         self.loops = pick_loops(h.device, self.dtype)
+        self.products = pick_products(h.device, self.dtype)
         self.inverse_tau = relaxation.tau.to(h.device, self.dtype).reciprocal()
         self.rate = self.inverse_tau * LOG2E
         self.num_codes = len(book.weight)
@@ -44,9 +46,9 @@ class Blocks:
         size = _NUMBERS.get(h.device.type, _NUMBERS_ELSEWHERE)
         self.height = max(1, min(len(h), _ROWS))
         self.width = max(1, min(self.num_codes, size // self.height))
-        # The matrices of a block, made once: memory fresh from the system costs a CPU more than
-        # most of what is done in it.
-        self._spaces = [self.numbers(self.height * self.width) for _ in range(4)]
+        # The matrices of a block, each made when it is first used, and once: memory fresh from the
+        # system costs a CPU more than most of what is done in it.
+        self._spaces: dict[int, Tensor] = {}
 
     def numbers(self, *shape: int) -> Tensor:
         """Return an empty tensor."""
@@ -68,11 +70,10 @@ class Blocks:
 
     def logits(self, h: Tensor, rows: slice, codes: slice) -> Tensor:
         """Compute the logits of lifted features ``(n, C)``: ``(n, k)``."""
-        weight = self.lift(self.book.weight[codes]).t()
-        out = self._space(_LOGITS, rows, codes)
-        if self.bias is None:
-            return torch.mm(h, weight, out=out)
-        return torch.addmm(self.bias[codes], h, weight, out=out)
+        weight, bias = self.lift(self.book.weight[codes]), None
+        if self.bias is not None:
+            bias = self.bias[codes]
+        return self.products.outer(h, weight, bias, lambda: self._space(_LOGITS, rows, codes))
 
     def scores(self, logits: Tensor, rows: slice, codes: slice) -> Tensor:
         """Add the noise to logits ``(n, k)``."""
@@ -86,9 +87,8 @@ class Blocks:
     def pull(self, mean: Tensor, grad: Tensor, rows: slice, codes: slice) -> Tensor:
         """Compute gradients of vectors ``(n, D)`` by each code's, less a mean ``(n,)``."""
         codebook = self.lift(self.book.codebook[codes])
-        return torch.addmm(
-            -mean.unsqueeze(1), grad, codebook.t(), out=self._space(_PULL, rows, codes)
-        )
+        minus = -mean.unsqueeze(1)
+        return self.products.outer(grad, codebook, minus, lambda: self._space(_PULL, rows, codes))
 
     def spare(self, rows: slice, codes: slice) -> Tensor:
         """Return a matrix ``(n, k)`` to work in."""
@@ -101,4 +101,6 @@ class Blocks:
     def _space(self, place: int, rows: slice, codes: slice) -> Tensor:
         """Return one of the matrices ``(n, k)``, which holds what it was left with."""
         shape = rows.stop - rows.start, codes.stop - codes.start
+        if place not in self._spaces:
+            self._spaces[place] = self.numbers(self.height * self.width)
         return self._spaces[place][: shape[0] * shape[1]].view(shape)
