@@ -251,11 +251,8 @@ class Codec(Events):
         values = range(count) if categories is None else categories
         if not values or not all(0 <= value < count for value in values):
             raise ValueError(f"categories must be integers in [0, {count}); got {list(values)}")
-        index = (
-            self.encode(self.images_of(image))
-            .unsqueeze(1)
-            .repeat(1, len(values), *[1] * len(shape))
-        )
+        code = self.encode(self.images_of(image))
+        index = code.unsqueeze(1).repeat(1, len(values), *[1] * len(shape))
         at: tuple[int | slice, ...] = (slice(None), slice(None), *place)
         index[at] = torch.tensor(list(values), device=index.device)
         pictures: Tensor = self.decode(index.flatten(0, 1)).unflatten(0, index.shape[:2])

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dvae.priors.base import Prior, told
 from dvae.priors.sequential import NextLogits, SequentialPrior
-from dvae.priors.transformer import CodeTransformer, check_transformer
+from dvae.priors.transformer import TransformerPrior
 
 __all__ = ["AutoregressivePrior"]
 
 
-class AutoregressivePrior(SequentialPrior):
+class AutoregressivePrior(SequentialPrior, TransformerPrior):
     r"""A transformer :math:`p(z) = \prod_t p(z_t \mid z_{<t})` in raster order (latents in order).
 
     It starts uniform, and can be told of classes: the first token is that of the image's class, or
@@ -41,27 +40,13 @@ class AutoregressivePrior(SequentialPrior):
         torch.Size([2])
     """
 
-    def __init__(
-        self,
-        width: int = 128,
-        depth: int = 3,
-        heads: int = 4,
-        num_classes: int = 0,
-        label_dropout: float = 0.1,
-    ) -> None:
-        super().__init__()
-        check_transformer(type(self).__name__, width, depth, heads, num_classes, label_dropout)
-        self.width, self.depth, self.heads = width, depth, heads
-        self.num_classes, self.label_dropout = num_classes, label_dropout
-
     def build(self, index_shape: Sequence[int], counts_shape: Sequence[int]) -> None:
         """Fit the prior to a code; see `Prior.build`."""
         self._counts_shape = counts_shape
         super().build(index_shape, counts_shape)
 
     def _make(self) -> None:
-        sizes = (self.width, self.depth, self.heads, self.num_classes)
-        self.net = CodeTransformer(self.index_shape, self._counts_shape, *sizes, causal=True)
+        self.net = self._transformer(self._counts_shape, causal=True)
 
     def logits(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """Compute all logits in one pass; see `SequentialPrior.logits`."""
@@ -80,16 +65,3 @@ class AutoregressivePrior(SequentialPrior):
             return net.logits(layers(token + places[t]), t)[:, 0]
 
         return step
-
-    def given(self, label: Tensor | None) -> Prior:
-        """Return p(z | label) for a batch; see `Prior.given`."""
-        return told(self, label, self.label_dropout, self.log_prob)
-
-    def revive(self, dead: Tensor, anew: bool) -> list[Tensor]:
-        """Make revived codes as probable as the others; see `Prior.revive`."""
-        return self.net.revive(dead, anew)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        classes = f", num_classes={self.num_classes}" if self.num_classes else ""
-        return f"width={self.width}, depth={self.depth}, heads={self.heads}{classes}"

@@ -1,7 +1,7 @@
 """What a prior is: the distribution of a model's codes, and its part in the bound."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dvae.functional import truncate_logits
-from dvae.scalars import Range
+from dvae.scalars import Range, settings_of
 
 if TYPE_CHECKING:
     from dvae.bottlenecks.posterior import Posterior
@@ -95,6 +95,10 @@ class Prior(nn.Module, ABC):
                 f"{type(self).__name__} is part of another model already: give each its own"
             )
         self.index_shape, self.num_codes = tuple(index_shape), counts_shape[-1]
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return settings_of(self)
 
     @abstractmethod
     def log_prob(self, code: Tensor) -> Tensor:
@@ -195,51 +199,6 @@ class Prior(nn.Module, ABC):
             The tables whose rows of these codes are new; none by default.
         """
         return []
-
-
-def told(
-    prior: Prior, label: Tensor | None, dropout: float, log_prob: Callable[[Tensor, Tensor], Tensor]
-) -> Prior:
-    """Return p(z | label) of a batch; in training some labels are dropped, by the global noise.
-
-    They are dropped here and not in `log_prob`, which an estimator may call several times for one
-    draw: what it estimates the gradient of is one function in each step.
-
-    Args:
-        prior: A prior that may know classes; the last row of its table of them stands for none.
-        label: Class of each example, integers ``(B,)``; ``None`` where it is not known.
-        dropout: Fraction of the labels to drop in training.
-        log_prob: log p of codes given labels.
-    """
-    if label is None or not prior.num_classes:
-        return prior
-    kept = label
-    if prior.training and dropout:
-        dropped = torch.rand(label.shape, device=label.device) < dropout
-        kept = label.masked_fill(dropped, prior.num_classes)
-    return _GivenPrior(prior, label, lambda code: log_prob(code, kept))
-
-
-class _GivenPrior(Prior):
-    """p(z | label) of a batch, for objectives; it has no weights of its own."""
-
-    def __init__(self, prior: Prior, label: Tensor, log_prob: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self._label, self._log_prob, self._sample = label, log_prob, prior.sample
-
-    def log_prob(self, code: Tensor) -> Tensor:
-        """Compute log p(z | label) for codes ``(..., B, *positions)`` or of copies of the batch."""
-        return self._log_prob(code)
-
-    def sample(
-        self,
-        count: int,
-        generator: Generator | None = None,
-        how: Sampling = EXACT,
-        label: Tensor | None = None,
-    ) -> Tensor:
-        """Draw given the labels of the batch, or others; see `Prior.sample`."""
-        return self._sample(count, generator, how, self._label if label is None else label)
 
 
 def refuse_label(prior: Prior, label: Tensor | None) -> None:

@@ -61,10 +61,6 @@ class MADEPrior(SequentialPrior):
         logits: Tensor = (self.leave(F.silu(hidden)) + self.skip(x)).unflatten(1, code.shape[1:])
         return logits if logits.dtype == torch.float64 else logits.float()
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"width={self.width}, depth={self.depth}"
-
 
 class _Block(nn.Sequential):
     """What is added to hidden units, at first nothing."""

@@ -9,14 +9,14 @@ from torch import Generator, Tensor
 
 from dvae.estimators.base import check_count, gumbel_noise_like
 from dvae.functional import gumbel_max
-from dvae.priors.base import EXACT, Prior, Sampling, refuse_label, told
+from dvae.priors.base import EXACT, Sampling, refuse_label
 from dvae.priors.sequential import log_p_of, rows_of
-from dvae.priors.transformer import CodeTransformer, check_transformer
+from dvae.priors.transformer import TransformerPrior
 
 __all__ = ["MaskedPrior"]
 
 
-class MaskedPrior(Prior):
+class MaskedPrior(TransformerPrior):
     r"""A transformer that predicts the masked integers of a code from the others, several at once.
 
     It is the mean over N orders :math:`\sigma` of the integers, each drawn in S steps of which the
@@ -76,20 +76,16 @@ class MaskedPrior(Prior):
         steps: int = 16,
         orders: int = 1,
     ) -> None:
-        super().__init__()
-        check_transformer(type(self).__name__, width, depth, heads, num_classes, label_dropout)
+        super().__init__(width, depth, heads, num_classes, label_dropout)
         check_count("MaskedPrior.steps", steps, 1)
         check_count("MaskedPrior.orders", orders, 1)
-        self.width, self.depth, self.heads = width, depth, heads
-        self.num_classes, self.label_dropout = num_classes, label_dropout
         self.steps, self.orders = steps, orders
 
     def build(self, index_shape: Sequence[int], counts_shape: Sequence[int]) -> None:
         """Fit the prior to a code; see `Prior.build`."""
         super().build(index_shape, counts_shape)
         self.positions = int(torch.Size(index_shape).numel())
-        sizes = (self.width, self.depth, self.heads, self.num_classes)
-        self.net = CodeTransformer(index_shape, counts_shape, *sizes, causal=False)
+        self.net = self._transformer(counts_shape, causal=False)
         # (N, T): when each integer has its turn. The same for all priors of such codes.
         self.register_buffer("turns", _orders(self.positions, self.orders), persistent=False)
 
@@ -194,20 +190,6 @@ class MaskedPrior(Prior):
             drawn = gumbel_max(logits, gumbel_noise_like(logits, generator))
             code = torch.where(now, drawn, code)
         return code.view_as(index)
-
-    def given(self, label: Tensor | None) -> Prior:
-        """Return p(z | label) for a batch; see `Prior.given`."""
-        return told(self, label, self.label_dropout, self.log_prob)
-
-    def revive(self, dead: Tensor, anew: bool) -> list[Tensor]:
-        """Make revived codes as probable as the others; see `Prior.revive`."""
-        return self.net.revive(dead, anew)
-
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        sizes = f"width={self.width}, depth={self.depth}, heads={self.heads}"
-        classes = f", num_classes={self.num_classes}" if self.num_classes else ""
-        return f"{sizes}, steps={self.steps}, orders={self.orders}{classes}"
 
 
 def _orders(positions: int, count: int) -> Tensor:

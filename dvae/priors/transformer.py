@@ -1,45 +1,107 @@
 """A transformer over the integers of a code, one-hot or relaxed; its layers are x-transformers'."""
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from dvae.priors.base import EXACT, Prior, Sampling
 from dvae.scalars import check_count
 
-__all__ = ["CodeTransformer", "check_transformer"]
+__all__ = ["CodeTransformer", "TransformerPrior"]
 
 # Standard deviation of what is learned for codes, places and classes, at the start. After 400 steps
 # on codes of MNIST, 7 x 7 of 16 values, 0.02 was 4 nats behind, and 0.1 to 1 were alike.
 SPREAD = 0.3
 
 
-def check_transformer(
-    name: str, width: int, depth: int, heads: int, num_classes: int, label_dropout: float
-) -> None:
-    """Refuse settings that no prior of this kind has.
+class TransformerPrior(Prior):
+    """What priors share whose p(z) is said by a `CodeTransformer`: sizes and classes.
 
     Args:
-        name: Name of the prior, for the message.
         width: Features of a token, at least 1, a multiple of ``heads``.
-        depth: Layers, at least 1.
+        depth: Layers of attention and perceptron, at least 1.
         heads: Heads of each layer, at least 1.
-        num_classes: Classes, at least 0.
-        label_dropout: Fraction of the labels that are dropped, in [0, 1].
+        num_classes: Classes of the data, where the prior is to know them; 0 for none.
+        label_dropout: Fraction of the labels that training leaves out, in [0, 1].
 
     Raises:
         ValueError: A value outside its range.
     """
-    check_count(f"{name}.width", width, 1)
-    check_count(f"{name}.depth", depth, 1)
-    check_count(f"{name}.heads", heads, 1)
-    check_count(f"{name}.num_classes", num_classes, 0)
-    if width % heads:
-        raise ValueError(f"{name}.width must be a multiple of heads, {heads}; got {width}")
-    if not 0 <= label_dropout <= 1:
-        raise ValueError(f"{name}.label_dropout must be in [0, 1]; got {label_dropout}")
+
+    net: "CodeTransformer"
+
+    def __init__(
+        self,
+        width: int = 128,
+        depth: int = 3,
+        heads: int = 4,
+        num_classes: int = 0,
+        label_dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        check_count(f"{name}.width", width, 1)
+        check_count(f"{name}.depth", depth, 1)
+        check_count(f"{name}.heads", heads, 1)
+        check_count(f"{name}.num_classes", num_classes, 0)
+        if width % heads:
+            raise ValueError(f"{name}.width must be a multiple of heads, {heads}; got {width}")
+        if not 0 <= label_dropout <= 1:
+            raise ValueError(f"{name}.label_dropout must be in [0, 1]; got {label_dropout}")
+        self.width, self.depth, self.heads = width, depth, heads
+        self.num_classes, self.label_dropout = num_classes, label_dropout
+
+    @abstractmethod
+    def log_prob(self, code: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return log p(z), or log p(z | label); see `Prior.log_prob`."""
+
+    def given(self, label: Tensor | None) -> Prior:
+        """Return p(z | label) of a batch; in training some labels are dropped, by the global noise.
+
+        They are dropped here and not in `log_prob`, which an estimator may call several times for
+        one draw: what it estimates the gradient of is one function in each step.
+        """
+        if label is None or not self.num_classes:
+            return self
+        kept = label
+        if self.training and self.label_dropout:
+            dropped = torch.rand(label.shape, device=label.device) < self.label_dropout
+            kept = label.masked_fill(dropped, self.num_classes)
+        return _GivenPrior(self, label, lambda code: self.log_prob(code, kept))
+
+    def revive(self, dead: Tensor, anew: bool) -> list[Tensor]:
+        """Make revived codes as probable as the others; see `Prior.revive`."""
+        return self.net.revive(dead, anew)
+
+    def _transformer(self, counts_shape: Sequence[int], causal: bool) -> "CodeTransformer":
+        sizes = (self.width, self.depth, self.heads, self.num_classes)
+        return CodeTransformer(self.index_shape, counts_shape, *sizes, causal=causal)
+
+
+class _GivenPrior(Prior):
+    """p(z | label) of a batch, for objectives; it has no weights of its own."""
+
+    def __init__(self, prior: Prior, label: Tensor, log_prob: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._label, self._log_prob, self._sample = label, log_prob, prior.sample
+
+    def log_prob(self, code: Tensor) -> Tensor:
+        """Compute log p(z | label) for codes ``(..., B, *positions)`` or of copies of the batch."""
+        return self._log_prob(code)
+
+    def sample(
+        self,
+        count: int,
+        generator: Generator | None = None,
+        how: Sampling = EXACT,
+        label: Tensor | None = None,
+    ) -> Tensor:
+        """Draw given the labels of the batch, or others; see `Prior.sample`."""
+        return self._sample(count, generator, how, self._label if label is None else label)
 
 
 class CodeTransformer(nn.Module):
