@@ -10,6 +10,8 @@ from dvae.bottlenecks.product_codebook import ProductCodebook
 from dvae.bottlenecks.projected_codebook import ProjectedCodebook
 from dvae.bottlenecks.quantizer import Quantizer
 from dvae.bottlenecks.quantizers import FSQ, LFQ, VQ, ResidualVQ, RotationVQ, SimVQ
+from dvae.bottlenecks.residual_codebook import ResidualCodebook
+from dvae.bottlenecks.residual_posterior import ResidualPosterior
 from dvae.bottlenecks.upkeep import Upkeep
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "ProductCodebook",
     "ProjectedCodebook",
     "Quantizer",
+    "ResidualCodebook",
+    "ResidualPosterior",
     "ResidualVQ",
     "RotationVQ",
     "SimVQ",

@@ -1,25 +1,21 @@
 """Several code books at each position, each for its own part of the features: a product code."""
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dvae.bottlenecks.codebook import rows_of
-from dvae.bottlenecks.grid import GridBottleneck, count_levels
 from dvae.bottlenecks.posterior import CategoricalPosterior
-from dvae.bottlenecks.processes import from_first_process
 from dvae.bottlenecks.projected_codebook import ProjectedCodebook
+from dvae.bottlenecks.several import SeveralCodebooks
 from dvae.bottlenecks.upkeep import Upkeep
 from dvae.estimators.base import Estimator, check_count
-from dvae.estimators.gumbel_softmax import GumbelSoftmax
 from dvae.priors.base import Prior
 
 __all__ = ["ProductCodebook"]
 
 
-class ProductCodebook(GridBottleneck):
+class ProductCodebook(SeveralCodebooks):
     r"""G independent categoricals at each position, each over K vectors of D / G numbers.
 
     The g-th sees the g-th part of the features' channels, by a projection of its own as in
@@ -61,34 +57,19 @@ class ProductCodebook(GridBottleneck):
         estimator: Estimator | None = None,
         upkeep: Upkeep = Upkeep(),  # noqa: B008 (frozen)
     ) -> None:
-        super().__init__()
         check_count("ProductCodebook.parts", parts, 2)
         for name, value in (("code_dim", code_dim), ("in_features", in_features)):
             if value < 1 or value % parts:
                 raise ValueError(f"{name} must be a multiple of parts, {parts}; got {value}")
-        self.num_codes, self.parts = num_codes, parts
-        self.in_features, self.code_features = in_features, code_dim
-        self.counts_shape = (parts, num_codes)
-        self.estimator = GumbelSoftmax(hard=True) if estimator is None else estimator
-        self.books = nn.ModuleList()
-        for _ in range(parts):
-            sizes = num_codes, code_dim // parts, in_features // parts
-            book = ProjectedCodebook(*sizes, upkeep=upkeep, kernel="plain")
-            del book.estimator  # what draws is the product's
-            self.books.append(book)
-        self._moved_of_prior: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def _each(self) -> list[ProjectedCodebook]:
-        return [book for book in self.books if isinstance(book, ProjectedCodebook)]
+        sizes = num_codes, code_dim // parts, in_features // parts
+        books = [ProjectedCodebook(*sizes, upkeep=upkeep, kernel="plain") for _ in range(parts)]
+        super().__init__(books, estimator)
+        self.parts, self.in_features, self.code_features = parts, in_features, code_dim
 
     def forward(self, features: Tensor, prior: Prior | None = None) -> CategoricalPosterior:
         """Make the posterior of a batch; see `Bottleneck.forward`."""
-        logits = []
-        for part, rows in enumerate(rows_of(features).chunk(self.parts, -1)):
-            book = self._each()[part]
-            book.accumulates = self.accumulates
-            priced = None if prior is None else partial(self._revive_prior, prior, part)
-            logits.append(book.tended_logits(rows, priced))
+        parts = enumerate(rows_of(features).chunk(self.parts, -1))
+        logits = [self.tended_logits(part, rows, prior) for part, rows in parts]
         return CategoricalPosterior(torch.stack(logits, -2), self.estimator, self.mix)
 
     def embed(self, index: Tensor) -> Tensor:
@@ -105,48 +86,6 @@ class ProductCodebook(GridBottleneck):
 
     def _beside(self, vectors: Tensor) -> Tensor:
         return vectors.flatten(-2).movedim(-1, -1 - self.axes)
-
-    def vectors(self) -> Tensor:
-        """Return the vectors of each code book, ``(G, K, D / G)``."""
-        return torch.stack([book.codebook for book in self._each()])
-
-    @property
-    def index_shape(self) -> tuple[int, ...]:
-        """Shape of the integers of one image, ``(H, W, G)``; see `GridBottleneck.index_shape`."""
-        return (*super().index_shape, self.parts)
-
-    def count(self, index: Tensor) -> Tensor:
-        """Count each code, ``(G, K)``."""
-        return count_levels(index, self.parts, self.num_codes)
-
-    def step(self) -> None:
-        """Count the step for the codes that are not in use; see `Bottleneck.step`."""
-        for book in self._each():
-            book.step()
-
-    def skip_step(self) -> None:
-        """Forget the uses since the last step; see `Bottleneck.skip_step`."""
-        for book in self._each():
-            book.skip_step()
-
-    def take_moved(self) -> list[tuple[Tensor, Tensor]]:
-        """Return what belongs to revived codes; see `Bottleneck.take_moved`."""
-        moved = [pair for book in self._each() for pair in book.take_moved()]
-        moved += self._moved_of_prior.values()
-        self._moved_of_prior = {}
-        return moved
-
-    def _revive_prior(self, prior: Prior, part: int, dead: Tensor, anew: bool) -> list[Tensor]:
-        """Tell the prior of the revived codes ``(K,)`` of one part; see `Prior.revive`."""
-        every = torch.zeros(self.counts_shape, dtype=torch.bool, device=dead.device)
-        every[part] = dead
-        for table in prior.revive(every, anew):
-            from_first_process(table.data)
-            # A table begins with the parts or with the codes; of as many, a few more are forgotten.
-            found = [mask for mask in (every, every.T) if mask.shape == table.shape[:2]]
-            before = self._moved_of_prior.get(id(table), (table, torch.zeros_like(found[0])))[1]
-            self._moved_of_prior[id(table)] = (table, found[0] | found[-1] | before)
-        return []
 
     def extra_repr(self) -> str:
         """Name the settings."""
