@@ -17,6 +17,7 @@ from dvae.bottlenecks import (
     DistanceCodebook,
     ProductCodebook,
     ProjectedCodebook,
+    ResidualCodebook,
     ResidualVQ,
 )
 from dvae.callbacks import LatentInspector, Reconstructions
@@ -38,6 +39,7 @@ BOOKS = {
     "VQ": lambda: VQ(5, 4),
     "FSQ": lambda: FSQ((3, 3), 4),
     "residual": lambda: ResidualVQ(5, 4, 2),
+    "residual code": lambda: ResidualCodebook(5, 4, 2),
 }
 
 

@@ -45,6 +45,7 @@ GRIDS: dict[str, dict[str, object]] = {
     "ProjectedCodebook": {"num_codes": 3, "code_dim": 2, "in_features": 4},
     "ProductCodebook": {"num_codes": 3, "code_dim": 2, "in_features": 4},
     "DistanceCodebook": {"num_codes": 3, "code_dim": 2},
+    "ResidualCodebook": {"num_codes": 3, "code_dim": 2},
     "VQ": {"num_codes": 4, "code_dim": 2},
     "RotationVQ": {"num_codes": 4, "code_dim": 2},
     "SimVQ": {"num_codes": 4, "code_dim": 2},
@@ -52,7 +53,7 @@ GRIDS: dict[str, dict[str, object]] = {
     "LFQ": {"num_codes": 4, "code_dim": 2},
     "ResidualVQ": {"num_codes": 3, "code_dim": 2, "depth": 2},
 }
-ESTIMATED = ("CategoricalBottleneck", "ProjectedCodebook", "ProductCodebook", "DistanceCodebook")
+ESTIMATED = ("CategoricalBottleneck", *[name for name in GRIDS if name.endswith("Codebook")])
 # Codes of a grid whose estimator is told their number, or that have two categories only, are
 # another fuzzer's; these cross every kind of draw.
 _ON_GRIDS = ("GumbelSoftmax", "StraightThrough", "ReinMax", "REBAR", "Reinforce", "RLOO", "VIMCO")

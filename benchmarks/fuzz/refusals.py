@@ -34,6 +34,10 @@ def _estimated(joint: Joint) -> bool:
     return joint["bottleneck"] in ESTIMATED
 
 
+def _bound_alone(joint: Joint) -> tuple[str, ...]:
+    return () if joint["bottleneck"] == "ResidualCodebook" else ("VIMCO",)
+
+
 REFUSALS = (
     Refusal(lambda joint: joint["precision"] == "64-true", r"trainer\.precision must be"),
     Refusal(
@@ -60,7 +64,7 @@ REFUSALS = (
         lambda joint: (
             joint["objective"] == "IWAE"
             and _estimated(joint)
-            and joint["estimator"] not in (*_PATHWISE, "VIMCO")
+            and joint["estimator"] not in (*_PATHWISE, *_bound_alone(joint))
         ),
         r"bound|IWAE",
     ),

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from dvae.bottlenecks.posterior import CodeDraw, CodeFunction, Posterior
 from dvae.estimators.base import Estimator, PathwiseEstimator, check_count, gumbel_noise_like
+from dvae.estimators.exact_enumeration import ExactEnumeration
 from dvae.functional import (
     categorical_entropy,
     categorical_kl,
@@ -79,14 +80,18 @@ class ResidualPosterior(Posterior):
 
     def sample(self, samples: int, generator: Generator | None = None) -> Tensor:
         """Draw by Gumbel-max level by level; see `Posterior.sample`."""
-        shape = samples, *self._rows.shape[1:-1], len(self._books), self._num_codes
+        self._drawn = self._sample(samples, generator)
+        return self._drawn
+
+    def _sample(self, samples: int, generator: Generator | None) -> Tensor:
+        # Level by level for each image, as `expectation` draws without gradients.
+        shape = samples, len(self._books), *self._rows.shape[1:-1], self._num_codes
         parts = []
         for rows in self._rows.split(max(1, _LOGITS // max(1, math.prod(shape)))):
             noise = gumbel_noise_like(rows.new_empty(()).expand(len(rows), *shape), generator)
-            pick = partial(_gumbel_max, noise.unbind(-2))
+            pick = partial(_gumbel_max, noise.unbind(2))
             parts.append(torch.stack([n for _, n in self._walk(rows.unsqueeze(1), pick)], -1))
-        self._drawn = torch.cat(parts).transpose(0, 1)
-        return self._drawn
+        return torch.cat(parts).transpose(0, 1)
 
     def draw(self, generator: Generator | None = None) -> CodeDraw:
         """Draw as the estimator's layer does, level by level; see `Posterior.draw`."""
@@ -99,8 +104,7 @@ class ResidualPosterior(Posterior):
                 "...), not as a layer"
             )
         index = self.sample(1, generator)[0]
-        like = self._rows.new_empty(()).expand(*index.shape, self._num_codes)
-        return CodeDraw(self._mix(one_hot_like(like, index)), index)
+        return CodeDraw(self._mix(self._one_hot(index)), index)
 
     def log_prob(self, index: Tensor) -> Tensor:
         """Sum log q of each integer given those before it; see `Posterior.log_prob`."""
@@ -121,8 +125,20 @@ class ResidualPosterior(Posterior):
         generator: Generator | None = None,
         estimator: Estimator | None = None,
     ) -> Tensor:
-        """Let the estimator take one expectation in another; see `Posterior.expectation`."""
-        return self._nest(self._estimator if estimator is None else estimator, f, None, generator)
+        """Let the estimator take one expectation in another; see `Posterior.expectation`.
+
+        Where gradients are off, f is evaluated at one draw, whose noise does not depend on how
+        images are batched; `ExactEnumeration` sums over all codes still.
+        """
+        chosen = self._estimator if estimator is None else estimator
+        if torch.is_grad_enabled() or isinstance(chosen, ExactEnumeration):
+            return self._nest(chosen, f, None, generator)
+        if isinstance(chosen, PathwiseEstimator):
+            images = [self._with(rows) for rows in self._rows.split(1)]
+            code = torch.cat([image._path(chosen, generator)[0] for image in images])
+        else:
+            code = self._one_hot(self._sample(1, generator)[0])
+        return f(self._mix(code).unsqueeze(0), code.unsqueeze(0)).squeeze(0)
 
     def bound(self, f: CodeFunction, samples: int, generator: Generator | None = None) -> Tensor:
         """Weigh draws of the whole code; see `Posterior.bound`.
@@ -144,10 +160,16 @@ class ResidualPosterior(Posterior):
 
     def copies(self, count: int) -> "ResidualPosterior":
         """Return the posterior of the batch repeated; see `Posterior.copies`."""
-        rows = self._rows.expand(count, *self._rows.shape).flatten(0, 1)
-        return ResidualPosterior(rows, self._books, self._estimator, self._mix)
+        return self._with(self._rows.expand(count, *self._rows.shape).flatten(0, 1))
 
     # Details
+
+    def _with(self, rows: Tensor) -> "ResidualPosterior":
+        return ResidualPosterior(rows, self._books, self._estimator, self._mix)
+
+    def _one_hot(self, index: Tensor) -> Tensor:
+        like = self._rows.new_empty(()).expand(*index.shape, self._num_codes)
+        return one_hot_like(like, index)
 
     def _walk(
         self, rows: Tensor, pick: Callable[[Tensor, int], Tensor]

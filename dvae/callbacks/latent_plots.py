@@ -102,25 +102,29 @@ def plot_entropy(posterior: Posterior, codes: int) -> Image.Image:
     """Draw how uncertain each latent is and what it tells, in nats.
 
     Args:
-        posterior: Entropies of latents ``(L,)`` or positions ``(H, W)``.
+        posterior: Entropies of latents ``(L,)``, positions ``(H, W)``, or of several integers at
+            each, ``(H, W, L)``, whose nats are added.
         codes: K, whose logarithm is the most that either can be.
     """
     entropy, information = posterior.entropy.numpy(), posterior.information.numpy()
     alive = int((information > _INFORMATION).sum())
     title = (
         f"mean posterior entropy {entropy.mean():.3f} nats; {alive} of {entropy.size} "
-        f"{'latents' if entropy.ndim == 1 else 'positions'} tell more than {_INFORMATION} nats"
+        f"{('latents', 'positions', 'integers')[entropy.ndim - 1]} tell more than "
+        f"{_INFORMATION} nats"
     )
     if entropy.ndim == 1:
         return to_image(_bars(entropy, information, codes, title))
     figure = new_figure(8.6, 4.2, title)
     panels = (("entropy of q(z|x)", entropy), ("information about the image", information))
-    for axes, (name, values) in zip(figure.subplots(1, 2), panels, strict=True):
+    most = math.log(codes) * math.prod(entropy.shape[2:])
+    for axes, (name, each) in zip(figure.subplots(1, 2), panels, strict=True):
+        values = each if each.ndim == 2 else each.sum(-1)
         drawn = axes.imshow(values, cmap="viridis", vmin=0, interpolation="nearest")
         axes.set_title(name)
         axes.set(xlabel="column", ylabel="row")
         _integer_ticks(axes, *reversed(values.shape))
-        figure.colorbar(drawn, label=f"nats per position (at most {math.log(codes):.2f})")
+        figure.colorbar(drawn, label=f"nats per position (at most {most:.2f})")
     return to_image(figure)
 
 

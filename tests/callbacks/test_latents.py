@@ -23,7 +23,9 @@ from dvae.bottlenecks import (
     LFQ,
     VQ,
     DistanceCodebook,
+    ProductCodebook,
     ProjectedCodebook,
+    ResidualCodebook,
     ResidualVQ,
     SimVQ,
     Upkeep,
@@ -53,13 +55,16 @@ BOTTLENECKS = {
     "projected": lambda: ProjectedCodebook(**SMALL, in_features=4),
     "score function": lambda: ProjectedCodebook(**SMALL, in_features=4, estimator=RLOO(2)),
     "distance": lambda: DistanceCodebook(**SMALL),
+    "product": lambda: ProductCodebook(**SMALL, in_features=4),
+    "residual code": lambda: ResidualCodebook(**SMALL),
     "vq": lambda: VQ(**SMALL, decay=0.8, upkeep=Upkeep(kmeans=2, revive_after=1)),
     "simvq": lambda: SimVQ(**SMALL),
     "fsq": lambda: FSQ([3, 3], 4),
     "lfq": lambda: LFQ(8, 4),
     "residual": lambda: ResidualVQ(**SMALL, depth=2, decay=0.8),
 }
-POSTERIOR = ("categorical", "projected", "score function", "distance")
+SEVERAL = ("product", "residual", "residual code")  # integers a position
+POSTERIOR = ("categorical", "projected", "score function", "distance", "product", "residual code")
 
 models = pytest.mark.parametrize("kind", ["categorical", *BOTTLENECKS])
 
@@ -92,7 +97,9 @@ def fit(tmp_path, kind, callbacks, logger=False, data=None, **kwargs):
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(kind, marks=[] if kind in ("categorical", "vq") else pytest.mark.slow)
+        pytest.param(
+            kind, marks=[] if kind in ("categorical", "product", "vq") else pytest.mark.slow
+        )
         for kind in ["categorical", *BOTTLENECKS]
     ],
 )
@@ -113,7 +120,7 @@ def check_files(kind, run):
     names = {"latent_usage", "latent_table", "latent_table_images", "latent_traversal"}
     names |= {"latent_entropy"} if kind in POSTERIOR else set()
     names |= {"codebook"} if kind != "categorical" else set()
-    names |= {"codebook_images"} if kind not in ("categorical", "residual") else set()
+    names |= {"codebook_images"} if kind not in ("categorical", *SEVERAL) else set()
     assert {path.name for path in (run / "media").iterdir()} == names
     for name in names - {"latent_table"}:
         with Image.open(run / "media" / name / "step_0000008.png") as picture:
@@ -321,7 +328,8 @@ def test_the_vectors_are_what_the_decoder_sees(kind):
     index = torch.randint(bottleneck.num_codes, (5, *bottleneck.index_shape))
     levels = index.reshape(*index.shape[:3], -1)
     vectors = bottleneck.vectors()
-    seen = sum(vectors[book][levels[..., book]] for book in range(levels.shape[-1]))
+    parts = [vectors[book][levels[..., book]] for book in range(levels.shape[-1])]
+    seen = torch.cat(parts, -1) if kind == "product" else sum(parts)
     torch.testing.assert_close(bottleneck.embed(index).movedim(1, -1), seen)
 
 

@@ -12,6 +12,7 @@ from dvae.bottlenecks import (
     DistanceCodebook,
     ProductCodebook,
     ProjectedCodebook,
+    ResidualCodebook,
     ResidualVQ,
     SimVQ,
 )
@@ -30,6 +31,7 @@ BOTTLENECKS = {
     "ProjectedCodebook": lambda: ProjectedCodebook(16, 4),
     "ProductCodebook": lambda: ProductCodebook(8, 4),
     "DistanceCodebook": lambda: DistanceCodebook(8, 4),
+    "ResidualCodebook": lambda: ResidualCodebook(8, 4, 2),
     "VQ": lambda: VQ(8, 4),
     "FSQ": lambda: FSQ([4, 3], 4),
     "LFQ": lambda: LFQ(8, 4),

@@ -39,6 +39,9 @@ LEVELS = with_bottleneck(GRID, "ResidualVQ", num_codes=6, code_dim=4, depth=2)
 PRODUCT = with_bottleneck(GRID, "ProductCodebook", num_codes=6, code_dim=4)
 
 
+RESIDUAL = with_bottleneck(GRID, "ResidualCodebook", num_codes=6, code_dim=4)
+
+
 def with_prior(config, name, **settings):
     """Return the config with a small learned prior."""
     prior = {"class_path": f"dvae.priors.{name}", "init_args": settings}
@@ -54,6 +57,7 @@ PRIORS = {
     "latents": with_prior(CATEGORICAL, "CategoricalPrior"),
     "levels": LEVELS,
     "product": with_prior(PRODUCT, "CategoricalPrior"),
+    "residual": RESIDUAL,
 }
 
 
@@ -79,7 +83,13 @@ def written(path, config, step=0, tau=None, seed=0):
     return path
 
 
-KINDS = {"categorical": CATEGORICAL, "grid": GRID, "levels": LEVELS, "product": PRODUCT}
+KINDS = {
+    "categorical": CATEGORICAL,
+    "grid": GRID,
+    "levels": LEVELS,
+    "product": PRODUCT,
+    "residual": RESIDUAL,
+}
 
 
 @pytest.fixture(params=KINDS)

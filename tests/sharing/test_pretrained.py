@@ -70,6 +70,11 @@ CONFIGS = {
         bottleneck=node("bottlenecks.ProductCodebook", num_codes=6, code_dim=4, parts=2),
         prior=node("priors.CategoricalPrior", probs=None),
     ),
+    "residual": node(
+        "models.CodebookVAE",
+        network=RESNET,
+        bottleneck=node("bottlenecks.ResidualCodebook", num_codes=6, code_dim=4, depth=2),
+    ),
     "quantizer": node(
         "models.CodebookVAE",
         network=RESNET,
