@@ -3,7 +3,7 @@
 import inspect
 import math
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import get_args
 
 import torch
@@ -104,7 +104,7 @@ def check_count(name: str, value: int, least: int) -> None:
     Raises:
         ValueError: The value is not an integer, too small, or of more than 63 bits.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer >= {least}; got {value!r}")
     if value >= 2**63:
         raise ValueError(f"{name} must be below 2^63; got {value!r}")

@@ -1,5 +1,6 @@
 """What is declared to be above 0 may be as small as float32 can divide by, and no smaller."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from dvae.estimators import (
 )
 from dvae.kernels import gumbel_codebook, reinmax_codebook, straight_through_codebook
 from dvae.likelihoods import Gaussian, Laplace, LearnedGaussian, OptimalGaussian
-from dvae.scalars import LEAST, annealable_scalars, register_scalar
+from dvae.scalars import LEAST, annealable_scalars, check_count, register_scalar
 from dvae.schedules import Exponential, Linear
 from tests.toy import toy_data, toy_model, toy_trainer
 
@@ -113,3 +114,13 @@ def test_rebar_stays_above_0_whatever_the_optimizer_does():
     estimator.expectation(lambda z: z[..., 0].square().sum(-1), logits).sum().backward()
     assert estimator.tau > 0 and logits.grad.isfinite().all()
     assert all(p.grad.isfinite().all() for p in estimator.parameters())
+
+
+def test_a_count_is_an_integer_of_python_or_numpy():
+    for value in (2, np.int64(2)):
+        check_count("n", value, 2)
+    for value in (1, np.int64(1), 2.0, True, "2", None):
+        with pytest.raises(ValueError, match="n must be an integer >= 2; got"):
+            check_count("n", value, 2)
+    with pytest.raises(ValueError, match="n must be below 2\\^63"):
+        check_count("n", 2**63, 2)

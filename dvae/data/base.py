@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass, replace
-from typing import Any, ClassVar, NoReturn, get_args
+from typing import Any, ClassVar, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +15,7 @@ from dvae.data.binarize import Binarization, binarize_once, draw, treatment
 from dvae.data.images import ImageFiles, Images, Part, Rows, Split, check_images, hold_out
 from dvae.data.loading import Loader, make_loader
 from dvae.runs.trust import CLASS_PATH
+from dvae.scalars import check_choice, check_count
 
 __all__ = ["ImageDataModule"]
 
@@ -69,13 +70,10 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     ) -> None:
         """Check the values; nothing is read before `setup`."""
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        if val_size is not None and val_size < 0:
-            raise ValueError(f"val_size must be at least 0, got {val_size}.")
-        if binarization not in get_args(Binarization):
-            allowed = ", ".join(get_args(Binarization))
-            raise ValueError(f"binarization must be one of {allowed}, got {binarization!r}.")
+        check_count("batch_size", batch_size, 1)
+        if val_size is not None:
+            check_count("val_size", val_size, 0)
+        check_choice("binarization", binarization, Binarization)
         self.name = self.name or type(self).__name__
         self.batch_size = batch_size
         self.val_size = val_size
@@ -233,8 +231,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             FileNotFoundError: If a file is missing.
             ValueError: If there is no such part, a file is damaged, or no image is in the part.
         """
-        if part not in get_args(Part):
-            raise ValueError(f"the split must be one of {', '.join(get_args(Part))}, got {part!r}.")
+        check_choice("the split", part, Part)
         rows = self._part(part)
         if part == "val" and not len(rows.index):
             raise ValueError(f"{self.name} has no validation images: val_size is 0.")

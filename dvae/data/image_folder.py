@@ -14,6 +14,7 @@ from dvae.data.batch import Batch
 from dvae.data.folder_layout import FoundImages, find_images
 from dvae.data.images import ImageFiles, Images, Part
 from dvae.data.reading import ImageReader, Pixels, common_bits, look_at, look_at_all
+from dvae.scalars import check_count
 
 __all__ = ["ImageFolder"]
 
@@ -65,8 +66,7 @@ class ImageFolder(ImageDataModule):
     ) -> None:
         """Check the values; nothing is read before `setup`."""
         super().__init__(batch_size, val_size, seed=seed, data_dir=data_dir, augment=augment or ())
-        if image_size < 1:
-            raise ValueError(f"image_size must be at least 1, got {image_size}.")
+        check_count("image_size", image_size, 1)
         self.image_size = image_size
         self.mirrors = augment is None
         self.pixels = Pixels() if pixels is None else pixels

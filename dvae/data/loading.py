@@ -17,6 +17,7 @@ from dvae.data.batch import Batch
 from dvae.data.images import ImageFiles, Images
 from dvae.data.order import EndlessOrder
 from dvae.data.seeding import seeded_generator
+from dvae.scalars import check_count
 
 __all__ = ["FileLoader", "Loader", "ResidentLoader", "make_loader"]
 
@@ -63,8 +64,7 @@ class Loader(ABC):
         device: torch.device | str = "cpu",
     ) -> None:
         """Check the sizes."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        check_count("batch_size", batch_size, 1)
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be in 0..{world_size - 1} (world_size - 1), got {rank}.")
         if count < world_size:

@@ -3,14 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor, nn
 
 from dvae.functional import truncate_logits
-from dvae.scalars import Range, settings_of
+from dvae.scalars import Range, check_count, settings_of
 
 if TYPE_CHECKING:
     from dvae.bottlenecks.posterior import Posterior
@@ -46,8 +45,7 @@ class Sampling:
         Range(0.0, low_allowed=False).check("temperature", self.temperature)
         Range(0.0, low_allowed=False, high=1.0).check("top_p", self.top_p)
         Range(0.0).check("guidance", self.guidance)
-        if isinstance(self.top_k, bool) or not isinstance(self.top_k, Integral) or self.top_k < 0:
-            raise ValueError(f"top_k must be an integer >= 0; got {self.top_k!r}")
+        check_count("top_k", self.top_k, 0)
 
     def __call__(self, logits: Tensor, untold: Tensor | None = None) -> Tensor:
         """Change logits ``(..., K)`` before a draw, given those without the class if guided."""

@@ -71,7 +71,10 @@ CASES = {
     "a folder without data": (["--data.data_dir", "nowhere"], "is missing"),
     "no such checkpoint": (["--ckpt_path", "no.ckpt"], "there is no checkpoint no.ckpt"),
     "no such weights": (["--init_from", "no.ckpt"], "there is no checkpoint no.ckpt"),
-    "a batch size of zero": (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
+    "a batch size of zero": (
+        ["--data.batch_size", "0"],
+        "batch_size must be an integer >= 1; got 0",
+    ),
     "nothing accumulated": (
         ["--trainer.accumulate_grad_batches", "0"],
         "trainer.accumulate_grad_batches must be >= 1; got 0",

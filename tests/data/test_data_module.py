@@ -248,9 +248,9 @@ def test_protocols_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"val_size": -1}, "val_size must be at least 0, got -1"),
-        ({"binarization": "static"}, "none, dynamic, fixed, threshold, got 'static'"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1; got 0"),
+        ({"val_size": -1}, "val_size must be an integer >= 0; got -1"),
+        ({"binarization": "static"}, "none, dynamic, fixed, threshold; got 'static'"),
     ],
 )
 def test_wrong_values_are_refused_at_once(kwargs: dict[str, object], message: str) -> None:

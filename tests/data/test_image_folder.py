@@ -92,7 +92,7 @@ def test_what_is_missing_or_too_large_is_said(tmp_path, folder, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no images for the train split"):
         ImageFolder(str(tmp_path / "empty")).load("train")
-    with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="image_size must be an integer >= 1; got 0"):
         ImageFolder(str(folder), image_size=0)
 
 

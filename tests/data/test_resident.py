@@ -121,7 +121,7 @@ def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
 @pytest.mark.parametrize(
     ("count", "batch_size", "kwargs", "message"),
     [
-        (5, 0, {}, "batch_size must be at least 1, got 0"),
+        (5, 0, {}, "batch_size must be an integer >= 1; got 0"),
         (0, 5, {}, "at least as many images, got 0"),
         (0, 5, {"shuffle": False}, "at least as many images, got 0"),
         (1, 5, {"shuffle": False, "world_size": 2}, "at least as many images, got 1"),

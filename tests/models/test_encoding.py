@@ -252,7 +252,7 @@ def test_bad_settings_are_refused(tmp_path):
         ImportError, match=r"TokenWriter is now dvae\.models\.encoding\.write_tokens"
     ):
         from dvae.callbacks import TokenWriter  # noqa: F401
-    with pytest.raises(ValueError, match="must be one of train, val, test, got 'all'"):
+    with pytest.raises(ValueError, match="must be one of train, val, test; got 'all'"):
         predict(tmp_path / "t", split="all")
     with pytest.raises(ValueError, match="no validation images: val_size is 0"):
         predict(tmp_path / "t", data=toy_data(val_size=0), split="val")
