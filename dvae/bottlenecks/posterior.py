@@ -66,6 +66,16 @@ class Posterior(ABC):
     def mode(self) -> Tensor:
         """Return the most probable code: integers ``(B, *positions)``."""
 
+    def chosen(self, pick: Callable[[Tensor], Tensor]) -> Tensor:
+        """Choose the integers of a code by their logits: integers ``(B, *positions)``.
+
+        Args:
+            pick: Takes logits ``(B, *positions, K)``, returns integers ``(B, *positions)``. It is
+                called once; of a residual code once a level, without the levels' axis, with the
+                logits given what it has returned before.
+        """
+        return pick(self.logits)
+
     @abstractmethod
     def sample(self, samples: int, generator: Generator | None = None) -> Tensor:
         """Draw exactly from q: integers ``(S, B, *positions)``.

@@ -78,6 +78,10 @@ class ResidualPosterior(Posterior):
         """Return the arg-max level by level, which need not be the most probable code."""
         return torch.stack([index for _, index in self._greedy], -1)
 
+    def chosen(self, pick: Callable[[Tensor], Tensor]) -> Tensor:
+        """Choose level by level; see `Posterior.chosen`."""
+        return torch.stack([n for _, n in self._walk(self._rows, lambda x, _: pick(x))], -1)
+
     def sample(self, samples: int, generator: Generator | None = None) -> Tensor:
         """Draw by Gumbel-max level by level; see `Posterior.sample`."""
         self._drawn = self._sample(samples, generator)

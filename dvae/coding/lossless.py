@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dvae.bottlenecks import Posterior
 from dvae.coding.ans import Stack, Table, quantized
 from dvae.coding.blocks import BlockCoder, exact
 from dvae.coding.codes import pop_codes, push_codes
@@ -55,9 +56,13 @@ class LosslessCoder(BlockCoder):
     def push(self, stack: Stack, image: Tensor) -> Tensor:
         """Draw codes, push pixels and codes; see `BlockCoder.push`."""
         levels = self._levels(image)
-        index, table = self._posterior(levels)
-        if table is not None:
-            index = stack.draw(table).view_as(index)
+        q, count = self._posterior(levels), len(levels)
+
+        def draw(logits: Tensor) -> Tensor:
+            found = stack.draw(quantized(logits[:count].softmax(-1)))
+            return self._filled(found.view(count, *logits.shape[1:-1]))
+
+        index = (q.chosen(draw) if self._bottleneck.has_posterior else q.mode())[:count]
         params = self._params(index)
         channels = range(levels.shape[1])
         masses = [self._masses(params, levels[:, :channel]) for channel in channels]
@@ -75,17 +80,26 @@ class LosslessCoder(BlockCoder):
         for _ in range(channels):
             found = stack.pop(self._masses(params, levels)).view(count, 1, height, width)
             levels = torch.cat([levels, found], 1)
-        _, table = self._posterior(levels)
-        if table is not None:
-            stack.push(index, table)
+        if self._bottleneck.has_posterior:
+            self._give_back(stack, index, self._posterior(levels))
         return levels, levels.float() / (self._likelihood.levels - 1)
 
-    def _posterior(self, levels: Tensor) -> tuple[Tensor, Table | None]:
-        """Return the most probable codes, and the probabilities of all unless q is certain."""
-        q = self._bottleneck(self._encoder(self._filled(self._pixels(levels))))
-        if not self._bottleneck.has_posterior:
-            return q.mode()[: len(levels)], None
-        return q.mode()[: len(levels)], quantized(q.logits[: len(levels)].softmax(-1))
+    def _posterior(self, levels: Tensor) -> Posterior:
+        q: Posterior = self._bottleneck(self._encoder(self._filled(self._pixels(levels))))
+        return q
+
+    def _give_back(self, stack: Stack, index: Tensor, q: Posterior) -> None:
+        """Push what was drawn, the last level of a residual code first."""
+        drawn: list[tuple[Tensor, Table]] = []
+
+        def known(logits: Tensor) -> Tensor:
+            part = index if logits.dim() > index.dim() else index[..., len(drawn)]
+            drawn.append((part, quantized(logits[: len(index)].softmax(-1))))
+            return self._filled(part)
+
+        q.chosen(known)
+        for part, table in reversed(drawn):
+            stack.push(part, table)
 
     def _params(self, index: Tensor) -> Tensor:
         params: Tensor = self._decoder(self._bottleneck.embed(self._filled(index)))

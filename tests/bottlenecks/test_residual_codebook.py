@@ -135,6 +135,20 @@ def test_without_a_gradient_a_hard_code_is_that_of_the_exact_draw_of_its_noise(e
             assert_close(value, exact)
 
 
+def test_a_code_chosen_by_its_logits_has_the_probability_that_they_say():
+    q, generator = make(depth=3).eval()(features_of(6)), torch.Generator().manual_seed(0)
+    log_q = []
+
+    def pick(logits):
+        index = torch.randint(3, logits.shape[:-1], generator=generator)
+        log_q.append(logits.log_softmax(-1).gather(-1, index.unsqueeze(-1)).flatten(1).sum(1))
+        return index
+
+    index = q.chosen(pick)
+    assert index.shape == (6, 1, 2, 3) and len(log_q) == 3
+    assert_close(sum(log_q), q.log_prob(index[None])[0])
+
+
 # One level is a code book
 
 

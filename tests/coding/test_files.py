@@ -62,7 +62,12 @@ def test_codes_take_as_many_bits_as_the_prior_says(name):
 
 
 @pytest.mark.parametrize(
-    ("model", "count"), [(latents("MADEPrior"), 4000), (grid("ProjectedCodebook", channels=1), 400)]
+    ("model", "count"),
+    [
+        (latents("MADEPrior"), 4000),
+        (grid("ProjectedCodebook", channels=1), 400),
+        (grid("ResidualCodebook", channels=1), 400),
+    ],
 )
 def test_without_loss_files_are_as_long_as_the_negative_elbo(model, count):
     image = as_pixels(images(model, count))
