@@ -20,7 +20,8 @@ class Alternatives:
     Attributes:
         categories: Numbers of the categories, the most probable first; without a posterior the
             nearest to the present one by the distance of their vectors.
-        probabilities: q of each at this place given the image; ``None`` without a posterior.
+        probabilities: q of each at this place given the image, and of a residual code what stands
+            at the levels before; ``None`` without a posterior.
         images: Pixels in [0, 1], ``(N, C, H, W)``: of a grid larger than the model's own, the part
             round the place that is as large as the images of training.
         box: Left, top, right and bottom of the place in the images, in pixels; ``None`` where the
@@ -53,7 +54,7 @@ def alternatives(
     at = tuple(int(n) for n in np.unravel_index(position, changed.shape))
     probabilities = None
     if model.bottleneck.has_posterior:
-        probs = _logits(model, encoded.features, at).softmax(-1)
+        probs = _logits(model, encoded.features, changed, at).softmax(-1)
         order = probs.argsort(descending=True, stable=True)[:count]
         probabilities = probs[order].tolist()
     else:
@@ -95,14 +96,21 @@ def window(
     return rows, columns
 
 
-def _logits(model: DiscreteVAE, features: Tensor, at: tuple[int, ...]) -> Tensor:
+def _logits(model: DiscreteVAE, features: Tensor, code: Tensor, at: tuple[int, ...]) -> Tensor:
     if isinstance(model.bottleneck, GridBottleneck):
         # That place alone: of a large code book the logits of all would fill the memory.
         row, column, *level = at
         features = features[..., row : row + 1, column : column + 1]
+        code = code[row : row + 1, column : column + 1]
         at = (0, 0, *level)
-    logits: Tensor = model.bottleneck(features).logits[(0, *at)]
-    return logits
+    found: list[Tensor] = []
+
+    def known(logits: Tensor) -> Tensor:
+        found.append(logits)
+        return code[None] if logits.dim() > code.dim() + 1 else code[None][..., len(found) - 1]
+
+    model.bottleneck(features).chosen(known)
+    return found[0][(0, *at)] if len(found) == 1 else found[at[-1]][(0, *at[:-1])]
 
 
 def _by_distance(model: DiscreteVAE, category: int, at: tuple[int, ...]) -> Tensor:

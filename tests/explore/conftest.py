@@ -57,7 +57,7 @@ PRIORS = {
     "latents": with_prior(CATEGORICAL, "CategoricalPrior"),
     "levels": LEVELS,
     "product": with_prior(PRODUCT, "CategoricalPrior"),
-    "residual": RESIDUAL,
+    "residual": with_prior(RESIDUAL, "CategoricalPrior"),
 }
 
 

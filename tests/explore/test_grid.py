@@ -14,7 +14,7 @@ from dvae.explore.interpolation import between
 from dvae.explore.palette import LARGEST, make_palette
 from dvae.explore.swatches import Swatches
 from dvae.plotting import MARKED
-from tests.explore.conftest import CATEGORICAL, GRID, LEVELS, built
+from tests.explore.conftest import CATEGORICAL, GRID, LEVELS, RESIDUAL, built
 
 IMAGE = torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(3))
 LARGE = torch.rand(1, 40, 56, generator=torch.Generator().manual_seed(4))
@@ -89,6 +89,19 @@ def test_the_alternatives_are_the_posteriors_own_and_decoded_in_place():
         gap = q.log_prob(code[None, None]) - q.log_prob(encoded.code[None, None])
         assert math.log(probability / found.probabilities[0]) == pytest.approx(gap.item(), abs=1e-3)
     assert found.box == (12, 8, 16, 12)
+
+
+def test_the_alternatives_at_a_level_are_given_what_stands_before_it():
+    model = built(RESIDUAL, seed=1)
+    encoded = encode(model, IMAGE)
+    q, changed = model.bottleneck(encoded.features), encoded.code.clone()
+    changed[2, 3, 0] = (changed[2, 3, 0] + 1) % 6
+    for code in (encoded.code, changed):
+        found = alternatives(model, encoded, code, 2 * (2 * 7 + 3) + 1, 6)
+        codes = code.expand(6, 1, *code.shape).clone()
+        codes[:, 0, 2, 3, 1] = torch.tensor(found.categories)
+        expected = q.log_prob(codes)[:, 0].softmax(0)
+        torch.testing.assert_close(torch.tensor(found.probabilities), expected)
 
 
 def test_of_a_large_image_the_alternatives_are_shown_round_the_place(grid):
