@@ -35,7 +35,7 @@ from dvae.models.objectives import ELBO, Objective, ObjectiveOutput
 from dvae.models.overhead import drop_idle_profiler
 from dvae.models.parts import parameter_groups
 from dvae.models.penalised import Decoding
-from dvae.models.precision import check_precision, warn_of_bfloat16
+from dvae.models.precision import check_precision, prepare_precision
 from dvae.models.random_streams import separate_stream
 from dvae.networks.base import Network
 from dvae.priors.base import Prior
@@ -157,7 +157,7 @@ class DiscreteVAE(Gradients, Measured):
             part.skip_step()  # of a run that was interrupted within one
         self._step_means.clear()
         self.check_trainer(self.trainer)
-        warn_of_bfloat16(self.trainer.precision, self.trainer.strategy.root_device)
+        prepare_precision(self.trainer, math.prod(self.event_shape))
         how, self._captured, self._calls = self._compiles, None, None
         if how == "cuda-graphs" and is_steady(self.trainer, self.bottleneck, self.likelihood):
             self._captured = CapturedStep(partial(self._output, check=False), self.parameters())

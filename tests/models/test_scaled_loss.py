@@ -11,6 +11,7 @@ from torch.amp import GradScaler
 
 from dvae.bottlenecks import ProjectedCodebook
 from dvae.callbacks import NonFinite, NonFiniteError
+from dvae.data import MNIST
 from dvae.estimators import REBAR
 from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.networks import ResNet
@@ -134,6 +135,55 @@ def test_the_scaler_finds_its_scale_and_nothing_is_said(make, action, tmp_path, 
     for name, value in model.named_parameters():
         assert value.isfinite().all(), name
         assert not value.requires_grad or not torch.equal(value, before[name]), name
+
+
+class Scales(Callback):
+    """Keep the scale of each step, and whether a step moved a weight."""
+
+    def __init__(self):
+        self.seen, self.moved = [], []
+
+    def on_train_batch_start(self, trainer, pl_module, *_):
+        self.before = [p.clone() for p in pl_module.decoder.parameters()]
+        self.seen.append(trainer.precision_plugin.scaler.get_scale())
+
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        pairs = zip(self.before, pl_module.decoder.parameters(), strict=True)
+        self.moved.append(not all(torch.equal(a, b) for a, b in pairs))
+
+
+def digits():
+    """Build a model of 28x28 pixels, whose gradients are as large as in a real training."""
+    network = ResNet((1, 28, 28), width=8, halvings=2, blocks=1)
+    return CodebookVAE(network, ProjectedCodebook(8, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "data"),
+    [(toy_model, toy_data), (codebook, toy_data), (digits, partial(MNIST, batch_size=16))],
+)
+def test_with_the_scale_that_torch_starts_from_no_step_is_left_out(make, data):
+    torch.manual_seed(0)
+    model, spy = make(), Scales()
+    trainer = toy_trainer(
+        None,
+        max_steps=6,
+        plugins=[MixedPrecision("16-mixed", "cpu", GradScaler("cpu"))],
+        callbacks=[spy],
+    )
+    trainer.fit(model, datamodule=data())
+    assert spy.moved == [True] * 6 and len(set(spy.seen)) == 1
+
+
+def test_a_scale_that_was_given_or_found_is_kept(tmp_path):
+    spy = Scales()
+    trainer = toy_trainer(tmp_path, max_steps=2, plugins=[scaled(2.0**5)], callbacks=[spy])
+    trainer.fit(toy_model(), datamodule=toy_data())
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    plugin = MixedPrecision("16-mixed", "cpu", GradScaler("cpu"))
+    trainer = toy_trainer(tmp_path, max_steps=4, plugins=[plugin], callbacks=[spy])
+    trainer.fit(toy_model(), datamodule=toy_data(), ckpt_path=tmp_path / "half.ckpt")
+    assert spy.seen == [2.0**5] * 4
 
 
 class Biased(CategoricalVAE):
