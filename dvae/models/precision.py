@@ -114,7 +114,7 @@ def prepare_precision(trainer: Trainer, numbers: int) -> None:
 
     torch starts the scale of the loss for a mean over what there is to predict. Ours is the sum, so
     its gradients are larger by about their number. Each halving of the scale leaves a step out
-    while schedules go on: of ``mnist_codebook`` nine, the whole warm-up of a run of 200 steps, whose
+    while schedules go on: of ``mnist_codebook`` nine, all the warm-up of a run of 200 steps, whose
     reconstruction then was worse by 118 nats (over 860 steps nothing was lost). A scale that
     somebody gave is kept, and one of a checkpoint comes after this.
 
