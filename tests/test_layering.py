@@ -12,6 +12,7 @@ ROOT = Path(dvae.__file__).parent
 LAYERS = (
     {
         "commands",
+        "described",
         "devices",
         "extras",
         "features",

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from dvae.bottlenecks.posterior import Posterior
+from dvae.described import Described
 from dvae.priors.base import Prior
 from dvae.stepwise import Stepwise
 
 __all__ = ["Bottleneck", "refuse_prior"]
 
 
-class Bottleneck(Stepwise, nn.Module, ABC):
+class Bottleneck(Described, Stepwise, nn.Module, ABC):
     """Makes the discrete posterior q(z | features) of a batch, and decoder inputs of codes.
 
     Attributes:

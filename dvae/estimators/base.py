@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
+from dvae.described import Described
 from dvae.devices import is_waited_for
 from dvae.estimators.about import About
 from dvae.estimators.noise import exponential_noise, gumbel_noise_like, uniform_noise
@@ -153,7 +154,7 @@ def draw_index(theta: Tensor, generator: Generator | None = None) -> Tensor:
     return index
 
 
-class Estimator(nn.Module, ABC):
+class Estimator(Described, nn.Module, ABC):
     """An estimate of the gradient of an expectation under categoricals.
 
     Attributes:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
+from dvae.described import Described
 from dvae.estimators.base import uniform_noise
 from dvae.functional import as_pixels, check_range
 from dvae.scalars import settings_of
@@ -20,7 +21,7 @@ PIXELS = (-3, -2, -1)
 """Axes that a log-likelihood sums over: channels, height, width."""
 
 
-class Likelihood(Stepwise, nn.Module, ABC):
+class Likelihood(Described, Stepwise, nn.Module, ABC):
     """A distribution of the image given the output of a decoder.
 
     A **mass** (`density` is false) weighs pixels as they are stored: its bits per dimension are

@@ -1,9 +1,7 @@
 """The training core of every discrete VAE: its five parts and one loss."""
 
-import inspect
 import io
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -124,7 +122,7 @@ class DiscreteVAE(Gradients, Measured):
             ValueError: It is damaged, or names a class from elsewhere.
         """
         content = read_checkpoint(checkpoint_path)
-        refuse_foreign_classes(content, trusted)
+        refuse_foreign_classes(content, trusted, kwargs)
         kwargs["weights_only"] = True
         if not content.pop("translated"):
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
@@ -288,16 +286,6 @@ class DiscreteVAE(Gradients, Measured):
 
     # Details
 
-    def _remember_settings(self) -> None:
-        # The command line's are plain values from which Lightning can build the model again. Parts
-        # made in Python are left out: a load that executes no code could not read them, so such a
-        # model is loaded by passing the same parts to `load_from_checkpoint`.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            self.save_hyperparameters(logger=False, frame=inspect.currentframe().f_back)  # type: ignore[union-attr]
-        for key in [key for key, value in self.hparams.items() if not _is_plain(value)]:
-            self.hparams.pop(key)
-
     def _log_training(self, out: ObjectiveOutput) -> None:
         if not is_logged(self.trainer):
             return
@@ -310,11 +298,3 @@ class DiscreteVAE(Gradients, Measured):
             self.log(shown, value, prog_bar=not is_waited_for(value))
         # That of the step about to be taken, beside the temperature it is taken at.
         self.log("anneal/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(v) for v in value)
-    return value is None or isinstance(value, (bool, int, float, str))

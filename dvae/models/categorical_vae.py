@@ -1,5 +1,7 @@
 """The categorical-latent VAE: independent categoricals between two small networks."""
 
+import inspect
+
 from pytorch_lightning.cli import OptimizerCallable
 
 from dvae.bottlenecks.base import Bottleneck
@@ -9,6 +11,7 @@ from dvae.models.base import DiscreteVAE
 from dvae.models.compiled import Compile
 from dvae.models.evaluation import Evaluation
 from dvae.models.objectives import Objective
+from dvae.models.settings import remember_settings
 from dvae.networks.base import Network
 from dvae.networks.mlp import MLP
 from dvae.priors.base import Prior
@@ -60,4 +63,4 @@ class CategoricalVAE(DiscreteVAE):
         pixels = Bernoulli() if likelihood is None else likelihood
         training = (objective, optimizer, lr_schedule, evaluation)
         super().__init__(net, code, pixels, *training, compile=compile, prior=prior)
-        self._remember_settings()
+        remember_settings(self, inspect.currentframe())

@@ -1,5 +1,7 @@
 """The code-book VAE: each position of a convolutional grid picks an entry of one code book."""
 
+import inspect
+
 from pytorch_lightning.cli import OptimizerCallable
 
 from dvae.bottlenecks.grid import GridBottleneck
@@ -10,6 +12,7 @@ from dvae.models.base import DiscreteVAE
 from dvae.models.compiled import Compile
 from dvae.models.evaluation import Evaluation
 from dvae.models.objectives import Objective
+from dvae.models.settings import remember_settings
 from dvae.networks.base import Network
 from dvae.networks.resnet import ResNet
 from dvae.priors.base import Prior
@@ -70,4 +73,4 @@ class CodebookVAE(DiscreteVAE):
         super().__init__(net, code, pixels, *training, compile=compile, prior=prior)
         if pixels.pixels:
             self.image_quality = ImageQuality()
-        self._remember_settings()
+        remember_settings(self, inspect.currentframe())

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dvae.bottlenecks.posterior import Posterior
+from dvae.described import Described
 from dvae.functional import batch_mean
 from dvae.priors.base import FactorisedPrior, Prior
 from dvae.scalars import Range, check_count, register_scalar, settings_of
@@ -44,7 +45,7 @@ class ObjectiveOutput:
     terms: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class Objective(nn.Module, ABC):
+class Objective(Described, nn.Module, ABC):
     """A function of a batch that training minimises.
 
     Attributes:

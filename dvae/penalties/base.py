@@ -5,13 +5,14 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from dvae.described import Described
 from dvae.devices import is_waited_for
 from dvae.scalars import Range, register_scalar, settings_of
 
 __all__ = ["Penalty"]
 
 
-class Penalty(nn.Module, ABC):
+class Penalty(Described, nn.Module, ABC):
     """A number for each pair of images, taken off the log-likelihood; with it nothing is a bound.
 
     It has the unit of the likelihood, nats per example, as if it were a mean over pixels taken as

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor, nn
 
+from dvae.described import Described
 from dvae.functional import truncate_logits
 from dvae.scalars import Range, check_count, settings_of
 
@@ -57,7 +58,7 @@ class Sampling:
 EXACT = Sampling()
 
 
-class Prior(nn.Module, ABC):
+class Prior(Described, nn.Module, ABC):
     r"""p(z), a part of the model as the likelihood is.
 
     Where its KL has no closed form, the bound is
@@ -205,9 +206,6 @@ def refuse_label(prior: Prior, label: Tensor | None) -> None:
     Args:
         prior: The prior.
         label: Integers, or nothing.
-
-    Raises:
-        ValueError: See above.
     """
     if label is None or not label.numel():
         return

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -85,7 +85,9 @@ def build(node: Mapping[str, Any], packages: Sequence[str]) -> Any:
     return _make(cls, values, packages, others)
 
 
-def refuse_foreign_classes(content: Mapping[str, Any], trusted: Sequence[str] = ()) -> None:
+def refuse_foreign_classes(
+    content: Mapping[str, Any], trusted: Sequence[str] = (), replaced: Collection[str] = ()
+) -> None:
     """Refuse a checkpoint whose settings name what is from elsewhere, before it is imported.
 
     The command line's code, which builds the model, takes a string at nearly any place for the path
@@ -95,6 +97,7 @@ def refuse_foreign_classes(content: Mapping[str, Any], trusted: Sequence[str] = 
     Args:
         content: The checkpoint.
         trusted: Packages beside dvae whose classes may be named.
+        replaced: Names of settings that are given anew, so that nothing is built of the saved ones.
 
     Raises:
         ValueError: A class is of another package, or a setting is not a plain value.
@@ -106,7 +109,8 @@ def refuse_foreign_classes(content: Mapping[str, Any], trusted: Sequence[str] = 
         builder = settings.get(INSTANTIATOR, BUILDER)
         if builder != BUILDER:
             raise ValueError(f"the checkpoint asks to be built by {builder!r}: refused")
-        _walk({name: value for name, value in settings.items() if name != INSTANTIATOR}, trusted)
+        others = {INSTANTIATOR, *replaced}
+        _walk({name: value for name, value in settings.items() if name not in others}, trusted)
 
 
 def _walk(node: Any, trusted: Sequence[str]) -> None:
