@@ -30,15 +30,14 @@ def config_of(model: DiscreteVAE, trusted: Sequence[str] = ()) -> dict[str, Any]
     """Describe a model so that `build_model` builds it again.
 
     Args:
-        model: Built by the command line, loaded, or made in Python from default parts.
+        model: Built by the command line, loaded, or made in Python.
         trusted: Packages beside dvae whose classes it may be made of.
 
     Returns:
         ``class_path`` and ``init_args``, plain values; the optimizer is left out.
 
     Raises:
-        ValueError: Parts were made in Python, whose settings are not known, or a class is not of
-            dvae.
+        ValueError: A part cannot be described, or a class is not of dvae.
     """
     own = type(model)
     values: dict[str, Any] = dict(model.hparams)
@@ -49,9 +48,9 @@ def config_of(model: DiscreteVAE, trusted: Sequence[str] = ()) -> dict[str, Any]
     unknown = [name for name in names if name not in values]
     if unknown:
         raise ValueError(
-            f"the settings of {', '.join(unknown)} are not known, since this {own.__name__} was "
-            "made of parts in Python: pass them as config, with class_path and init_args as in a "
-            "YAML file"
+            f"the settings of {', '.join(unknown)} are not known, since this {own.__name__} has a "
+            "part of a class that no import finds: move it into a module, or pass them as config, "
+            "with class_path and init_args as in a YAML file"
         )
     return {"class_path": path, "init_args": {name: values[name] for name in names}}
 

@@ -35,8 +35,8 @@ def save_pretrained(
         folder: Where to; it must be empty or not be there, and is complete once it is.
         figures: What was measured, for the card, such as ``{"test/elbo": ...}``.
         data: What it was measured on, for the card.
-        config: Class and settings, for a model that was made of parts in Python: ``class_path`` and
-            ``init_args``, as in a YAML file.
+        config: Class and settings, for a model with a part that cannot be described (see
+            `dvae.described`): ``class_path`` and ``init_args``, as in a YAML file.
         trusted: Packages beside dvae whose classes it may be made of; whoever loads it names them.
         license: Identifier of the licence that the weights are given under, such as ``mit``.
         picture: File of its reconstructions, which the card shows; it has images of the data.

@@ -57,7 +57,7 @@ def load_checkpoint(path: str | Path, trusted: Sequence[str] = ()) -> Source:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be read, is of another model than it says, or was made in Python.
+        ValueError: It cannot be read, is of another model than it says, or does not say all.
     """
     path = Path(path)
     content = read_checkpoint(path)
@@ -65,8 +65,8 @@ def load_checkpoint(path: str | Path, trusted: Sequence[str] = ()) -> Source:
     class_path = values.pop(CLASS_PATH, None)
     if class_path is None:
         raise ValueError(
-            f"{path} does not say how its model is built: it was made in Python; load it there and "
-            "use dvae.sharing.save_pretrained"
+            f"{path} does not say how its model is built: it was made in Python with a part of a "
+            "class that no import finds; use load_from_checkpoint there, and give it that part"
         )
     shared = {n: v for n, v in values.items() if n not in (INSTANTIATOR, "optimizer")}
     model = build_model({"class_path": class_path, "init_args": shared}, trusted)

@@ -16,6 +16,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from dvae.data import ImageFolder
+from dvae.estimators import GumbelSoftmax
 from dvae.extras import MissingExtra
 from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.networks import ResNet
