@@ -14,6 +14,7 @@ LAYERS = (
         "commands",
         "described",
         "devices",
+        "doing",
         "extras",
         "features",
         "functional",

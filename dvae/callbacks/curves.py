@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from dvae.callbacks.gradient_probe import GradientProbe
 from dvae.callbacks.pictures import picture_to_loggers
 from dvae.compare.curves import ANNEALED, PANELS, draw_curves
+from dvae.doing import doing
 from dvae.plotting import save_figure
 from dvae.runs.layout import run_folder
 from dvae.scalars import annealable_scalars
@@ -67,6 +68,7 @@ class Curves(Callback):
         if not trainer.sanity_checking:
             self._collect(trainer, "val/")
 
+    @doing("drawing the curves")
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the picture, for the run's folder and the loggers."""
         if not trainer.is_global_zero or not self._points:

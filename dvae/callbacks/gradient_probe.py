@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dvae.callbacks.examples import validation_examples
 from dvae.callbacks.gradient_quality import RLOO_GROUP, gradient_quality
+from dvae.doing import doing
 from dvae.estimators import Estimator
 from dvae.models.base import DiscreteVAE
 from dvae.models.objectives import ELBO
@@ -119,7 +120,7 @@ class GradientProbe(Callback):
         if self._image is None or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, DiscreteVAE)  # setup has seen to it
-        with isolate_rng():
+        with isolate_rng(), doing(f"measuring the gradient after step {step}"):
             image = pl_module.images_of(self._image, check=False)
             metrics = gradient_quality(
                 pl_module, image, self.draws, self.max_states, self.reference_draws

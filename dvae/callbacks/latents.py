@@ -20,6 +20,7 @@ from dvae.callbacks.latent_plots import plot_codebook, plot_counts, plot_entropy
 from dvae.callbacks.latent_table import latent_table, table_picture
 from dvae.callbacks.linear_probe import probe_accuracy
 from dvae.callbacks.pictures import are_due, show_picture, show_table
+from dvae.doing import doing
 from dvae.models.base import DiscreteVAE
 from dvae.scalars import check_count
 
@@ -151,6 +152,7 @@ class LatentInspector(Callback):
         self.rows = rows
         self.parts = tuple(parts)
 
+    @doing("looking into the code")
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look, where it is time to."""
         if not isinstance(pl_module, DiscreteVAE) or not are_due(trainer, self.every_n_epochs):
@@ -165,7 +167,8 @@ class LatentInspector(Callback):
             view = _View(trainer, pl_module, found, codes, self.rows)
             metrics: dict[str, float] = {}
             for part in self.parts:
-                metrics |= getattr(view, part)() or {}
+                with doing(f"looking into the code: {part}"):
+                    metrics |= getattr(view, part)() or {}
         # Other processes are not here: nothing may be reduced over them.
         pl_module.log_dict(metrics, rank_zero_only=True)
         # A drawn figure is thousands of objects in reference cycles that hold megabytes. Python's

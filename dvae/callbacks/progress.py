@@ -7,8 +7,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
 
-from dvae.callbacks.progress_lines import Pace, in_words
+from dvae.callbacks.progress_lines import Pace
 from dvae.devices import is_waited_for
+from dvae.doing import in_words
 from dvae.models.logging import was_logged
 
 __all__ = ["ProgressBar"]

@@ -4,6 +4,7 @@ import logging
 import math
 import sys
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,15 +12,17 @@ from pytorch_lightning.callbacks import Callback, Timer
 from torch import Tensor
 
 from dvae.devices import is_waited_for
+from dvae.doing import Doing, doing, in_words, spoke
 from dvae.models.logging import was_logged
 from dvae.scalars import annealable_scalars
 
-__all__ = ["Pace", "ProgressLines", "in_words"]
+__all__ = ["Pace", "ProgressLines"]
 
 log = logging.getLogger("dvae")
 
 # Seconds. Half a minute is the promise; a batch, after which a line can come, takes some of it.
 _FIRST, _EVERY = 5.0, 20.0
+_BATCH = "%s: batch %d of %s"
 
 
 class Pace:
@@ -60,32 +63,40 @@ class Pace:
         return min(ends, default=None)
 
 
-def in_words(seconds: float) -> str:
-    """Say a length of time as people do.
-
-    Args:
-        seconds: The length.
-
-    Example:
-        >>> [in_words(seconds) for seconds in (40, 600, 9000)]
-        ['40 s', '10 min', '2.5 h']
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 class ProgressLines(Callback):
     """Say where a run stands, at least every 30 seconds, where standard error is no terminal.
 
     In training: the step, the temperature, the bound of the batch in nats per example, and how long
-    it goes on; in validation and test: the batch. A batch that takes longer is waited for.
+    it goes on; in validation, test and prediction: the batch. Where one takes longer, and between
+    them, a thread says what is done (`dvae.doing`).
     """
 
     def __init__(self) -> None:
         self._pace = Pace()
         self._next: float | None = None
         self._values: list[str] = []
+        self._until_end = ExitStack()
+        self._doing = Doing("")
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Begin to speak."""
+        self._until_end.close()
+        if trainer.is_global_zero:
+            self._doing = self._until_end.enter_context(doing("beginning to " + stage))
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Be silent."""
+        self._until_end.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Be silent."""
+        self._until_end.close()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin the first step, which may compile."""
+        self._doing.now("step %d", trainer.global_step + 1)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
@@ -97,6 +108,7 @@ class ProgressLines(Callback):
         waits = bound is not None and is_waited_for(bound)
         if waits and was_logged(trainer) and not sys.stderr.isatty():
             self._values = _read(pl_module, bound)
+        self._doing.now("step %d", trainer.global_step + 1)
         if not self._due(trainer):
             return
         total = trainer.estimated_stepping_batches
@@ -106,11 +118,27 @@ class ProgressLines(Callback):
         rest = [] if left is None else [f"{in_words(left)} left"]
         log.info(", ".join([f"step {trainer.global_step}{of}", *values, *rest]))
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say that no batch is on its way."""
+        self._doing.now("ending epoch %d", trainer.current_epoch)
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
+    ) -> None:
+        """Begin a batch."""
+        self._begin("validation", batch, trainer.num_val_batches)
+
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
     ) -> None:
         """Say the batch."""
         self._evaluated("validation", trainer, batch, trainer.num_val_batches)
+
+    def on_test_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
+    ) -> None:
+        """Begin a batch."""
+        self._begin("test", batch, trainer.num_test_batches)
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
@@ -118,10 +146,24 @@ class ProgressLines(Callback):
         """Say the batch."""
         self._evaluated("test", trainer, batch, trainer.num_test_batches)
 
+    def on_predict_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
+    ) -> None:
+        """Begin a batch."""
+        self._begin("prediction", batch, trainer.num_predict_batches)
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any
+    ) -> None:
+        """Say the batch."""
+        self._evaluated("prediction", trainer, batch, trainer.num_predict_batches)
+
+    def _begin(self, what: str, batch: Any, counts: Any) -> None:
+        self._doing.now(_BATCH, what, *_place(batch[1:], counts))
+
     def _evaluated(self, what: str, trainer: pl.Trainer, batch: Any, counts: Any) -> None:
         if self._due(trainer):
-            _, _, number, *loader = batch  # the last is left out where there is one loader
-            log.info("%s: batch %d of %s", what, number + 1, counts[loader[0] if loader else 0])
+            log.info(_BATCH, what, *_place(batch[2:], counts))
 
     def _due(self, trainer: pl.Trainer) -> bool:
         if sys.stderr.isatty() or not trainer.is_global_zero:
@@ -132,7 +174,13 @@ class ProgressLines(Callback):
         if now < self._next:
             return False
         self._next = now + _EVERY
+        spoke()
         return True
+
+
+def _place(number: Any, counts: Any) -> tuple[int, Any]:
+    n, *loader = number  # the last is left out where there is one loader
+    return n + 1, counts[loader[0] if loader else 0]
 
 
 def _read(model: pl.LightningModule, bound: Tensor | None) -> list[str]:

@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torchmetrics import Metric
 
+from dvae.doing import doing
 from dvae.models.base import DiscreteVAE
 
 __all__ = ["ReconstructionDistance"]
@@ -40,6 +41,7 @@ class ReconstructionDistance(Callback, ABC):
         self._metric.update(self._seen(image), real=True)
         self._metric.update(self._seen(pl_module.reconstruct(image)), real=False)
 
+    @doing("comparing all test images with their reconstructions")
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what the images of all processes say."""
         assert self._metric is not None

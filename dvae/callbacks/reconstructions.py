@@ -9,6 +9,7 @@ from torch import Tensor
 from dvae.callbacks.event_pictures import event_curves
 from dvae.callbacks.examples import training_examples, validation_examples
 from dvae.callbacks.pictures import are_due, show_picture
+from dvae.doing import doing
 from dvae.models.base import DiscreteVAE
 from dvae.models.samples import sample_rows
 from dvae.plotting import labelled_rows
@@ -45,6 +46,7 @@ class Reconstructions(Callback):
         self.every_n_epochs = every_n_epochs
         self._images: Tensor | None = None
 
+    @doing("drawing reconstructions")
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the pictures of this epoch, the last one always."""
         if not isinstance(pl_module, DiscreteVAE) or not are_due(trainer, self.every_n_epochs):

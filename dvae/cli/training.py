@@ -16,7 +16,7 @@ import dvae.bottlenecks
 import dvae.estimators
 import dvae.networks
 import dvae.priors  # noqa: F401 (short class names resolve to what has been imported)
-from dvae.callbacks import Checkpoints, RunId, Stopped, Stopwatch
+from dvae.callbacks import Checkpoints, ProgressLines, RunId, Stopped, Stopwatch
 from dvae.cli.arguments import add_arguments
 from dvae.cli.callbacks import own_callbacks
 from dvae.cli.checks import check_fit
@@ -27,6 +27,7 @@ from dvae.cli.precision import Trainer, settle_precision
 from dvae.cli.summary import summary, table
 from dvae.cli.trainer import check_additions, check_device, check_length, check_trainer_settings
 from dvae.data import ImageDataModule
+from dvae.doing import doing
 from dvae.models import DiscreteVAE
 from dvae.models.encoding import write_tokens
 from dvae.models.weights import check_weights
@@ -104,6 +105,7 @@ class DVAECLI(LightningCLI):
         super().parse_arguments(parser, args)
         self._checkpoint, self._given.ckpt_path = self._given.ckpt_path, None
 
+    @doing("reading the settings and the checkpoint")
     def before_instantiate_classes(self) -> None:
         """Settle what the run is called and where it goes on, so that its config says so."""
         config = self._given
@@ -128,6 +130,7 @@ class DVAECLI(LightningCLI):
             found = config.ckpt_path or f"nothing in {folder}, so from the start"
             log.info("ckpt_path last: %s", found)
 
+    @doing("building the model")
     def instantiate_classes(self) -> None:
         """Build everything; what torch or Lightning trips over on the way is a bad value."""
         try:
@@ -150,6 +153,8 @@ class DVAECLI(LightningCLI):
                 kwargs["logger"] = False
             if self.subcommand == "predict" and self._given.trainer.devices == "auto":
                 kwargs["devices"] = 1  # shards are written in order
+            if trainer.enable_progress_bar is not False:
+                kwargs["callbacks"] = [*given, ProgressLines()]
             return super().instantiate_trainer(**kwargs)
         known = RunId.of_checkpoint(self._resumed.content) if self._resumed else None
         run_id = known or new_run_id()
@@ -166,6 +171,7 @@ class DVAECLI(LightningCLI):
         kwargs["callbacks"] = [*given, *own_callbacks(self._built, self.model, given, run_id)]
         return super().instantiate_trainer(**kwargs)
 
+    @doing("checking what is to be trained")
     def before_fit(self) -> None:
         """Refuse what cannot work before a file of the run is written."""
         check_device(self._built.trainer, self.trainer)
@@ -219,7 +225,8 @@ class DVAECLI(LightningCLI):
         if path is not None:
             # Not by the trainer, which would restore the callbacks as well: of averaged weights
             # those that are not averaged would be tested.
-            self.model.load_state_dict(read_checkpoint(path)["state_dict"])
+            with doing(f"reading {path}"):
+                self.model.load_state_dict(read_checkpoint(path)["state_dict"])
         results = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
         if self.trainer.is_global_zero:
             found, seconds = results[0] if results else {}, stopwatch.seconds
@@ -270,6 +277,7 @@ class DVAECLI(LightningCLI):
         # No model is built yet.
         return str(self._given.model.class_path).rpartition(".")[2]
 
+    @doing("reading data and checkpoint")
     def _check_inputs(self, stage: str) -> None:
         """Compare model, data and checkpoint."""
         if self._resumed is not None:

@@ -15,6 +15,7 @@ from dvae.coding.codec import compress, decompressed
 from dvae.commands import Parser, run_command
 from dvae.data.folder_layout import find_images
 from dvae.data.reading import ImageReader, common_bits
+from dvae.doing import doing
 from dvae.runs.files import check_new, whole_folder
 from dvae.sharing.load import load
 
@@ -100,7 +101,8 @@ def _read(paths: Sequence[Path], shape: tuple[int, int, int], lossless: bool) ->
     if not files:
         raise FileNotFoundError(f"there are no images in {', '.join(map(str, paths))}")
     reader = ImageReader(shape, bits=common_bits(files))
-    found = torch.stack([reader(file) for file in files])
+    with doing("reading") as work:
+        found = torch.stack(list(work.count(map(reader, files), "images")))
     channels, height, width = shape
     for file in files if lossless else ():
         with Image.open(file) as image:

@@ -14,6 +14,7 @@ from dvae.coding.blocks import one_thread
 from dvae.coding.lossless import LosslessCoder
 from dvae.coding.lossy import LossyCoder
 from dvae.data.batch import as_batch
+from dvae.doing import doing
 from dvae.models import DiscreteVAE
 
 __all__ = ["compress", "decompress", "decompressed"]
@@ -55,8 +56,9 @@ def compress(model: DiscreteVAE, images: Any, lossless: bool = False) -> bytes:
     image = as_batch(images, model.image_shape).image
     coder = LosslessCoder(model) if lossless else LossyCoder(model)
     stack, sums = Stack(initial_words(coder.initial), coder.initial), []
-    with one_thread():
+    with one_thread(), doing("compressing") as work:
         for block in reversed(coder.blocks(len(image))):
+            work.now("compressing images %d to %d of %d", block.start, block.stop - 1, len(image))
             content = coder.push(stack, model.images_of(image[block]))
             sums.append(_sum(content))
     return BitFile(
@@ -117,7 +119,8 @@ def decompressed(model: DiscreteVAE, data: bytes) -> Iterator[Tensor]:
         raise ValueError(f"the file is damaged: {file.count} images in {len(sums)} blocks")
     stack = Stack(file.words, file.initial)
     for number, block in enumerate(blocks):
-        with one_thread():
+        what = f"decompressing images {block.start} to {block.stop - 1} of {file.count}"
+        with one_thread(), doing(what):
             content, image = coder.pop(stack, block.stop - block.start)
         if _sum(content) != sums[number] or stack.spent:
             raise ValueError(

@@ -20,6 +20,8 @@ import torch
 from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from dvae.doing import doing
+
 __all__ = [
     "ImageReader",
     "Pixels",
@@ -229,10 +231,10 @@ def look_at_all(look: Callable[[Path], T], paths: Iterable[Path]) -> list[T]:
     Returns:
         What that gave, in the order of the files.
     """
-    # Here and not for each file: the filters of warnings belong to all threads.
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")
-        return list(pool.map(look, paths))
+    pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
+    with warnings.catch_warnings(), pool, doing("reading") as work:
+        warnings.simplefilter("ignore")  # not for each file: filters belong to all threads
+        return list(work.count(pool.map(look, paths), "images"))
 
 
 def common_bits(paths: Iterable[Path]) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dvae.commands import Parser, run_command
+from dvae.doing import doing
 from dvae.explore.checkpoints import load_snapshots
 from dvae.explore.images import load_gallery
 from dvae.explore.view import Explorer
@@ -61,10 +62,11 @@ def _main(args: argparse.Namespace) -> None:
     require("gradio", "explore")
     from dvae.explore.page import launch, make_page
 
-    snapshots, left_out = load_snapshots(args.checkpoints, args.trusted)
-    first = snapshots[0]
-    gallery = load_gallery(first.model.image_shape, first.path, args.data, args.trusted)
-    page = make_page(Explorer(snapshots, gallery))
+    with doing("starting the explorer"):
+        snapshots, left_out = load_snapshots(args.checkpoints, args.trusted)
+        first = snapshots[0]
+        gallery = load_gallery(first.model.image_shape, first.path, args.data, args.trusted)
+        page = make_page(Explorer(snapshots, gallery))
     for reason in left_out:
         print(f"left out: {reason}")
     for snapshot in snapshots:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvae.doing import doing
 from dvae.models import DiscreteVAE
 from dvae.models.weights import check_weights
 from dvae.runs.layout import RunFolder
@@ -68,7 +69,8 @@ def load_snapshots(
             if file.resolve() in found:
                 continue
             try:
-                snapshot = _load(file, first, trusted)
+                with doing(f"loading {file}"):
+                    snapshot = _load(file, first, trusted)
             except ValueError as error:
                 if file == path:
                     raise

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
+from dvae.doing import doing
 from dvae.estimators import ExactEnumeration
 from dvae.lab.catalogue import Entry, catalogue
 from dvae.lab.measurement import adapt, measure
@@ -110,16 +111,19 @@ def run(
             f"{codes}^{latents} codes for each of {batch} examples take seconds a step"
         )
     # Of noise that no estimator is drawn with.
-    reference = reference_gradient(problem.f, problem.logits, reference_draws, _noise(seed + 2))
+    with doing("drawing the reference gradient"):
+        reference = reference_gradient(problem.f, problem.logits, reference_draws, _noise(seed + 2))
     times: dict[str, StepTime] = {}
     rows = []
     for entry in track(entries):
         # Without noise one draw is like another, and each visits every code.
         count = 2 if isinstance(entry.estimator, ExactEnumeration) else draws
-        adapt(entry.estimator, problem.f, problem.logits, _ADAPT_STEPS, _noise(seed + 1))
-        stats = measure(entry.estimator, problem.f, problem.logits, count, _noise(seed), reference)
-        if entry.name not in times:
-            times[entry.name] = step_time(entry.estimator, problem, batch)
+        with doing(f"measuring {entry.name}" + (f" at tau {entry.tau:g}" if entry.tau else "")):
+            at = entry.estimator, problem.f, problem.logits
+            adapt(*at, _ADAPT_STEPS, _noise(seed + 1))
+            stats = measure(*at, count, _noise(seed), reference)
+            if entry.name not in times:
+                times[entry.name] = step_time(entry.estimator, problem, batch)
         rows.append(Row(entry.name, entry.tau, stats, times[entry.name]))
     return Report(problem.title, tuple(rows), skipped, batch, str(reference))
 

@@ -14,6 +14,7 @@ from dvae.data import Batch, ImageDataModule, Images, Part, Rows
 from dvae.data.loading import Loader, make_loader
 from dvae.data.reading import ImageReader
 from dvae.data.token_files import Shard, TokenSet, find_shards, read_set, write_shard
+from dvae.doing import doing
 from dvae.extras import require
 from dvae.models.base import DiscreteVAE
 from dvae.models.weights import digest
@@ -55,6 +56,7 @@ class Written:
         return lines
 
 
+@doing("looking at the images to be encoded")
 def write_tokens(
     model: DiscreteVAE,
     data: ImageDataModule,

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from dvae.doing import doing
 from dvae.models.base import DiscreteVAE
 from dvae.priors import UniformPrior
 
@@ -22,6 +23,7 @@ def sample_name(model: DiscreteVAE) -> str:
     return "independent uniform codes" if independent else "prior samples"
 
 
+@doing("drawing samples of the prior")
 def sample_rows(model: DiscreteVAE, count: int = 12) -> dict[str, Tensor]:
     """Draw three named rows of images, with noise of their own; each class has its column.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dvae.doing import doing
 from dvae.models import DiscreteVAE
 from dvae.runs.layout import RunFolder
 from dvae.sharing.folder import is_shared
@@ -13,6 +14,7 @@ from dvae.sharing.source import load_checkpoint
 __all__ = ["load"]
 
 
+@doing("loading a model")
 def load(path: str | Path, trusted: Sequence[str] = (), **where: Any) -> DiscreteVAE:
     """Load a trained model; its class is found by itself, and no code of the file is executed.
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dvae.doing import doing
 from dvae.extras import require
 from dvae.models import DiscreteVAE
 from dvae.priors import MaskedPrior
@@ -105,8 +106,9 @@ def export_onnx(model: DiscreteVAE, folder: str | Path) -> list[Exported]:
     differences = {}
     with whole_folder(folder) as beside:
         for name, part, inputs, gives in parts:
-            _export(part, inputs(2), beside / name, gives)
-            difference = _difference(beside / name, part, [inputs(n) for n in _BATCHES])
+            with doing(f"exporting {name}"):
+                _export(part, inputs(2), beside / name, gives)
+                difference = _difference(beside / name, part, [inputs(n) for n in _BATCHES])
             # Not the other way round: a difference that is no number is none to accept.
             if not difference <= TOLERANCE:
                 raise ValueError(

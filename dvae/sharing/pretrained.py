@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dvae.doing import doing
 from dvae.extras import require
 from dvae.models import DiscreteVAE
 from dvae.runs.files import check_new, whole_folder
@@ -96,7 +97,8 @@ def push_to_hub(
     """
     facts = _facts(figures, data, trusted, license, picture, card)
     shared, settings = _shared(model, name, config, facts)
-    return str(shared.push_to_hub(name, config=settings, private=private))
+    with doing(f"uploading {name}"):
+        return str(shared.push_to_hub(name, config=settings, private=private))
 
 
 def from_pretrained(name: str | Path, trusted: Sequence[str] = (), **where: Any) -> DiscreteVAE:
