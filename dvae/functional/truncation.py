@@ -27,8 +27,9 @@ def truncate_logits(
     """
     logits = logits / temperature
     if 0 < top_k < logits.shape[-1]:
-        least = logits.topk(top_k, -1).values[..., -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
+        # By place and not by value: of categories that are alike no more than top_k stay.
+        best = logits.topk(top_k, -1).indices
+        logits = torch.full_like(logits, -torch.inf).scatter(-1, best, logits.gather(-1, best))
     if top_p < 1:
         ordered, place = logits.sort(-1, descending=True)
         probs = ordered.softmax(-1)

@@ -24,7 +24,7 @@ from dvae.models.captured import CapturedStep, capture_update, is_steady
 from dvae.models.codec import evaluating
 from dvae.models.compiled import Compile, NetworkCalls, check_compile, compile_calls
 from dvae.models.evaluation import Evaluation
-from dvae.models.given_codes import check_tokens, output_of_codes
+from dvae.models.given_codes import check_prior_alone, output_of_codes
 from dvae.models.gradients import Gradients
 from dvae.models.logging import StepMeans, is_logged, training_values
 from dvae.models.measured import Measured
@@ -282,7 +282,7 @@ class DiscreteVAE(Gradients, Measured):
             self.check_image_shape(shape)
         self.check_classes(getattr(self.trainer, "datamodule", None))
         if stage == "fit":
-            check_tokens(self, getattr(self.trainer, "datamodule", None))
+            check_prior_alone(self, self.trainer)
 
     # Details
 

@@ -85,12 +85,7 @@ class Codec(Events):
         Raises:
             ValueError: An integer out of range.
         """
-        num_codes = self.num_codes
-        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < num_codes:
-            raise ValueError(
-                f"a code's integers must be in [0, {num_codes}); got "
-                f"{int(index.min())} to {int(index.max())}"
-            )
+        self._check_codes(index)
 
         def pixels(part: Tensor) -> Tensor:
             return self.likelihood.mean(self.decoder(self.bottleneck.embed(part)))
@@ -183,9 +178,13 @@ class Codec(Events):
         **how: float,
     ) -> Tensor:
         """Draw some integers of codes ``(B, *index_shape)`` anew, as `complete` does of images."""
-        where, shape = torch.as_tensor(mask, device=index.device), self.index_shape
-        if where.dtype != torch.bool:
-            raise ValueError(f"mask must be booleans; got {where.dtype}")
+        self._check_codes(index)
+        shape = self.index_shape
+        if tuple(index.shape[1:]) != shape:
+            wanted = f"(B, {', '.join(map(str, shape))})"
+            raise ValueError(f"codes must be of shape {wanted}; got {tuple(index.shape)}")
+        index = index.long().to(self.device)
+        where = _booleans(mask).to(index.device)
         if where.shape not in (shape, index.shape):
             raise ValueError(
                 f"mask must be of shape {shape} or {tuple(index.shape)}; got {tuple(where.shape)}"
@@ -262,16 +261,38 @@ class Codec(Events):
         """Return the most probable codes of a batch, integers ``(B, ...)``."""
         return self.encode(batch)
 
+    def _check_codes(self, index: Tensor) -> None:
+        if index.is_floating_point() or index.dtype == torch.bool:
+            raise ValueError(f"a code must be integers; got {index.dtype}")
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < self.num_codes:
+            raise ValueError(
+                f"a code's integers must be in [0, {self.num_codes}); got "
+                f"{int(index.min())} to {int(index.max())}"
+            )
+
     def _evaluating(self) -> AbstractContextManager[None]:
         return evaluating(self)
 
 
 def _integers(label: Any) -> Tensor:
     many = isinstance(label, Iterable) and not isinstance(label, (Tensor, str))
-    try:
-        found = torch.as_tensor(list(label) if many else label)
-    except (TypeError, ValueError, RuntimeError):
-        found = torch.empty(())
-    if found.is_floating_point() or found.dtype == torch.bool:
+    found = _tensor(list(label) if many else label)
+    empty = found is not None and not found.numel()  # of an empty list torch makes floats
+    if found is None or (not empty and (found.is_floating_point() or found.dtype == torch.bool)):
         raise ValueError(f"label must be integers; got {label!r}")
     return found.long()
+
+
+def _booleans(mask: Any) -> Tensor:
+    found = _tensor(mask)
+    if found is None or found.dtype != torch.bool:
+        got = repr(mask) if found is None else found.dtype
+        raise ValueError(f"mask must be booleans; got {got}")
+    return found
+
+
+def _tensor(value: Any) -> Tensor | None:
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pytorch_lightning import Trainer
 from torch import Tensor
 
 from dvae.bottlenecks.posterior import PointPosterior
@@ -14,7 +15,7 @@ from dvae.models.objectives import ObjectiveOutput
 if TYPE_CHECKING:
     from dvae.models.base import DiscreteVAE
 
-__all__ = ["check_tokens", "output_of_codes"]
+__all__ = ["check_prior_alone", "check_tokens", "output_of_codes"]
 
 # Images that are encoded again to see whether the codes are the model's.
 _LOOKED_AT = 64
@@ -35,6 +36,26 @@ def output_of_codes(model: "DiscreteVAE", batch: CodeBatch) -> ObjectiveOutput:
 
 def _refuse(z: Tensor) -> Tensor:
     raise ValueError("codes without images train the prior alone: see TokenData")
+
+
+def check_prior_alone(model: "DiscreteVAE", trainer: Trainer) -> None:
+    """Refuse a training of the prior alone that several processes cannot do, or unfit tokens.
+
+    Args:
+        model: Model whose prior may be trained alone, with its frozen parts frozen.
+        trainer: Trainer of the fit.
+
+    Raises:
+        ValueError: See above and `check_tokens`.
+    """
+    learn = (name for name, p in model.named_parameters() if p.requires_grad)
+    parts = sorted({name.split(".")[0] for name in learn} - {"prior"})
+    if model.objective.prior_alone and trainer.world_size > 1 and parts:
+        raise ValueError(  # DDP waits for the gradients of all that learn
+            f"{type(model.objective).__name__} in {trainer.world_size} processes needs all but the "
+            f"prior frozen: --finetune.freeze [{', '.join(parts)}]"
+        )
+    check_tokens(model, getattr(trainer, "datamodule", None))
 
 
 def check_tokens(model: "DiscreteVAE", data: Any) -> None:
@@ -67,6 +88,11 @@ def check_tokens(model: "DiscreteVAE", data: Any) -> None:
     chosen = known[:_LOOKED_AT]
     if not chosen:
         raise ValueError(f"the tokens in {data.folder} are of none of the images of {data.name}")
+    if others := len(tokens.index) - len(known):
+        raise ValueError(
+            f"the tokens in {data.folder} are of {others} images that {data.name} does not train "
+            "on: data.images.val_size must be what it was when they were written"
+        )
     batch = loader.take(torch.tensor([place[int(tokens.index[n])] for n in chosen]))
     # Another precision may turn a few, another model almost all.
     same = (model.encode(batch).cpu() == tokens.codes[chosen]).double().mean().item()

@@ -245,7 +245,9 @@ class IWAE(Objective):
         kl = prior.closed_kl(posterior)
         if not isinstance(prior, FactorisedPrior):
             kl = kl - log_p.mean
-        return ObjectiveOutput(-batch_mean(bound), bound, likelihood.mean, kl)
+        # The mean of exp of an estimate is above exp of what is estimated.
+        shown = None if prior.estimates else bound
+        return ObjectiveOutput(-batch_mean(bound), shown, likelihood.mean, kl)
 
 
 class PriorLikelihood(Objective):
@@ -281,7 +283,8 @@ class PriorLikelihood(Objective):
         if torch.is_grad_enabled() and not log_p.requires_grad:
             raise ValueError(
                 f"PriorLikelihood trains model.prior, and {type(prior).__name__} has nothing to "
-                "learn: take CategoricalPrior, MADEPrior or AutoregressivePrior"
+                "learn: take CategoricalPrior without probs, MADEPrior, AutoregressivePrior or "
+                "MaskedPrior, and do not freeze it"
             )
         kl = -posterior.entropy().detach() - log_p
         return ObjectiveOutput(-batch_mean(log_p), None, None, kl)

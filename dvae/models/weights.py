@@ -182,6 +182,8 @@ def load_weights(
     state_dict = before if grow is None else grow(before)
     # And so are the probabilities of a prior that does not learn, which growing goes by.
     state_dict = {name: tensor for name, tensor in state_dict.items() if name != TABLE}
+    if _other_prior(module, checkpoint):  # whose tensors may have the same names and shapes
+        state_dict = {n: tensor for n, tensor in state_dict.items() if not n.startswith(PRIOR)}
     report = check_weights(module, state_dict, ignore={*settings, TABLE})
     if not report.loaded:
         raise ValueError(f"nothing in {path} fits this model: {report.problem()}")
@@ -241,6 +243,15 @@ def digest(tensors: Sequence[Tensor]) -> str:
         found.update(str(tuple(tensor.shape)).encode())
         found.update(memoryview(flat.numpy()))  # type: ignore[arg-type]
     return found.hexdigest()
+
+
+def _other_prior(module: nn.Module, checkpoint: Checkpoint) -> bool:
+    """Tell whether a checkpoint says that its prior is of another class than the model's."""
+    said = (checkpoint.content.get("hyper_parameters") or {}).get("prior")
+    if not isinstance(said, Mapping) or not hasattr(module, "prior"):
+        return False
+    kind = type(module.prior).__name__
+    return str(said.get("class_path", kind)).rpartition(".")[2] != kind
 
 
 def _by_part(names: Sequence[str]) -> str:

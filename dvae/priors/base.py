@@ -72,11 +72,13 @@ class Prior(Described, nn.Module, ABC):
         index_shape: Shape of the integers of one image, ``(L,)`` or that of the grid.
         num_codes: Categories K of each integer.
         num_classes: Classes that it can be told of; 0 where it knows none.
+        estimates: Whether `log_prob` in training is an unbiased estimate of a lower bound on log p.
     """
 
     index_shape: tuple[int, ...] = ()
     num_codes: int = 0
     num_classes: int = 0
+    estimates: bool = False
 
     def build(self, index_shape: Sequence[int], counts_shape: Sequence[int]) -> None:
         """Fit the prior to a code; the model does it, once.
@@ -217,11 +219,7 @@ def refuse_label(prior: Prior, label: Tensor | None) -> None:
 
 
 class FactorisedPrior(Prior):
-    """A prior of independent positions, whose KL is exact.
-
-    Attributes:
-        log_probs: Normalised log-probabilities, ``(K,)`` or ``(L, K)``.
-    """
+    """A prior of independent positions, whose KL is exact."""
 
     @property
     @abstractmethod

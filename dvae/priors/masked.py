@@ -36,7 +36,7 @@ class MaskedPrior(TransformerPrior):
         that of the mean over all orders of one integer after another: :math:`T / m` times the sum
         of the log-probabilities of a random number m of the T integers, masked at random. What is
         reported of it, such as ``train/elbo``, is a lower bound in expectation. The objective
-        `IWAE` is no bound with an estimate inside; ``test/iwae`` is one.
+        `IWAE` is no bound with an estimate inside, and has no ``train/elbo``; ``test/iwae`` is one.
 
     Args:
         width: Features of a token, at least 1, a multiple of ``heads``.
@@ -64,6 +64,7 @@ class MaskedPrior(TransformerPrior):
         torch.Size([2])
     """
 
+    estimates = True
     turns: Tensor
 
     def __init__(

@@ -88,6 +88,7 @@ class _GivenPrior(Prior):
     def __init__(self, prior: Prior, label: Tensor, log_prob: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self._label, self._log_prob, self._sample = label, log_prob, prior.sample
+        self.estimates = prior.estimates
 
     def log_prob(self, code: Tensor) -> Tensor:
         """Compute log p(z | label) for codes ``(..., B, *positions)`` or of copies of the batch."""

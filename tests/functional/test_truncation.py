@@ -29,6 +29,12 @@ def test_the_most_probable_are_left(logits, k, left):
     assert torch.equal(found.argmax(-1), logits.argmax(-1))
 
 
+def test_no_more_are_left_where_some_are_alike():
+    found = truncate_logits(torch.zeros(3, 4), top_k=2)
+    assert (found == 0).sum(-1).tolist() == [2] * 3
+    assert (found == -torch.inf).sum(-1).tolist() == [2] * 3
+
+
 @pytest.mark.parametrize(("p", "left"), [(1e-9, 1), (0.49, 1), (0.51, 2), (0.76, 3), (0.95, 4)])
 def test_the_fewest_are_left_that_have_the_probability(logits, p, left):
     found = truncate_logits(logits, top_p=p)

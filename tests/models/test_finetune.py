@@ -29,7 +29,7 @@ from dvae.models import CategoricalVAE, CodebookVAE, PriorLikelihood
 from dvae.models.parts import parameter_groups
 from dvae.models.weights import WeightReport, load_weights
 from dvae.networks import MLP, ResNet
-from dvae.priors import CategoricalPrior, MADEPrior
+from dvae.priors import AutoregressivePrior, CategoricalPrior, MADEPrior, MaskedPrior
 from dvae.schedules import Cosine, Exponential, Linear, Sequential
 from tests.posteriors import expectation
 from tests.toy import toy_data, toy_model, toy_trainer
@@ -343,6 +343,25 @@ def test_a_prior_of_another_kind_begins_anew_and_one_of_the_same_kind_is_taken_o
     with pytest.raises(ValueError, match=r"of another model: prior\.enter\.weight is "):
         torch.save({"state_dict": made.state_dict()}, path)
         load_weights(toy_model(prior=MADEPrior(5)), path)
+
+
+def test_a_prior_whose_tensors_have_the_names_of_another_kind_begins_anew_too(tmp_path):
+    small = {"width": 8, "depth": 1, "heads": 2}
+    kinds = {kind.__name__: kind(**small) for kind in (AutoregressivePrior, MaskedPrior)}
+    models = {name: toy_model(prior=prior) for name, prior in kinds.items()}
+    for (there, source), (here, model) in itertools.product(models.items(), repeat=2):
+        with torch.no_grad():
+            source.prior.net.head.fill_(1.0)
+            model = copy.deepcopy(model)
+            model.prior.net.head.zero_()
+        path = saved(source, tmp_path)
+        content = torch.load(path, weights_only=True)
+        content["hyper_parameters"] = {"prior": {"class_path": f"dvae.priors.{there}"}}
+        torch.save(content, path)
+        report = load_weights(model, path)
+        assert (model.prior.net.head == 0).all() == (here != there)
+        assert report.matches == (here == there)
+        assert torch.equal(model.encoder[-1].weight, source.encoder[-1].weight)
 
 
 def test_given_probabilities_are_those_of_the_config_and_not_of_the_checkpoint(tmp_path):

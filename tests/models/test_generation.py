@@ -13,7 +13,7 @@ from dvae.models import ELBO, IWAE, CodebookVAE, Evaluation, PriorLikelihood
 from dvae.models.evaluation import exact_log_px
 from dvae.models.objectives import elbo_terms
 from dvae.networks import ResNet
-from dvae.priors import AutoregressivePrior, CategoricalPrior, MADEPrior, Sampling
+from dvae.priors import PRIORS, AutoregressivePrior, CategoricalPrior, MADEPrior, Sampling
 from tests.estimators.catalogue import everything, name
 from tests.laws import assert_chi_square, assert_mean
 from tests.posteriors import bounds_of, objective_of
@@ -165,6 +165,9 @@ def test_what_is_masked_is_drawn_given_the_rest_and_the_rest_stays():
     ("mask", "given", "message"),
     [
         ([0, 1], {}, "mask must be booleans; got torch.int64"),
+        (None, {}, "mask must be booleans; got None"),
+        ("all", {}, "mask must be booleans; got 'all'"),
+        ([[True], [True, False]], {}, r"mask must be booleans; got \[\[True\], "),
         ([True], {}, r"mask must be of shape \(2,\) or \(5, 2\); got \(1,\)"),
         ([[True, True]] * 4, {}, r"mask must be of shape .*; got \(4, 2\)"),
         ([True, False], {}, "from there to the end; MaskedPrior takes any"),
@@ -177,6 +180,28 @@ def test_what_cannot_be_completed_is_refused_in_one_line(mask, given, message):
     with pytest.raises(ValueError, match=message) as error:
         small().complete(images(), mask, **given)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", PRIORS.values(), ids=PRIORS)
+def test_codes_that_are_none_are_refused_in_one_line_whatever_the_prior(kind):
+    model, mask = toy_model(prior=kind(), latents=2), [False, True]
+    for code, message in (
+        (torch.zeros(4, 2), "a code must be integers; got torch.float32"),
+        (torch.full((4, 2), 3), r"a code's integers must be in \[0, 3\); got 3 to 3"),
+        (torch.full((4, 2), -1), r"must be in \[0, 3\); got -1 to -1"),
+        (torch.zeros(4, 3).long(), r"codes must be of shape \(B, 2\); got \(4, 3\)"),
+        (torch.zeros(2).long(), r"codes must be of shape \(B, 2\); got \(2,\)"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            model.complete_code(code, mask)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="a code must be integers"):
+        model.decode(torch.zeros(4, 2))
+    # Integers of any type are a code, and none at all are one too.
+    for dtype in (torch.uint8, torch.int32):
+        assert model.complete_code(torch.ones(4, 2, dtype=dtype), mask)[:, 0].tolist() == [1] * 4
+    assert model.complete_code(torch.zeros(0, 2).long(), mask).shape == (0, 2)
+    assert model.sample(0).shape == (0, 1, 6, 6)
 
 
 @pytest.mark.parametrize("kind", [MADEPrior, CategoricalPrior])
@@ -272,6 +297,7 @@ def test_classes_may_be_given_in_every_form_of_integers():
         for label in (3, np.int64(3), [3, 3], (3, 3), np.array([3, 3]), torch.tensor(3).byte())
     ]
     assert all(torch.equal(drawn[0], other) for other in drawn)
+    assert model.sample(0, label=[]).shape == (0, 1, 6, 6)
 
 
 def test_labels_beyond_those_that_the_prior_knows_are_refused(tmp_path):
@@ -307,6 +333,10 @@ def test_a_prior_that_is_trained_alone_leaves_the_rest_as_it_is_to_the_bit(tmp_p
 def test_a_prior_that_has_nothing_to_learn_is_not_trained_alone():
     with pytest.raises(ValueError, match="UniformPrior has nothing to learn"):
         objective_of(toy_model(objective=PriorLikelihood()), images())
+    frozen = toy_model(prior=MADEPrior(4), objective=PriorLikelihood())
+    frozen.prior.requires_grad_(False)
+    with pytest.raises(ValueError, match="MADEPrior has nothing to learn: .* do not freeze it"):
+        objective_of(frozen, images())
 
 
 def test_a_prior_with_classes_is_trained_alone_too(tmp_path):

@@ -1,5 +1,7 @@
 """A prior trained on tokens is the one trained on the images' arg-max codes, to the bit."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from dvae.data.batch import CodeBatch
 from dvae.likelihoods import Gaussian
 from dvae.models import ELBO, CategoricalVAE, CodebookVAE, PriorLikelihood
 from dvae.models.encoding import write_tokens
+from dvae.models.given_codes import check_prior_alone
 from dvae.networks import ResNet
 from dvae.priors import AutoregressivePrior, MADEPrior
 from dvae.runs.checkpoints import read_checkpoint
@@ -121,11 +124,26 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(tmp_path):
     )
     torch.manual_seed(5)
     refused(tmp_path, categorical(made(), **MODE), data, "of another model or other images")
+    leaking = TokenData(data.folder, toy_data(val_size=80))  # 30 of them are validated on now
+    refused(tmp_path, model, leaking, "of 30 images that toy does not train on: data.images.val_s")
     test = written(tmp_path / "test", model, "test")
     refused(tmp_path, model, test, "tokens of the train split; .* has those of test")
     missing = TokenData(str(tmp_path / "none"), toy_data())
     with pytest.raises(FileNotFoundError, match="has no tokens"):
         missing.setup("fit")
+
+
+def test_several_processes_train_the_prior_alone_where_the_rest_is_frozen(tmp_path):
+    model = model_of(categorical, made)
+    trainer = toy_trainer(tmp_path, max_steps=1)
+    check_prior_alone(model, trainer)
+    trainer = SimpleNamespace(world_size=2, datamodule=None)
+    with pytest.raises(ValueError, match=r"2 processes .* --finetune\.freeze \[decoder, encoder\]"):
+        check_prior_alone(model, trainer)
+    model.encoder.requires_grad_(False)
+    model.decoder.requires_grad_(False)
+    check_prior_alone(model, trainer)
+    check_prior_alone(categorical(made()), trainer)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dvae.estimators import GumbelSoftmax, Reinforce
-from dvae.models import ELBO, PriorLikelihood
+from dvae.models import ELBO, IWAE, PriorLikelihood
 from dvae.models.evaluation import exact_log_px
 from dvae.priors import PRIORS, MaskedPrior, Sampling
 from tests.laws import assert_chi_square, assert_mean, one_hot
@@ -333,3 +333,13 @@ def test_it_learns_which_codes_there_are():
     mask = torch.tensor([[True, False], [True, True]])
     found = prior.complete(alike, mask, torch.Generator().manual_seed(1))
     assert (found == alike).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("classes", [0, 6])
+def test_the_bound_of_several_draws_has_no_name_of_a_bound_where_p_is_estimated(tmp_path, classes):
+    model = toy_model(prior=masked(num_classes=classes, steps=2), objective=IWAE(3))
+    trainer = toy_trainer(tmp_path, max_steps=2)
+    trainer.fit(model, datamodule=toy_data())
+    logged = trainer.callback_metrics
+    assert "train/elbo" not in logged and logged["train/loss"].isfinite()
+    assert "bound" not in model.last_terms
