@@ -10,10 +10,10 @@ another device, or of sizes and dtypes that are not measured now, are kept:
 - eager: `F.gumbel_softmax` on the logits, an einsum with the code book, the softmax again for
   the KL;
 - VectorQuantize: of vector-quantize-pytorch, which draws nothing and has no KL;
-- products: the seven matrix products alone that a pass without matrices of logits needs, which
-  nothing that keeps its memory small can beat.
+- products: the seven matrix products alone that a pass without matrices of logits needs, by torch's
+  matrix multiplication; the fused layer may have quicker ones (`dvae.kernels.products`).
 
-    python -m benchmarks.bottleneck --threads 2
+    python -m benchmarks.bottleneck --threads 1
     python -m benchmarks.bottleneck --device cuda --dtype bfloat16 --dtype float32
     python -m benchmarks.bottleneck --device cuda --dtype bfloat16 --size 65536 8192 256 256
     python -m benchmarks.bottleneck --crossover      # for the constant in dvae/bottlenecks/fused.py

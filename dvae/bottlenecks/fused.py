@@ -22,12 +22,12 @@ log = logging.getLogger("dvae")
 
 Kernel = Literal["auto", "plain", "blocked", "triton"]
 
-# Numbers in the matrix of logits (32 MiB) from which the blocked version is faster on a CPU:
-# a step took 1.1 to 2.3 times as long with matrices at 2^23, for K of 128 to 8,192 and (C, D) of
-# (64, 64) and (256, 128); 0.8 to 1.1 times at 2^22. Medians of 5 pairs by
-# `python -m benchmarks.bottleneck --crossover`: torch 2.14, two threads of an AMD EPYC (AVX2),
-# 2026-11-25.
-_CROSSOVER = 2**23
+# Numbers in the matrix of logits (8 MiB) from which the blocked version is faster on a CPU, for K
+# of 128 to 8,192 and (C, D) of (64, 64) and (256, 128): a step took 1.2 to 2.6 times as long with
+# matrices; 0.6 to 1.9 times at a quarter of that. Without AMD's convolutions it was 1.0 to 2.5
+# times, without a compiler 0.8 to 1.4. Medians of 5 pairs by `python -m benchmarks.bottleneck
+# --crossover`: torch 2.14, one thread of an AMD EPYC (AVX-512) beside other work, 2026-11-28.
+_CROSSOVER = 2**21
 # On a GPU six such matrices are there at once (`peak_mib` of `benchmarks/results/gpu_layer.csv`),
 # and may take half of the memory that is free.
 _MATRICES = 6
