@@ -1,10 +1,14 @@
-"""Nine ways to a code on a grid, with the same network, data and number of steps.
+r"""Nine ways to a code on a grid, with the same network, data and number of steps.
 
     python -m benchmarks.codebooks --data FOLDER --steps 2000 --jobs 2
+    python -m benchmarks.codebooks --data FOLDER --steps 2000 --jobs 2 --device cuda \
+        --precision bf16-mixed --compile cuda-graphs --batch_size 128 --out FOLDER
 
-FOLDER has `train` and `test` below it, with a folder of images for each class. Every run is a
-process with one thread, and leaves a JSON behind in `runs/codebooks`: started again, the command
-runs what is missing. The CSV has what is there, and the last line says what is not.
+FOLDER of `--data` has `train` and `test` below it, with a folder of images for each class, which
+are decoded once for all runs. Every run is a process with one thread, and leaves a JSON behind in
+`runs/codebooks` (or `--out`): started again, the command runs what is missing. The CSV has what is
+there, is written after each run, and the last line says what is not. The second command is for one
+GPU, on which two runs go side by side; its rows are in `codebooks_cuda.csv`.
 """
 
 import argparse
@@ -13,6 +17,8 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -22,7 +28,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from benchmarks.measure import machine, write_csv
+from benchmarks.measure import RESULTS, machine, write_csv
 from dvae.bottlenecks import (
     FSQ,
     VQ,
@@ -34,15 +40,17 @@ from dvae.bottlenecks import (
 )
 from dvae.bottlenecks.grid import GridBottleneck
 from dvae.callbacks import Anneal
-from dvae.data import ImageFolder
+from dvae.data import ImageFolder, Images
+from dvae.data.images import Part
 from dvae.estimators import GumbelSoftmax, ReinMax
 from dvae.models import CodebookVAE
 from dvae.models.overhead import prepare_cpu
+from dvae.models.precision import PRECISIONS
 from dvae.networks import ResNet
 from dvae.schedules import Constant, Cosine, Linear, Schedule, Sequential
 
 WORK = Path("runs/codebooks")
-BATCH = 32
+FORMER = {"precision": "32-true", "compile": "false"}
 WARM_UP = Sequential((Linear(0.0, 1.0, 0.2), Constant(1.0)))
 KEPT = ("psnr", "ssim", "perplexity", "usage", "elbo", "kl", "reconstruction", "bits_per_dim")
 
@@ -70,14 +78,45 @@ WAYS: dict[str, Way] = {
 }
 
 
-def train(name: str, seed: int, data_dir: str, steps: int) -> dict[str, object]:
+class Decoded(ImageFolder):
+    """A folder of 32x32 images that another process has decoded.
+
+    Args:
+        pixels_file: What `decode` wrote.
+        data_dir: The folder.
+        batch_size: Training images in a batch.
+        seed: Order of the training images.
+    """
+
+    def __init__(self, pixels_file: Path, data_dir: str, batch_size: int, seed: int) -> None:
+        super().__init__(data_dir, image_size=32, batch_size=batch_size, val_size=2000, seed=seed)
+        self.pixels_file = pixels_file
+
+    def load(self, split: Part) -> Images:
+        """Map the pixels into memory, which all runs share."""
+        found = torch.load(self.pixels_file, mmap=True)
+        return Images(*found[split])
+
+
+def decode(data_dir: str, path: Path) -> None:
+    """Write the pixels and labels of a folder's images to a file.
+
+    Args:
+        data_dir: Folder with `train` and `test`.
+        path: The file.
+    """
+    data = ImageFolder(data_dir, image_size=32)
+    found = {split: data.load(split) for split in ("train", "test")}
+    torch.save({split: (x.images, x.labels) for split, x in found.items()}, path)
+
+
+def train(name: str, seed: int, args: argparse.Namespace) -> dict[str, object]:
     """Train one of the ways to the end of its schedule and test it.
 
     Args:
         name: A key of `WAYS`.
         seed: Seed of weights, noise and order.
-        data_dir: Folder with `train` and `test`.
-        steps: Steps of training.
+        args: Arguments of the command, and the file of `decode`.
 
     Returns:
         A row of the table.
@@ -89,10 +128,14 @@ def train(name: str, seed: int, data_dir: str, steps: int) -> dict[str, object]:
         bottleneck=make(),
         optimizer=lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=1e-4, fused=True),
         lr_schedule=Sequential((Linear(0.01, 1.0, 0.05), Cosine(1.0, 0.01))),
+        compile={"false": False, "true": True}.get(args.compile, args.compile),
     )
-    data = ImageFolder(data_dir, image_size=32, batch_size=BATCH, val_size=2000, seed=seed)
+    data = Decoded(args.pixels, args.data, args.batch_size, seed)
     trainer = pl.Trainer(
-        max_steps=steps,
+        max_steps=args.steps,
+        accelerator=args.device,
+        devices=1,
+        precision=args.precision,
         logger=False,
         # Quantizers have a constant rate, to which its weight makes no difference.
         callbacks=[Anneal("beta", WARM_UP), *([] if tau is None else [Anneal("tau", tau)])],
@@ -108,8 +151,10 @@ def train(name: str, seed: int, data_dir: str, steps: int) -> dict[str, object]:
     return {
         "way": name,
         "seed": seed,
-        "steps": steps,
-        "batch_size": BATCH,
+        "steps": args.steps,
+        "batch_size": args.batch_size,
+        "precision": args.precision,
+        "compile": args.compile,
         **{key: round(result[f"test/{key}"], 4) for key in KEPT},
         "training_seconds": round(seconds),
     }
@@ -123,28 +168,59 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=PRECISIONS, default="32-true")
+    parser.add_argument("--compile", choices=["false", "true", "cuda-graphs"], default="false")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--out", type=Path, help="folder of the runs and of the CSV")
     parser.add_argument("--one", nargs=2, metavar=("WAY", "SEED"), help=argparse.SUPPRESS)
+    parser.add_argument("--pixels", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no GPU here: --device must be cpu")
     if args.one:
         way, seed = args.one[0], int(args.one[1])
         warnings.filterwarnings("ignore")
         logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
         prepare_cpu()
-        row = {**train(way, seed, args.data, args.steps), **machine()}
-        target = _file(way, seed, args.steps)
+        row = {**train(way, seed, args), **machine(args.device)}
+        target = _file(way, seed, args)
         target.with_suffix(".part").write_text(json.dumps(row))
         target.with_suffix(".part").rename(target)
         return
 
-    WORK.mkdir(parents=True, exist_ok=True)
+    (args.out or WORK).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        args.pixels = Path(name) / "pixels.pt"
+        decode(args.data, args.pixels)
+        run_all(args)
+
+
+def run_all(args: argparse.Namespace) -> None:
+    """Run what is missing, some side by side; write the CSV after each.
+
+    Args:
+        args: Arguments of the command, and the file of `decode`.
+    """
     cells = [(way, seed) for seed in range(args.seeds) for way in args.ways]
-    todo = [cell for cell in cells if not _file(*cell, args.steps).is_file()]
-    begin = time.perf_counter()
+    todo = [cell for cell in cells if not _file(*cell, args).is_file()]
+    files = {cell: _file(*cell, args) for cell in cells}
+    begin, one_writes = time.perf_counter(), threading.Lock()
+
+    def write() -> None:
+        found = [json.loads(file.read_text()) for file in files.values() if file.is_file()]
+        # Runs of before 2026-11-28 have no words for these.
+        rows = [{**row, **{k: row.get(k, v) for k, v in FORMER.items()}} for row in found]
+        if rows:
+            # Each row says where it was measured.
+            write_csv(f"codebooks{_of_gpu(args)}", rows, args.out or RESULTS)
 
     def run(cell: tuple[str, int]) -> None:
         command = [sys.executable, "-m", "benchmarks.codebooks", "--data", args.data]
-        command += ["--steps", str(args.steps), "--one", cell[0], str(cell[1])]
-        with _file(*cell, args.steps).with_suffix(".log").open("w") as out:
+        for option in ("steps", "device", "precision", "compile", "batch_size", "pixels"):
+            command += [f"--{option}", str(getattr(args, option))]
+        command += ["--out", str(args.out or WORK), "--one", cell[0], str(cell[1])]
+        with files[cell].with_suffix(".log").open("w") as out:
             subprocess.run(
                 command,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -152,24 +228,31 @@ def main() -> None:
                 stderr=subprocess.STDOUT,
                 check=False,
             )
-        done = _file(*cell, args.steps).is_file()
+        done = files[cell].is_file()
+        with one_writes:
+            write()
         minutes = (time.perf_counter() - begin) / 60
-        print(f"{minutes:6.1f} min  {'done' if done else 'FAILED'}: {cell[0]}, seed {cell[1]}")
+        print(
+            f"{minutes:6.1f} min  {'done' if done else 'FAILED'}: {cell[0]}, seed {cell[1]}",
+            flush=True,
+        )
 
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(run, todo))
-    files = {cell: _file(*cell, args.steps) for cell in cells}
-    rows = [json.loads(file.read_text()) for file in files.values() if file.is_file()]
-    if rows:
-        # Each row says where it was measured.
-        print(write_csv("codebooks", rows))
+    write()
     missing = [f"{way} (seed {seed})" for (way, seed), f in files.items() if not f.is_file()]
     print("missing: " + (", ".join(missing) or "nothing"))
 
 
-def _file(way: str, seed: int, steps: int) -> Path:
+def _of_gpu(args: argparse.Namespace) -> str:
+    return "" if args.device == "cpu" else f"_{args.device}"
+
+
+def _file(way: str, seed: int, args: argparse.Namespace) -> Path:
     slug = "-".join("".join(c if c.isalnum() else " " for c in way.lower()).split())
-    return WORK / f"{slug}-{steps}-{seed}.json"
+    plain = (args.device, args.precision, args.compile, args.batch_size)
+    kind = "" if plain == ("cpu", "32-true", "false", 32) else "-" + "-".join(map(str, plain))
+    return (args.out or WORK) / f"{slug}-{args.steps}-{seed}{kind}.json"
 
 
 if __name__ == "__main__":

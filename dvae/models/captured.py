@@ -43,6 +43,9 @@ def is_steady(trainer: Trainer, *parts: Stepwise) -> bool:
 def record(work: Callable[[], None]) -> Callable[[], None]:
     """Capture what is launched; nothing is computed.
 
+    Nor may it be, to warm up: one more update of a running mean such as `Reinforce`'s is seen in
+    the weights, by 1e-4 of themselves after a dozen steps, where other roundings make 1e-7.
+
     Args:
         work: Launches kernels and waits for none of them.
 
