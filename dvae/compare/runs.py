@@ -37,8 +37,10 @@ class Run:
         """What its likelihoods are those of: only with the same can they be compared."""
         get = self.settings.get
         likelihood = get("model.likelihood") or LIKELIHOODS.get(show(get("model")), "its own")
-        binarization = get("data.binarization") or "none"
-        return f"{show(likelihood)}, {show(get('data'))}, binarization {binarization}"
+        # What is trained on tokens is validated and tested on the images that they are of.
+        data = "data.images" if show(get("data")) == "TokenData" else "data"
+        binarization = get(f"{data}.binarization") or "none"
+        return f"{show(likelihood)}, {show(get(data))}, binarization {binarization}"
 
     def picture(self, name: str) -> Path | None:
         """Find the last picture of a name that the run has drawn; None where there is none.

@@ -405,15 +405,23 @@ def of_likelihood(name, data="MNIST", binarization="none"):
     return config
 
 
+def of_tokens(**kwargs):
+    config = of_likelihood(None, **kwargs)
+    images = {"folder": "tokens", "images": config["data"]}
+    return {**config, "data": {"class_path": "dvae.data.TokenData", "init_args": images}}
+
+
 @pytest.mark.parametrize(
     ("other", "differ"),
     [
+        (of_tokens(), False),
+        (of_tokens(binarization="fixed"), True),
         (of_likelihood("Gaussian"), True),
         (of_likelihood("Bernoulli"), False),
         (of_likelihood(None, "FashionMNIST"), True),
         (of_likelihood(None, binarization="dynamic"), True),
     ],
-    ids=["likelihood", "the same", "data", "binarization"],
+    ids=["tokens", "other tokens", "likelihood", "the same", "data", "binarization"],
 )
 def test_likelihoods_of_different_kinds_are_on_one_axis_with_a_word(
     make_run, tmp_path, capsys, other, differ
