@@ -100,6 +100,9 @@ def _figures(path: Path, content: Mapping[str, Any]) -> dict[str, float]:
 
 def _data(content: Mapping[str, Any]) -> str:
     values = content.get("datamodule_hyper_parameters") or {}
+    images = values.get("images")
+    if isinstance(images, Mapping) and "class_path" in images:  # of tokens: what is tested on
+        values = {**(images.get("init_args") or {}), CLASS_PATH: images["class_path"]}
     name = str(values.get(CLASS_PATH, "")).rpartition(".")[2]
     # A checkpoint of before 2026-11-28 has the class alone.
     name = str(values.get("_name", name)) if name else ""

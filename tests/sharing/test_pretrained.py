@@ -376,6 +376,15 @@ def test_what_the_card_cannot_say_is_refused_before_anything_is_written(best, tm
     assert not Path(out).exists()
 
 
+def test_what_was_trained_on_tokens_was_measured_on_their_images(best, tmp_path):
+    content = torch.load(best, weights_only=True)
+    images = {"class_path": "dvae.data.FashionMNIST", "init_args": {"binarization": "fixed"}}
+    saved = {"_class_path": "dvae.data.TokenData", "folder": "t", "images": images}
+    content["datamodule_hyper_parameters"] = saved
+    torch.save(content, tmp_path / "a.ckpt")
+    assert load_checkpoint(tmp_path / "a.ckpt").data == "FashionMNIST, binarization fixed"
+
+
 def test_a_folder_of_images_is_called_by_its_name(tmp_path):
     folder = tmp_path / "my.photos"
     folder.mkdir()
