@@ -16,6 +16,7 @@ from dvae.callbacks.progress_lines import ProgressLines
 from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
 from dvae.callbacks.run_id import RunId
+from dvae.callbacks.short_run import ShortRun
 from dvae.callbacks.stop_on_signal import StopOnSignal, Stopped, StopUnsaved
 from dvae.callbacks.stopwatch import Stopwatch
 from dvae.callbacks.symptoms import Symptoms
@@ -39,6 +40,7 @@ __all__ = [
     "Reconstructions",
     "RunId",
     "SafeCheckpointIO",
+    "ShortRun",
     "StopOnSignal",
     "StopUnsaved",
     "Stopped",

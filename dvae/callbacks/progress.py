@@ -41,6 +41,7 @@ class ProgressBar(RichProgressBar):
         if trainer.training and self._shown and _waits(trainer, pl_module):
             return self._shown
         self._shown = super().get_metrics(trainer, pl_module)
+        self._shown.pop("v_num", None)  # the last letters of a name that the end says in full
         bound = getattr(pl_module, "last_terms", {}).get("bound")
         if trainer.state.fn == TrainerFn.FITTING and bound is not None:
             self._shown["train/elbo"] = bound.mean().item()

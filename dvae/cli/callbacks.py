@@ -17,6 +17,7 @@ from dvae.callbacks import (
     ProgressLines,
     RandomState,
     RunId,
+    ShortRun,
     StopOnSignal,
     StopUnsaved,
     Stopwatch,
@@ -52,6 +53,8 @@ def own_callbacks(
     """
     trainer = settings.trainer
     own: list[Callback] = [*_anneals(settings, model), RandomState(), Curves(), Stopwatch()]
+    if trainer.log_every_n_steps is None:
+        own.append(ShortRun())
     if settings.finetune.freeze:
         own.append(Freeze(settings.finetune.freeze))
     if settings.ema is not None:

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from dvae.cli.configs import configs_command, named
-from dvae.cli.help import OVERVIEW, SCHEDULE, asked_for, help_text
+from dvae.cli.help import OVERVIEW, SCHEDULE, asked_for, class_help, help_text, is_of_class
 from dvae.commands import say
 
 __all__ = ["main"]
@@ -77,7 +77,12 @@ def _run(command: str, rest: list[str], cli: Any) -> int:
     if part is not None:
         print(help_text(command, part, lambda: DVAECLI([command, "--help"])))
         return 0
-    return run([command, *rest] if command else rest, cli or DVAECLI)
+    args = [command, *rest] if command else rest
+    if is_of_class(rest):
+        codes: list[int] = []
+        print(class_help(lambda: codes.append(run(args, cli or DVAECLI))), end="")
+        return sum(codes)  # of no run, where the parser left with the help
+    return run(args, cli or DVAECLI)
 
 
 def _schedule(rest: list[str]) -> int:

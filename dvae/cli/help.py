@@ -6,7 +6,15 @@ import re
 import warnings
 from collections.abc import Callable
 
-__all__ = ["OVERVIEW", "SCHEDULE", "asked_for", "help_text", "key_hint"]
+__all__ = [
+    "OVERVIEW",
+    "SCHEDULE",
+    "asked_for",
+    "class_help",
+    "help_text",
+    "is_of_class",
+    "key_hint",
+]
 
 OVERVIEW = """\
 Discrete VAEs: train, look inside, use.
@@ -94,6 +102,8 @@ _WISHES = {
     **dict.fromkeys(("data_dir", "data-dir", "root"), "--data.data_dir"),
 }
 _KEY = re.compile(r"--([\w.]+)")
+# Of torch.nn.Module there are hundreds.
+_KNOWN, _MOST_KNOWN = re.compile(r",\s+known\s+subclasses:[^()]*"), 50
 
 
 def asked_for(args: list[str]) -> str | None:
@@ -137,6 +147,24 @@ def help_text(command: str, part: str, print_all: Callable[[], object]) -> str:
         raise ValueError(f"--help.{part}: there is no such part; there are: {', '.join(parts)}")
     # A paragraph behind a key belongs to the part that comes next.
     return "\n".join(block.split("\n\n")[0].rstrip() for block in wanted)
+
+
+def is_of_class(args: list[str]) -> bool:
+    """Tell whether the help of a class is asked for, such as by ``--data.help ImageFolder``."""
+    return any(re.fullmatch(r"--[\w.]+\.help(=.*)?", word) for word in args)
+
+
+def class_help(print_class: Callable[[], object]) -> str:
+    """Return the help of a class, without the names of all that is of some type, if many are.
+
+    Args:
+        print_class: Prints the help of the parser and leaves, as parsers do.
+    """
+
+    def few(known: re.Match[str]) -> str:
+        return known[0] if known[0].count(",") <= _MOST_KNOWN else ""
+
+    return _KNOWN.sub(few, _printed(print_class))
 
 
 def key_hint(message: str) -> str:

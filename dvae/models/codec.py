@@ -83,7 +83,7 @@ class Codec(Events):
             Pixels in [0, 1], ``(B, C, H, W)``.
 
         Raises:
-            ValueError: An integer out of range.
+            ValueError: An integer out of range, no integers, or of another shape.
         """
         self._check_codes(index)
 
@@ -264,6 +264,9 @@ class Codec(Events):
     def _check_codes(self, index: Tensor) -> None:
         if index.is_floating_point() or index.dtype == torch.bool:
             raise ValueError(f"a code must be integers; got {index.dtype}")
+        if index.dim() != 1 + len(self.index_shape):
+            wanted = f"(B, {', '.join(map(str, self.index_shape))})"
+            raise ValueError(f"a code must be {wanted}; got {tuple(index.shape)}")
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < self.num_codes:
             raise ValueError(
                 f"a code's integers must be in [0, {self.num_codes}); got "

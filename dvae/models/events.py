@@ -71,7 +71,10 @@ class Events(pl.LightningModule):
             if tiling is None or not tiling.divides(image, self.event_shape[0]):
                 wanted = tiling or f"(B, {', '.join(map(str, self.event_shape))})"
                 kind = "images" if self.likelihood.pixels else "events"
-                raise ValueError(f"{kind} must be {wanted}; got {tuple(image.shape)}")
+                hint = ""
+                if tiling and image.dim() == 4 and image.shape[1] != self.event_shape[0]:
+                    hint = f": C must be {self.event_shape[0]}"
+                raise ValueError(f"{kind} must be {wanted}; got {tuple(image.shape)}{hint}")
         if check:
             self.likelihood.check_values(image)
         weight = next(self.encoder.parameters(), image)

@@ -212,7 +212,10 @@ def refuse_label(prior: Prior, label: Tensor | None) -> None:
     if label is None or not label.numel():
         return
     if not prior.num_classes:
-        raise ValueError(f"{type(prior).__name__} knows no classes: leave label out")
+        raise ValueError(
+            f"{type(prior).__name__} knows no classes: leave label out, or train one that "
+            "does, such as AutoregressivePrior with num_classes"
+        )
     low, high = int(label.min()), int(label.max())
     if low < 0 or high >= prior.num_classes:
         raise ValueError(f"label must be in [0, {prior.num_classes}); got {low} to {high}")

@@ -80,7 +80,9 @@ class RunFolder:
         for file in (place / name for name in (BEST, LAST) for place in places):
             if file.is_file():
                 return file
-        raise FileNotFoundError(f"{path} has no model: no {BEST} or {LAST} in it")
+        runs = cls.versions(folder)
+        hint = f"; the newest run in it is {runs[0].path}" if runs else ""
+        raise FileNotFoundError(f"{path} has no model: no {BEST} or {LAST} in it{hint}")
 
     @classmethod
     def of_checkpoint(cls, path: Path) -> "RunFolder":

@@ -3,6 +3,7 @@
 import logging
 import math
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,7 +148,9 @@ def resume_command(run: RunFolder, checkpoint: str | None, fine_tuned: bool) -> 
         checkpoint: Path of its last checkpoint; ``None`` if it has written none.
         fine_tuned: Whether its config names weights to start from, which would start it afresh.
     """
-    words = ["python", "train.py", "fit", "--config", str(run.config)]
+    # Whoever has it installed is not in a checkout.
+    start = ["dvae"] if Path(sys.argv[0]).name == "dvae" else ["python", "train.py"]
+    words = [*start, "fit", "--config", str(run.config)]
     if checkpoint is not None:
         words += ["--ckpt_path", checkpoint]
         words += ["--init_from", "null"] if fine_tuned else []

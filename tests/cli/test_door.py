@@ -87,6 +87,17 @@ def test_help_is_one_screen_and_all_of_it_is_there_on_demand(capsys):
         assert all(key.startswith(part) for key in keys if key != "print_config")
 
 
+def test_the_help_of_a_class_names_what_a_reader_can_look_through(capsys):
+    assert main(["fit", "--data.help", "ImageFolder"]) == 0
+    said = capsys.readouterr().out
+    assert "--data.image_size" in said and "--data.augment" in said
+    assert "torch.nn.Bilinear" not in said and said.count("\n") < 100
+    assert main(["fit", "--model.help", "CategoricalVAE"]) == 0
+    assert "dvae.MaskedPrior" in capsys.readouterr().out  # those of a few are there
+    assert main(["fit", "--data.help", "ImageFoldr"]) == 2
+    assert "ImageFoldr" in capsys.readouterr().err
+
+
 def test_every_key_that_the_help_names_is_one(capsys):
     main(["fit", "--help.all"])
     known = set(re.findall(r"--([\w.]+)", capsys.readouterr().out)) | {"help.all", "help.trainer"}
@@ -138,6 +149,8 @@ def test_a_model_is_loaded_from_wherever_it_lies(tmp_path):
     assert type(dvae.load(shared)) is dvae.CategoricalVAE
     with pytest.raises(FileNotFoundError, match="has no model"):
         dvae.load(run)
+    with pytest.raises(FileNotFoundError, match=r"the newest run in it is .*version_0$"):
+        dvae.load(folder.parent)
 
 
 def test_a_checkpoint_of_a_foreign_class_is_refused_by_name(tmp_path):

@@ -200,3 +200,8 @@ def test_the_command_names_what_has_to_be_undone():
     command = resume_command(RunFolder(Path("a b")), "last.ckpt", True)
     assert command.startswith("python train.py fit --config 'a b/config.yaml' --ckpt_path last")
     assert command.endswith("--init_from null")
+
+
+def test_the_command_is_the_one_that_was_called(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/somewhere/bin/dvae", "fit"])
+    assert resume_command(RunFolder(Path("run")), None, False).startswith("dvae fit --config run/")

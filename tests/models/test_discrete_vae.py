@@ -104,6 +104,20 @@ def test_codes_out_of_range_are_refused(index):
         toy_model().decode(torch.tensor(index))
 
 
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (torch.zeros(2, 3), r"a code must be integers; got torch.float32"),
+        (torch.zeros(2, 3) > 0, r"a code must be integers; got torch.bool"),
+        (torch.zeros(3).long(), r"a code must be \(B, 3\); got \(3,\)"),
+    ],
+)
+def test_what_is_no_code_is_refused_in_one_line(index, message):
+    with pytest.raises(ValueError, match=message) as found:
+        toy_model().decode(index)
+    assert "\n" not in str(found.value)
+
+
 def test_images_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"images must be \(B, 1, 6, 6\); got \(2, 1, 28, 28\)"):
         toy_model().encode(torch.rand(2, 1, 28, 28))

@@ -79,6 +79,11 @@ def test_what_the_network_does_not_divide_is_refused_in_one_line(shape):
     assert "\n" not in str(found.value)
 
 
+def test_images_of_other_channels_are_told_which():
+    with pytest.raises(ValueError, match=r"got \(1, 1, 32, 32\): C must be 3$"):
+        local().encode(torch.zeros(1, 1, 32, 32))
+
+
 def test_what_is_trained_and_weighed_has_the_size_of_the_network():
     with pytest.raises(ValueError, match=r"images must be \(B, 3, 32, 32\)"):
         local().images_of(torch.zeros(1, 3, 64, 64))
