@@ -18,13 +18,13 @@ from dvae.lab.problem import (
     first_images,
     fresh_vae,
     function_problem,
-    load_vae,
     vae_problem,
 )
 from dvae.lab.reference import REFERENCE_DRAWS
 from dvae.lab.run import TAUS, run
 from dvae.runs.files import check_folder
 from dvae.scalars import check_count
+from dvae.sharing.load import load
 
 # Either takes one to two minutes on one core.
 _DRAWS = 100_000
@@ -56,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     where = parser.add_argument_group("where to measure (one of)").add_mutually_exclusive_group()
     where.add_argument("--function", choices=get_args(FunctionName), help="a function of the code")
     where.add_argument("--vae", action="store_true", help="a fresh VAE on MNIST's first batch")
-    where.add_argument("--ckpt", type=Path, metavar="PATH", help="a trained VAE on the same batch")
+    where.add_argument(
+        "--ckpt", type=Path, metavar="PATH", help="a trained VAE on the same batch; or mnist"
+    )
     where.add_argument(
         "--tuner",
         type=Path,
@@ -137,7 +139,7 @@ def _problem(args: argparse.Namespace) -> Problem:
         return vae_problem(model, first_images(images), "a fresh VAE")
     for option in ("--latents", "--codes"):
         _refuse(args, option, "the checkpoint has its own")
-    return vae_problem(load_vae(args.ckpt), first_images(images), f"the VAE of {args.ckpt.name}")
+    return vae_problem(load(args.ckpt), first_images(images), f"the VAE of {args.ckpt.name}")
 
 
 def _refuse(args: argparse.Namespace, option: str, reason: str) -> None:

@@ -43,7 +43,7 @@ def _bias_variance(report: Report) -> Figure:
     styles = _styles(report)
     figure = new_figure(11.0, 7.0, f"Bias against variance: {report.title}", None)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 4.5])
-    figure.subplots_adjust(left=0.07, right=0.8, bottom=0.13, top=0.9, wspace=0.5)
+    figure.subplots_adjust(left=0.07, right=0.8, bottom=0.13, top=0.9, wspace=0.8)
     seen = [row for row in report.rows if not row.stats.noiseless]
     biased = [row for row in seen if not row.stats.unbiased]
     names = {row.name for row in biased}

@@ -1,7 +1,6 @@
 """What to measure at: a function of the code, or the first batch of a VAE."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,9 +12,8 @@ from dvae.lab.exact import MAX_STATES
 from dvae.lab.functions import FunctionName, LogitsName, make_function, make_logits
 from dvae.models import CategoricalVAE, DiscreteVAE
 from dvae.scalars import check_count
-from dvae.sharing import load_checkpoint
 
-__all__ = ["Problem", "first_images", "fresh_vae", "function_problem", "load_vae", "vae_problem"]
+__all__ = ["Problem", "first_images", "fresh_vae", "function_problem", "vae_problem"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,19 +69,6 @@ def fresh_vae(latents: int, codes: int, seed: int = 0) -> CategoricalVAE:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return CategoricalVAE(bottleneck=CategoricalBottleneck(latents, codes))
-
-
-def load_vae(path: str | Path) -> DiscreteVAE:
-    """Load a trained model; no code in the checkpoint is executed.
-
-    Args:
-        path: A checkpoint of a run of the command line.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It cannot be read, or is of a model that was not built by the command line.
-    """
-    return load_checkpoint(path).model
 
 
 def vae_problem(model: DiscreteVAE, images: Tensor, title: str) -> Problem:

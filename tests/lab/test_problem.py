@@ -8,8 +8,9 @@ import torch
 from dvae.bottlenecks import CategoricalBottleneck
 from dvae.cli import main
 from dvae.lab import exact_gradient
-from dvae.lab.problem import first_images, fresh_vae, load_vae, vae_problem
+from dvae.lab.problem import first_images, fresh_vae, vae_problem
 from dvae.models import CategoricalVAE
+from dvae.sharing.load import load
 from tests.laws import all_tuples
 from tests.toy import toy_model
 
@@ -75,7 +76,7 @@ def test_a_model_of_the_command_line_is_loaded_from_its_checkpoint(tmp_path, mon
     args = [*size, *(f"--trainer.{key}" for key in [*short, "enable_progress_bar=false"])]
     assert main(["fit", "--config", CONFIG, *args]) == 0
     (path, *_) = Path("runs").rglob("last.ckpt")
-    problem = vae_problem(load_vae(path), first_images(2), "trained")
+    problem = vae_problem(load(path), first_images(2), "trained")
     assert problem.logits.shape == (2, 3, 2)
     assert exact_gradient(problem.f, problem.logits).isfinite().all()
 
@@ -85,11 +86,11 @@ def test_a_model_of_the_command_line_is_loaded_from_its_checkpoint(tmp_path, mon
     with pytest.raises(
         ValueError, match=r"is not of the model that it names: prior.table is missing there"
     ):
-        load_vae("damaged.ckpt")
+        load("damaged.ckpt")
 
 
 def test_a_model_made_in_python_says_what_to_do(tmp_path):
     path = tmp_path / "made.ckpt"
     torch.save({"state_dict": toy_model().state_dict(), "hyper_parameters": {}}, path)
     with pytest.raises(ValueError, match="it was made in Python"):
-        load_vae(path)
+        load(path)

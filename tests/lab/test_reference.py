@@ -66,7 +66,7 @@ def test_bias_is_the_same_against_either_reference_and_its_error_is_known():
 
 @pytest.mark.usefixtures("quick")
 def test_the_default_model_is_measured(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(dvae.lab.__main__, "load_vae", lambda path: CategoricalVAE())
+    monkeypatch.setattr(dvae.lab.__main__, "load", lambda path: CategoricalVAE())
     args = ["--ckpt", "best.ckpt", "--images", "2", "--draws", "3", "--taus", "0.7"]
     args += ["--reference_draws", "64", "--out", str(tmp_path)]
     assert dvae.lab.__main__.main(args) == 0
