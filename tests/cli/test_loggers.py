@@ -1,7 +1,9 @@
 import os
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -141,7 +143,11 @@ def test_a_run_that_goes_on_keeps_its_id(nobody):
     assert first != second
 
 
-def test_tensorboard_by_its_name_alone_logs_into_the_folder_of_the_run(run):
+def test_tensorboard_by_its_name_alone_logs_into_the_folder_of_the_run(run, monkeypatch):
+    # tensorboardX names a file by the second: that of the test replaces the fit's if both are one.
+    seconds = count(1_000_000_000)
+    clock = SimpleNamespace(time=lambda: float(next(seconds)))
+    monkeypatch.setattr("tensorboardX.event_file_writer.time", clock)
     run("--trainer.logger", "TensorBoardLogger")
     (events,) = {path.parent for path in Path.cwd().rglob("events.out.tfevents.*")}
     assert (events / "metrics.csv").is_file()
