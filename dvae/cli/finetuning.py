@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from pytorch_lightning.utilities.seed import isolate_rng
+
 from dvae.models import DiscreteVAE
 from dvae.models.finetune import Finetune
 from dvae.models.growth import grow
@@ -9,6 +11,7 @@ from dvae.models.weights import WeightReport, carry_scalar, load_weights
 from dvae.runs.checkpoints import Checkpoint
 from dvae.runs.layout import RunFolder
 from dvae.schedules import Constant, Mover
+from dvae.sharing.folder import is_shared, read_shared, shared_folder
 
 __all__ = ["check_source", "take_over", "temperature_schedule"]
 
@@ -44,7 +47,8 @@ def take_over(
     Args:
         model: The model.
         settings: The section.
-        init_from: Checkpoint, or the folder of a run, whose best one is taken.
+        init_from: Checkpoint; the folder of a run, whose best one is taken; or a shared folder, or
+            the name of a model that comes with the package.
         allow_mismatch: Whether weights may be left over, missing, or of another shape.
 
     Returns:
@@ -55,7 +59,7 @@ def take_over(
         ValueError: It does not fit.
     """
     growth = (lambda state: grow(state, model)) if settings.grow else None
-    source = Checkpoint(RunFolder.checkpoint_in(init_from))
+    source = _source(init_from)
     report = load_weights(model, source, allow_mismatch, growth)
     if settings.temperature == "restart":
         return report
@@ -81,3 +85,13 @@ def temperature_schedule(settings: Finetune, schedule: Mover | None) -> Mover | 
             "hold keeps the checkpoint's"
         )
     return schedule
+
+
+def _source(init_from: str) -> Checkpoint:
+    folder = shared_folder(init_from)
+    if not is_shared(folder):
+        return Checkpoint(RunFolder.checkpoint_in(init_from))
+    with isolate_rng():  # the run draws what it would without
+        model = read_shared(folder)
+    content = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    return Checkpoint(init_from, content)

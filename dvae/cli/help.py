@@ -56,7 +56,7 @@ What people set most:
 
 Our other keys:
   --experiment NAME                      folder of the run in runs/; the config's name by default
-  --init_from FILE                       weights to start from; with --allow_mismatch what fits
+  --init_from RUN                        weights to start from; with --allow_mismatch what fits
   --finetune.freeze, grow, temperature, lr_scale        how a run goes on from them
   --checkpoints.every_n_steps N          checkpoints within an epoch
   --checkpoints.monitor val/psnr         what best.ckpt goes by; .mode min where less is better

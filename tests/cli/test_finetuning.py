@@ -9,6 +9,7 @@ import torch
 from dvae.cli import main
 from dvae.schedules import Cosine
 from dvae.sharing import load
+from dvae.sharing.__main__ import main as share
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "mnist_categorical.yaml")
 SHORT = [
@@ -76,6 +77,20 @@ def test_a_prior_is_trained_after_the_model_and_makes_one_whole_model_with_it(fi
     assert all(torch.equal(new[name], old[name]) for name in same)
     assert new["prior.skip.weight"].any()
     assert load("runs/after/version_0").sample(3).shape == (3, 1, 28, 28)
+
+
+def test_a_model_that_was_shared_is_a_start_as_its_run_is(fit):
+    assert share(["save", BEST, "--out", "shared"]) == 0
+    for name, source in {"from_run": BEST, "from_shared": "shared"}.items():
+        assert fit(name, init_from=source) == 0
+    ends = [
+        state(f"runs/{name}/version_0/checkpoints/last.ckpt")
+        for name in ("from_run", "from_shared")
+    ]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert fit("from_name", "--allow_mismatch=true", init_from="mnist") == 0
+    listed = Path("runs/from_name/version_0/init_from.txt").read_text()
+    assert listed.startswith("mnist: loaded ")
 
 
 def test_freeze_rates_and_hold(fit, capsys):
