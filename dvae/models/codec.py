@@ -181,8 +181,7 @@ class Codec(Events):
         self._check_codes(index)
         shape = self.index_shape
         if tuple(index.shape[1:]) != shape:
-            wanted = f"(B, {', '.join(map(str, shape))})"
-            raise ValueError(f"codes must be of shape {wanted}; got {tuple(index.shape)}")
+            raise self._other_shape(index)
         index = index.long().to(self.device)
         where = _booleans(mask).to(index.device)
         if where.shape not in (shape, index.shape):
@@ -265,8 +264,7 @@ class Codec(Events):
         if index.is_floating_point() or index.dtype == torch.bool:
             raise ValueError(f"a code must be integers; got {index.dtype}")
         if index.dim() != 1 + len(self.index_shape):
-            wanted = f"(B, {', '.join(map(str, self.index_shape))})"
-            raise ValueError(f"a code must be {wanted}; got {tuple(index.shape)}")
+            raise self._other_shape(index)
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < self.num_codes:
             raise ValueError(
                 f"a code's integers must be in [0, {self.num_codes}); got "
@@ -275,6 +273,10 @@ class Codec(Events):
 
     def _evaluating(self) -> AbstractContextManager[None]:
         return evaluating(self)
+
+    def _other_shape(self, index: Tensor) -> ValueError:
+        wanted = f"(B, {', '.join(map(str, self.index_shape))})"
+        return ValueError(f"codes must be of shape {wanted}; got {tuple(index.shape)}")
 
 
 def _integers(label: Any) -> Tensor:

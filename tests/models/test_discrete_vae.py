@@ -109,7 +109,7 @@ def test_codes_out_of_range_are_refused(index):
     [
         (torch.zeros(2, 3), r"a code must be integers; got torch.float32"),
         (torch.zeros(2, 3) > 0, r"a code must be integers; got torch.bool"),
-        (torch.zeros(3).long(), r"a code must be \(B, 3\); got \(3,\)"),
+        (torch.zeros(3).long(), r"codes must be of shape \(B, 3\); got \(3,\)"),
     ],
 )
 def test_what_is_no_code_is_refused_in_one_line(index, message):

@@ -128,9 +128,10 @@ def test_no_default_callback_waits(tmp_path, monkeypatch):
     callbacks = default_callbacks(tmp_path)
     assert {ProgressBar, Anneal, StopOnSignal} <= set(map(type, callbacks))
     model = toy_model(optimizer=optimizer, lr_schedule=Cosine(1.0, 0.1))
-    shown = {"enable_checkpointing": True, "enable_progress_bar": True}
+    # So long that the run's logging is not made more frequent.
+    shown = {"enable_checkpointing": True, "enable_progress_bar": True, "max_steps": 40}
     waits, looked_at = fit(tmp_path, model, [*callbacks, Freeze(["decoder"])], **shown)
-    assert looked_at == 7
+    assert looked_at == 29
     assert not waits, waits
 
 
