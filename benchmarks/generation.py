@@ -55,11 +55,12 @@ def priors() -> str:
         rows = [row for row in measured if (row["prior"], row["trained"]) == (prior, trained)]
         cells = [" ± ".join(_spread([float(row[key]) for row in rows])) for key in _BOUNDS]
         lines.append(f"| `{prior}` | {trained} | {' | '.join(cells)} | {len(rows)} |")
-    row = measured[0]
+    row, kinds = measured[0], dict.fromkeys(row["prior"] for row in measured if row["trained"])
     end = (
         f"Nats, mean and standard deviation of the seeds, {row['epochs']} epochs; afterwards "
         "means that the prior has the second half of them, all else frozen. "
-        f"`OMP_NUM_THREADS=1 python -m benchmarks.priors --priors MADEPrior` ({conditions(row)})."
+        f"`OMP_NUM_THREADS=1 python -m benchmarks.priors --priors {' '.join(kinds)}` "
+        f"({conditions(row)})."
     )
     return "\n".join([*lines, "", end])
 

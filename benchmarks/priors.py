@@ -19,11 +19,11 @@ from dvae.runs.curves import read_curves
 __all__ = ["main"]
 
 WORK = Path("runs/priors")
-# A masked perceptron and a transformer of about as many parameters, and the histogram.
+# A masked perceptron and a transformer of as many weights (those not masked), and the histogram.
 PRIORS = {
     "CategoricalPrior": (),
     "MADEPrior": ("width: 32", "depth: 1"),
-    "AutoregressivePrior": ("width: 96", "depth: 2", "heads: 4"),
+    "AutoregressivePrior": ("width: 120", "depth: 3", "heads: 4"),
 }
 FROZEN = "[encoder, bottleneck, decoder, likelihood]"
 KEPT = ("iwae", "elbo", "kl", "reconstruction", "prior_bits", "prior_bits_per_token")
