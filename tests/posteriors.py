@@ -7,7 +7,21 @@ import torch
 from torch import Tensor
 
 from dvae.models.evaluation import bounds
-from dvae.priors import UniformPrior
+from dvae.priors import (
+    AutoregressivePrior,
+    CategoricalPrior,
+    MADEPrior,
+    MaskedPrior,
+    UniformPrior,
+)
+
+# Of codes of several integers at each position, one of each kind that learns.
+PRIORS = {
+    "categorical": CategoricalPrior,
+    "MADE": lambda: MADEPrior(4),
+    "autoregressive": lambda: AutoregressivePrior(8, 1, 2),
+    "masked": lambda: MaskedPrior(8, 1, 2, steps=2),
+}
 
 
 @dataclass
@@ -74,3 +88,13 @@ def bounds_of(model, image, features, samples, chunk=8192, generator=None):
     q = model.bottleneck(features, model.prior)
     generator = torch.Generator() if generator is None else generator
     return bounds(image, q, q.sample(samples, generator), model, chunk)
+
+
+def spoken(prior, bottleneck):
+    """Fit a prior to the code, and give it something to say."""
+    prior = priced(prior, bottleneck)
+    with torch.no_grad():
+        for weight in prior.parameters():
+            noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
+            weight.add_(noise, alpha=0.3)
+    return prior.eval()

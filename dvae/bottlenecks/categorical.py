@@ -8,10 +8,11 @@ from torch import Tensor
 
 from dvae.bottlenecks.base import Bottleneck, refuse_prior
 from dvae.bottlenecks.posterior import CategoricalPosterior
-from dvae.estimators.base import Estimator, check_count, check_logits
+from dvae.estimators.base import Estimator, check_logits
 from dvae.estimators.gumbel_softmax import GumbelSoftmax
 from dvae.functional import count_categories
 from dvae.priors.base import Prior
+from dvae.scalars import check_count
 
 __all__ = ["CategoricalBottleneck"]
 

@@ -13,9 +13,10 @@ from dvae.bottlenecks.grid import GridBottleneck
 from dvae.bottlenecks.posterior import CategoricalPosterior, Posterior
 from dvae.bottlenecks.processes import from_all_processes, from_first_process
 from dvae.bottlenecks.upkeep import POINTS_PER_CODE, Idle, Once, Upkeep
-from dvae.estimators.base import Estimator, check_count
+from dvae.estimators.base import Estimator
 from dvae.estimators.gumbel_softmax import GumbelSoftmax
 from dvae.priors.base import Prior
+from dvae.scalars import check_count
 
 __all__ = ["CodebookBottleneck", "rows_of"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Estimator, PathwiseEstimator, gumbel_noise_like
+from dvae.estimators.base import Estimator, PathwiseEstimator, gumbel_noise_like, refuse_as_layer
 from dvae.functional import (
     categorical_entropy,
     categorical_kl,
@@ -75,6 +75,13 @@ class Posterior(ABC):
                 logits given what it has returned before.
         """
         return pick(self.logits)
+
+    def choices(self, index: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return integers ``(B, *positions)`` with the logits that `chosen` would show for them.
+
+        All with ``(B, *positions, K)``; of a residual code a pair a level, without that axis.
+        """
+        return [(index, self.logits)]
 
     @abstractmethod
     def sample(self, samples: int, generator: Generator | None = None) -> Tensor:
@@ -199,11 +206,7 @@ class CategoricalPosterior(Posterior):
         if isinstance(self._estimator, PathwiseEstimator):
             found = self._estimator.sample(self._logits, generator)
             return CodeDraw(self._mix(found.code), found.index)
-        if torch.is_grad_enabled() and self._logits.requires_grad:
-            raise TypeError(
-                f"{type(self._estimator).__name__} gives a gradient only through expectation(f, "
-                "...), not as a layer"
-            )
+        refuse_as_layer(self._estimator, self._logits)
         index = self.sample(1, generator)[0]
         return CodeDraw(self._mix(one_hot_like(self._logits, index)), index)
 

@@ -9,8 +9,9 @@ from dvae.bottlenecks.posterior import CategoricalPosterior
 from dvae.bottlenecks.projected_codebook import ProjectedCodebook
 from dvae.bottlenecks.several import SeveralCodebooks
 from dvae.bottlenecks.upkeep import Upkeep
-from dvae.estimators.base import Estimator, check_count
+from dvae.estimators.base import Estimator
 from dvae.priors.base import Prior
+from dvae.scalars import check_count
 
 __all__ = ["ProductCodebook"]
 

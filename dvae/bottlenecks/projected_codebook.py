@@ -11,10 +11,11 @@ from dvae.bottlenecks.fused_posterior import FusedPosterior
 from dvae.bottlenecks.posterior import CategoricalPosterior, Posterior
 from dvae.bottlenecks.processes import from_first_process
 from dvae.bottlenecks.upkeep import Upkeep, data_centers, draw_far, soft_variance
-from dvae.estimators.base import Estimator, check_count
+from dvae.estimators.base import Estimator
 from dvae.functional import count_categories, information_by_category
 from dvae.kernels import Book
 from dvae.priors.base import FactorisedPrior, Prior
+from dvae.scalars import check_count
 
 __all__ = ["ProjectedCodebook"]
 

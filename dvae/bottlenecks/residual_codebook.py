@@ -11,8 +11,9 @@ from dvae.bottlenecks.distance_codebook import DistanceCodebook
 from dvae.bottlenecks.residual_posterior import ResidualPosterior
 from dvae.bottlenecks.several import SeveralCodebooks
 from dvae.bottlenecks.upkeep import Upkeep
-from dvae.estimators.base import Estimator, check_count, draw_index
+from dvae.estimators.base import Estimator, draw_index
 from dvae.priors.base import Prior
+from dvae.scalars import check_count
 
 __all__ = ["ResidualCodebook"]
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from dvae.bottlenecks.posterior import CodeDraw, CodeFunction, Posterior
-from dvae.estimators.base import Estimator, PathwiseEstimator, check_count, gumbel_noise_like
+from dvae.estimators.base import Estimator, PathwiseEstimator, gumbel_noise_like, refuse_as_layer
 from dvae.estimators.exact_enumeration import ExactEnumeration
 from dvae.functional import (
     categorical_entropy,
@@ -20,6 +20,7 @@ from dvae.functional import (
     iwae_bound,
     one_hot_like,
 )
+from dvae.scalars import check_count
 
 if TYPE_CHECKING:
     from dvae.bottlenecks.codebook import CodebookBottleneck
@@ -82,6 +83,11 @@ class ResidualPosterior(Posterior):
         """Choose level by level; see `Posterior.chosen`."""
         return torch.stack([n for _, n in self._walk(self._rows, lambda x, _: pick(x))], -1)
 
+    def choices(self, index: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return the integers of each level with its logits; see `Posterior.choices`."""
+        known = self._walk(self._rows, partial(_known, index))
+        return [(part, logits) for logits, part in known]
+
     def sample(self, samples: int, generator: Generator | None = None) -> Tensor:
         """Draw by Gumbel-max level by level; see `Posterior.sample`."""
         self._drawn = self._sample(samples, generator)
@@ -102,11 +108,7 @@ class ResidualPosterior(Posterior):
         if isinstance(self._estimator, PathwiseEstimator):
             code, index, _ = self._path(self._estimator, generator)
             return CodeDraw(self._mix(code), index)
-        if torch.is_grad_enabled() and self._rows.requires_grad:
-            raise TypeError(
-                f"{type(self._estimator).__name__} gives a gradient only through expectation(f, "
-                "...), not as a layer"
-            )
+        refuse_as_layer(self._estimator, self._rows)
         index = self.sample(1, generator)[0]
         return CodeDraw(self._mix(self._one_hot(index)), index)
 

@@ -90,16 +90,8 @@ class LosslessCoder(BlockCoder):
 
     def _give_back(self, stack: Stack, index: Tensor, q: Posterior) -> None:
         """Push what was drawn, the last level of a residual code first."""
-        drawn: list[tuple[Tensor, Table]] = []
-
-        def known(logits: Tensor) -> Tensor:
-            part = index if logits.dim() > index.dim() else index[..., len(drawn)]
-            drawn.append((part, quantized(logits[: len(index)].softmax(-1))))
-            return self._filled(part)
-
-        q.chosen(known)
-        for part, table in reversed(drawn):
-            stack.push(part, table)
+        for part, logits in reversed(q.choices(self._filled(index))):
+            stack.push(part[: len(index)], quantized(logits[: len(index)].softmax(-1)))
 
     def _params(self, index: Tensor) -> Tensor:
         params: Tensor = self._decoder(self._bottleneck.embed(self._filled(index)))

@@ -3,10 +3,11 @@ r"""ARMS: DisARM's antithetic coupling for any number of binary draws."""
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import About, Estimator, Integrand, check_count, exponential_noise
+from dvae.estimators.base import About, Estimator, Integrand, exponential_noise
 from dvae.estimators.binary import log_odds, pair_codes, pair_gradient
 from dvae.estimators.score_function import evaluate
 from dvae.functional import arms_bits, arms_debias, attach_gradient, leave_one_out_advantage
+from dvae.scalars import check_count
 
 __all__ = ["ARMS"]
 

@@ -22,13 +22,13 @@ __all__ = [
     "Estimator",
     "Integrand",
     "PathwiseEstimator",
-    "check_count",
     "check_draw",
     "check_logits",
     "check_top",
     "draw_index",
     "exponential_noise",
     "gumbel_noise_like",
+    "refuse_as_layer",
     "uniform_noise",
 ]
 
@@ -272,3 +272,20 @@ def _mode(logits: Tensor) -> Draw:
     index = logits.argmax(-1)
     check_draw(logits, index)
     return Draw(one_hot_like(logits, index), index)
+
+
+def refuse_as_layer(estimator: Estimator, x: Tensor) -> None:
+    """Refuse a draw as of a layer where that needs the gradient of an estimator without one.
+
+    Args:
+        estimator: An estimator that is not pathwise.
+        x: What the draw depends on.
+
+    Raises:
+        TypeError: See above.
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        raise TypeError(
+            f"{type(estimator).__name__} gives a gradient only through expectation(f, ...), not as "
+            "a layer"
+        )

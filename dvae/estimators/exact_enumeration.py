@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import About, Estimator, Integrand, check_count, check_draw, check_logits
+from dvae.estimators.base import About, Estimator, Integrand, check_draw, check_logits
 from dvae.estimators.score_function import ExactDraws, evaluate, score_gradient
 from dvae.functional import attach_gradient, one_hot_like
+from dvae.scalars import check_count
 
 __all__ = ["ExactEnumeration"]
 

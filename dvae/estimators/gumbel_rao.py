@@ -7,13 +7,12 @@ from dvae.estimators.base import (
     About,
     Draw,
     PathwiseEstimator,
-    check_count,
     check_logits,
     draw_index,
     exponential_noise,
 )
 from dvae.functional import gumbel_softmax_given_max, one_hot_like, straight_through
-from dvae.scalars import register_scalar
+from dvae.scalars import check_count, register_scalar
 
 __all__ = ["GumbelRao", "relaxations_given"]
 

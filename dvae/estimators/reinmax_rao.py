@@ -7,13 +7,12 @@ from dvae.estimators.base import (
     About,
     Draw,
     PathwiseEstimator,
-    check_count,
     check_logits,
     draw_index,
 )
 from dvae.estimators.gumbel_rao import relaxations_given
 from dvae.functional import one_hot_like, softmax, straight_through
-from dvae.scalars import register_scalar
+from dvae.scalars import check_count, register_scalar
 
 __all__ = ["ReinMaxRao"]
 

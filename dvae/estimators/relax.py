@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-from dvae.estimators.base import About, Estimator, Integrand, check_count, check_logits
+from dvae.estimators.base import About, Estimator, Integrand, check_logits
 from dvae.estimators.control_variate import controlled_expectation
 from dvae.estimators.rebar import REBAR
+from dvae.scalars import check_count
 
 __all__ = ["RELAX"]
 

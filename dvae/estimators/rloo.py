@@ -2,8 +2,9 @@ r"""REINFORCE with the other draws of the same example as baseline."""
 
 from torch import Generator, Tensor
 
-from dvae.estimators.base import About, Estimator, Integrand, check_count
+from dvae.estimators.base import About, Estimator, Integrand
 from dvae.estimators.score_function import leave_one_out
+from dvae.scalars import check_count
 
 __all__ = ["RLOO"]
 

@@ -3,9 +3,10 @@ r"""VIMCO: an unbiased gradient of the m-sample bound by leaving one draw out.""
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import About, Estimator, Integrand, check_count
+from dvae.estimators.base import About, Estimator, Integrand
 from dvae.estimators.score_function import draw_codes, evaluate, leave_one_out, score_gradient
 from dvae.functional import attach_gradient, iwae_bound, vimco_advantage
+from dvae.scalars import check_count
 
 __all__ = ["VIMCO"]
 

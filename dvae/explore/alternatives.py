@@ -102,15 +102,10 @@ def _logits(model: DiscreteVAE, features: Tensor, code: Tensor, at: tuple[int, .
         row, column, *level = at
         features = features[..., row : row + 1, column : column + 1]
         code = code[row : row + 1, column : column + 1]
-        at = (0, 0, *level)
-    found: list[Tensor] = []
-
-    def known(logits: Tensor) -> Tensor:
-        found.append(logits)
-        return code[None] if logits.dim() > code.dim() + 1 else code[None][..., len(found) - 1]
-
-    model.bottleneck(features).chosen(known)
-    return found[0][(0, *at)] if len(found) == 1 else found[at[-1]][(0, *at[:-1])]
+        at = tuple(level)
+    choices = model.bottleneck(features).choices(code[None])
+    # Of one place: what is left of its number is that of a latent, or of an integer there.
+    return torch.cat([logits.flatten(0, -2) for _, logits in choices])[at[0] if at else 0]
 
 
 def _by_distance(model: DiscreteVAE, category: int, at: tuple[int, ...]) -> Tensor:

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from dvae.estimators.base import Integrand, check_count, draw_index
+from dvae.estimators.base import Integrand, draw_index
 from dvae.lab.exact import CHUNK, MAX_STATES, exact_gradient
+from dvae.scalars import check_count
 
 __all__ = ["REFERENCE_DRAWS", "Reference", "reference_gradient", "sampled_gradient"]
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from dvae.estimators.base import check_count, gumbel_noise_like
+from dvae.estimators.base import gumbel_noise_like
 from dvae.functional import gumbel_max
 from dvae.priors.base import EXACT, Sampling, refuse_label
 from dvae.priors.sequential import log_p_of, rows_of
 from dvae.priors.transformer import TransformerPrior
+from dvae.scalars import check_count
 
 __all__ = ["MaskedPrior"]
 

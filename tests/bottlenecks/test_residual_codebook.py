@@ -22,19 +22,13 @@ from dvae.functional import iwae_bound
 from dvae.models import CodebookVAE
 from dvae.models.evaluation import exact_log_px
 from dvae.networks import ResNet
-from dvae.priors import AutoregressivePrior, CategoricalPrior, MADEPrior, MaskedPrior
+from dvae.priors import CategoricalPrior
 from dvae.scalars import annealable_scalars
 from tests.estimators.catalogue import everything, name
 from tests.laws import assert_chi_square, assert_mean
-from tests.posteriors import bounds_of, expectation, look, priced, uniform
+from tests.posteriors import PRIORS, bounds_of, expectation, look, priced, spoken, uniform
 
 ASLEEP = Upkeep(kmeans=0, revive_after=0)
-PRIORS = {
-    "categorical": CategoricalPrior,
-    "MADE": lambda: MADEPrior(4),
-    "autoregressive": lambda: AutoregressivePrior(8, 1, 2),
-    "masked": lambda: MaskedPrior(8, 1, 2, steps=2),
-}
 
 
 def make(codes=3, depth=2, estimator=None, upkeep=ASLEEP, grid=(1, 2)):
@@ -47,15 +41,6 @@ def make(codes=3, depth=2, estimator=None, upkeep=ASLEEP, grid=(1, 2)):
 def features_of(batch=5, height=1, width=2, scale=1.0):
     generator = torch.Generator().manual_seed(1)
     return scale * torch.randn(batch, 3, height, width, generator=generator)
-
-
-def spoken(prior, bottleneck):
-    prior = priced(prior, bottleneck)
-    with torch.no_grad():
-        for weight in prior.parameters():
-            noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
-            weight.add_(noise, alpha=0.3)
-    return prior.eval()
 
 
 def every_code(bottleneck, batch):

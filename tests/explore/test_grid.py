@@ -14,7 +14,7 @@ from dvae.explore.interpolation import between
 from dvae.explore.palette import LARGEST, make_palette
 from dvae.explore.swatches import Swatches
 from dvae.plotting import MARKED
-from tests.explore.conftest import CATEGORICAL, GRID, LEVELS, RESIDUAL, built
+from tests.explore.conftest import CATEGORICAL, GRID, LEVELS, built, with_bottleneck
 
 IMAGE = torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(3))
 LARGE = torch.rand(1, 40, 56, generator=torch.Generator().manual_seed(4))
@@ -91,15 +91,17 @@ def test_the_alternatives_are_the_posteriors_own_and_decoded_in_place():
     assert found.box == (12, 8, 16, 12)
 
 
-def test_the_alternatives_at_a_level_are_given_what_stands_before_it():
-    model = built(RESIDUAL, seed=1)
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_alternatives_at_a_level_are_given_what_stands_before_it(depth):
+    config = with_bottleneck(GRID, "ResidualCodebook", num_codes=6, code_dim=4, depth=depth)
+    model, last = built(config, seed=1), depth - 1
     encoded = encode(model, IMAGE)
     q, changed = model.bottleneck(encoded.features), encoded.code.clone()
     changed[2, 3, 0] = (changed[2, 3, 0] + 1) % 6
     for code in (encoded.code, changed):
-        found = alternatives(model, encoded, code, 2 * (2 * 7 + 3) + 1, 6)
+        found = alternatives(model, encoded, code, depth * (2 * 7 + 3) + last, 6)
         codes = code.expand(6, 1, *code.shape).clone()
-        codes[:, 0, 2, 3, 1] = torch.tensor(found.categories)
+        codes[:, 0, 2, 3, last] = torch.tensor(found.categories)
         expected = q.log_prob(codes)[:, 0].softmax(0)
         torch.testing.assert_close(torch.tensor(found.probabilities), expected)
 
