@@ -17,6 +17,8 @@ from dvae.models.evaluation import bounds, exact_log_px
 __all__ = ["Judge"]
 
 _DRAWS, _STATES, _CHUNK = 32, 100, 256
+# Draws of which the KL is judged at once.
+_EACH = 8
 # E[exp(bound - log p)] = 1 for each image, so by Markov's inequality the sum over images is above
 # by t with a chance of at most exp(-t): one in 50,000, as for all stochastic tests.
 _MARKOV = math.log(50_000)
@@ -24,7 +26,7 @@ _MARKOV = math.log(50_000)
 _DEVIATIONS = 5.0
 # Probability, of all images together, that so many draws of each miss as seldom; it adds no more to
 # the KL than if all other integers shared it.
-_UNSEEN = _MARKOV / _DRAWS
+_UNSEEN = _MARKOV / (_DRAWS * _EACH)
 # Of the sums of float32 over hundreds of pixels.
 _ROUNDING = 1e-5
 # Of half precision's networks at the same codes, relative to the bound; see `_check_precision`.
@@ -124,10 +126,10 @@ def _check_bounds(model: DiscreteVAE, image: Tensor) -> None:
             raise Broken("bounds", f"the {name} of the test is {value.dtype} {value}")
     ratios, kls, noise = list[Tensor](), list[Tensor](), Generator().manual_seed(3)
     for _ in range(_DRAWS):
-        # One at a time: the KL of a residual code, and of a prior without a closed one, is drawn
-        # too, at the same draw. Their difference may vary more than either.
-        index = q.sample(1, noise)
-        ratios.append((q.log_prob(index) - model.prior.log_prob(index))[0].double())
+        # A few at a time: the KL of a residual code, and of a prior without a closed one, is drawn
+        # too, at the same draws. Their difference may vary more than either.
+        index = q.sample(_EACH, noise)
+        ratios.append((q.log_prob(index) - model.prior.log_prob(index)).double().mean(0))
         kls.append((model.prior.closed_kl(q) + model.prior.open_kl(index)).double())
     ratio, kl = torch.stack(ratios), torch.stack(kls)
     error = ((ratio - kl).var(0) / _DRAWS).sum().sqrt()
