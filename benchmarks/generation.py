@@ -4,7 +4,7 @@ from statistics import fmean, stdev
 
 from benchmarks.measure import conditions, read_csv
 
-__all__ = ["class_samples", "likelihood", "priors"]
+__all__ = ["class_samples", "likelihood", "prior_steps", "priors"]
 
 
 _RECIPE = ("config", "data", "epochs")
@@ -63,6 +63,18 @@ def priors() -> str:
         f"({conditions(row)})."
     )
     return "\n".join([*lines, "", end])
+
+
+def prior_steps() -> str:
+    """Say how long a step takes with each prior."""
+    measured = read_csv("prior_steps")
+    found = [
+        f"{float(row['ms']):.0f} ms with `{row['prior']}`"
+        + (f" ({int(row['weights']):,} weights)" if int(row["weights"]) else "")
+        for row in measured
+    ]
+    where = f"`python -m benchmarks.prior_steps` ({conditions(measured[0])})."
+    return f"A step of the whole model, 200 images: {', '.join(found)}. {where}"
 
 
 _BOUNDS = ("test_elbo", "test_iwae")

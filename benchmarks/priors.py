@@ -20,10 +20,10 @@ __all__ = ["main"]
 
 WORK = Path("runs/priors")
 # A masked perceptron and a transformer of as many weights (those not masked), and the histogram.
-PRIORS = {
-    "CategoricalPrior": (),
-    "MADEPrior": ("width: 32", "depth: 1"),
-    "AutoregressivePrior": ("width: 120", "depth: 3", "heads: 4"),
+PRIORS: dict[str, dict[str, int]] = {
+    "CategoricalPrior": {},
+    "MADEPrior": {"width": 32, "depth": 1},
+    "AutoregressivePrior": {"width": 120, "depth": 3, "heads": 4},
 }
 FROZEN = "[encoder, bottleneck, decoder, likelihood]"
 KEPT = ("iwae", "elbo", "kl", "reconstruction", "prior_bits", "prior_bits_per_token")
@@ -55,7 +55,7 @@ def folder(name: str, seed: int) -> Path:
 
 def prior(name: str) -> list[str]:
     """Return the words that choose a prior of `PRIORS`."""
-    settings = ", ".join(PRIORS[name])
+    settings = ", ".join(f"{key}: {value}" for key, value in PRIORS[name].items())
     return ["--model.prior", f"{{class_path: {name}, init_args: {{{settings}}}}}"]
 
 

@@ -16,7 +16,7 @@ from statistics import fmean
 from benchmarks.compression import compression
 from benchmarks.finetune import WAYS, best
 from benchmarks.first_minutes import first_minutes
-from benchmarks.generation import class_samples, likelihood, priors
+from benchmarks.generation import class_samples, likelihood, prior_steps, priors
 from benchmarks.gpu.page import gpu
 from benchmarks.lossy import lossy
 from benchmarks.measure import conditions, read_csv
@@ -327,7 +327,7 @@ def rendered(texts: Mapping[Path, str]) -> dict[Path, str]:
 PARTS = (
     *(default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed),
     *(published, plain, precision, gpu, kills, soak, joints, compression, likelihood),
-    *(class_samples, priors, lossy, first_minutes),
+    *(class_samples, priors, prior_steps, lossy, first_minutes),
 )
 
 
