@@ -6,6 +6,8 @@ in the same round, with their 20th and 80th percentile. Rows of the CSV that wer
 another device, or of sizes and dtypes that are not measured now, are kept:
 
 - fused: `dvae.kernels.gumbel_codebook`, in Triton on a GPU, block by block on a CPU;
+- fused bfloat16: the same on a CPU with inputs in bfloat16, which it multiplies as such where the
+  processor has instructions for it (column ``bfloat16_instructions``), beside float32;
 - plain: this package's estimator on a matrix of logits, the code book behind it;
 - eager: `F.gumbel_softmax` on the logits, an einsum with the code book, the softmax again for
   the KL;
@@ -28,14 +30,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
+from benchmarks.bottleneck_crossover import crossover
 from benchmarks.bottleneck_plot import draw
 from benchmarks.layer import peak_bytes, seconds
-from benchmarks.measure import RESULTS, machine, milliseconds, ratio, read_csv, spread, write_csv
-from dvae.bottlenecks import ProjectedCodebook, Upkeep
+from benchmarks.measure import RESULTS, machine, milliseconds, ratio, read_csv, write_csv
 from dvae.estimators import GumbelSoftmax
 from dvae.functional import categorical_kl
 from dvae.kernels import draw_seed, gumbel_codebook
-from dvae.priors import UniformPrior
 
 __all__ = ["main"]
 
@@ -52,6 +53,7 @@ LARGEST = {"cpu": 2**25, "cuda": 2**32}
 # Numbers of a block of the products alone: near a CPU's cache, or worth a GPU's launches.
 BLOCK = {"cpu": 2**17, "cuda": 2**26}
 MIB = 2**20
+HALF = "fused bfloat16"
 # Rows that agree in these are of one comparison.
 KEY = ("rows", "codes", "features", "dim", "dtype", "device")
 
@@ -98,6 +100,12 @@ def fused(problem: Problem) -> Step:
         p.back(code, kl)
 
     return step
+
+
+def fused_bfloat16(problem: Problem) -> Step:
+    """Build a step of the fused layer on inputs in bfloat16."""
+    (rows, features), (codes, dim) = problem.h.shape, problem.codebook.shape
+    return fused(Problem((rows, codes, features, dim), problem.h.device, torch.bfloat16))
 
 
 def plain(problem: Problem) -> Step:
@@ -164,13 +172,14 @@ def products(problem: Problem) -> Step:
 
 WAYS: dict[str, Callable[[Problem], Step]] = {
     "fused": fused,
+    HALF: fused_bfloat16,
     "plain": plain,
     "eager": eager,
     "VectorQuantize": vector_quantize,
     "products": products,
 }
 
-WITHOUT_LOGITS = ("fused", "products")
+WITHOUT_LOGITS = ("fused", HALF, "products")
 
 
 def compare(
@@ -186,6 +195,9 @@ def compare(
     sizes = dict(zip(("rows", "codes", "features", "dim"), size, strict=True))
     steps: dict[str, Step] = {}
     for name in ways:
+        # What has a table of its own on a GPU.
+        if name == HALF and (dtype != torch.float32 or device.type != "cpu"):
+            continue
         build = WAYS[name]
         try:
             step = build(problem)
@@ -219,51 +231,6 @@ def compare(
     return result
 
 
-def crossover(rounds: int) -> None:
-    """Compare both paths of the bottleneck around the size where it changes over, on a CPU."""
-    for features, dim in ((64, 64), (256, 128)):
-        for power in range(19, 25):
-            for codes in (128, 512, 2048, 8192):
-                rows = 2**power // codes // 64 * 64
-                if not rows:
-                    continue
-                steps = [
-                    bottleneck_step(k, rows, codes, features, dim) for k in ("plain", "blocked")
-                ]
-                for step in steps * 2:
-                    step()
-                device = torch.device("cpu")
-                times = [[seconds(step, device) for step in steps] for _ in range(rounds)]
-                median, low, high = spread([a / b for a, b in times])
-                print(
-                    f"C={features:4} D={dim:4} N={rows:6} K={codes:5} N*K=2^{power}: "
-                    f"plain / blocked {median:.2f} ({low:.2f} to {high:.2f})",
-                    flush=True,
-                )
-
-
-def bottleneck_step(kernel: str, rows: int, codes: int, features: int, dim: int) -> Step:
-    """Build a training step of the bottleneck on a grid of 8x8, its usage counts with it."""
-    bottleneck = ProjectedCodebook(
-        codes,
-        dim,
-        features,
-        GumbelSoftmax(TAU),
-        upkeep=Upkeep(kmeans=0),
-        kernel=kernel,  # type: ignore[arg-type]
-    ).train()
-    grid = torch.randn(rows // 64, features, 8, 8, requires_grad=True)
-    prior = UniformPrior()
-    prior.build((8, 8), (codes,))
-
-    def step() -> None:
-        q = bottleneck(grid, prior)
-        value = q.expectation(lambda z, _: z.flatten(2).square().sum(-1))
-        (value - prior.closed_kl(q)).mean().backward()
-
-    return step
-
-
 def main() -> None:
     """Run the comparison, print it, write it down and draw it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -286,7 +253,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.crossover:
-        return crossover(args.rounds)
+        return crossover(args.rounds, TAU)
     device = torch.device(args.device)
     largest = args.largest or LARGEST[args.device]
     sizes = [(rows, codes, FEATURES, DIM) for rows in ROWS[args.device] for codes in CODES]

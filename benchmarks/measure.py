@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from dvae.devices import BFLOAT16_INSTRUCTIONS
+
 __all__ = [
     "RESULTS",
     "Spread",
@@ -70,7 +72,8 @@ def machine(device: str | None = None, packages: Sequence[str] = ()) -> dict[str
         packages: Whose versions are part of the comparison; one that is not installed has none.
 
     Returns:
-        Names and values of the columns; the instruction set is what torch uses of the CPU's.
+        Names and values of the columns; the instruction set is what torch uses of the CPU's,
+        and beside it are the instructions that it has for bfloat16.
     """
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
@@ -78,9 +81,12 @@ def machine(device: str | None = None, packages: Sequence[str] = ()) -> dict[str
         names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
         cpu = names[0].split(":", 1)[1].strip() if names else cpu
     on_gpu = torch.cuda.is_available() if device is None else device != "cpu"
+    capabilities = torch.cpu.get_capabilities()
+    native = [name for name in BFLOAT16_INSTRUCTIONS if capabilities.get(name)]
     return {
         "device": torch.cuda.get_device_name() if on_gpu else cpu,
         "instruction_set": "" if on_gpu else torch.backends.cpu.get_cpu_capability(),
+        "bfloat16_instructions": "" if on_gpu else " ".join(native),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -102,8 +108,9 @@ def conditions(row: Mapping[str, object]) -> str:
     Args:
         row: Row of a CSV.
     """
-    chosen = row.get("instruction_set")
+    chosen, native = row.get("instruction_set"), row.get("bfloat16_instructions")
     device = f"{row['device']} ({chosen})" if chosen else row["device"]
+    device = f"{device} with {native}" if native else device
     return f"{device}, {row['threads']} thread(s), torch {row['torch']}, {row['date']}"
 
 

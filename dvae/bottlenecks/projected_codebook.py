@@ -13,7 +13,7 @@ from dvae.bottlenecks.processes import from_first_process
 from dvae.bottlenecks.upkeep import Upkeep, data_centers, draw_far, soft_variance
 from dvae.estimators.base import Estimator
 from dvae.functional import count_categories, information_by_category
-from dvae.kernels import Book
+from dvae.kernels import Book, has_bfloat16_products
 from dvae.priors.base import FactorisedPrior, Prior
 from dvae.scalars import check_count
 
@@ -100,8 +100,10 @@ class ProjectedCodebook(CodebookBottleneck):
         rows = grid.flatten(0, -2)
         if self.training:
             self._note(rows, self._logits)
-        if half and backend == "triton":
-            # Products of half precision summed in float32 are what tensor cores are for.
+        native = features.dtype == torch.bfloat16 and has_bfloat16_products(features.device)
+        if half and (backend == "triton" or native):
+            # Products of half precision summed in float32 are what tensor cores are for, and what
+            # some CPUs have instructions for.
             rows = features.movedim(1, -1).flatten(0, -2)
         tensors = (self.projection.weight, self.projection.bias, self.codebook)
         book = Book(*(x.to(rows.dtype) for x in tensors))

@@ -10,6 +10,7 @@ from dvae.kernels.codebook import (
 )
 from dvae.kernels.noise import draw_seed, gumbel_noise
 from dvae.kernels.parts import Book, Relaxation, Sweep
+from dvae.kernels.products import has_bfloat16_products
 
 __all__ = [
     "Backend",
@@ -19,6 +20,7 @@ __all__ = [
     "draw_seed",
     "gumbel_codebook",
     "gumbel_noise",
+    "has_bfloat16_products",
     "reinmax_codebook",
     "straight_through_codebook",
     "sweep",

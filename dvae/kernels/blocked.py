@@ -24,6 +24,8 @@ __all__ = ["blocked_sweep"]
 def blocked_sweep(h: Tensor, book: Book, relaxation: Relaxation, seed: Tensor) -> Sweep:
     """Do the sweep in memory of N D numbers, in float32 (float64 for float64).
 
+    Products of inputs in bfloat16 are of bfloat16 on a CPU that has instructions for them.
+
     Args:
         h: Features ``(N, C)``.
         book: The code book.

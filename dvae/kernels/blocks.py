@@ -34,7 +34,7 @@ class Blocks:
         self.noisy, self.hard, self.heun = relaxation.noisy, relaxation.hard, relaxation.heun
         self.dtype = torch.float64 if h.dtype == torch.float64 else torch.float32
         self.loops = pick_loops(h.device, self.dtype)
-        self.products = pick_products(h.device, self.dtype)
+        self.products = pick_products(h.device, h.dtype)
         self.inverse_tau = relaxation.tau.to(h.device, self.dtype).reciprocal()
         self.rate = self.inverse_tau * LOG2E
         self.num_codes = len(book.weight)

@@ -17,8 +17,9 @@ from dvae.kernels.noise import log2_exponential_block
 
 __all__ = ["LN2", "LOG2E", "LOWEST", "Loops", "RowTerms", "TorchLoops"]
 
-# Lower than any logit, and finite: the difference of two of them is a number.
-LOWEST = -1e30
+# Lower than any logit, and finite: the difference of two of them is a number. A power of two, so
+# that it is itself in bfloat16.
+LOWEST = -(2.0**99)
 # Powers of two are a third of the work of powers of e on some CPUs, and never more.
 LOG2E = math.log2(math.e)
 LN2 = math.log(2)

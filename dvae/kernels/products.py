@@ -2,7 +2,8 @@
 
 torch multiplies float32 matrices by MKL, which on AMD's processors stops at AVX2 and leaves AVX-512
 idle. Its convolutions are oneDNN's, which takes what there is, and a product is a convolution with
-a kernel of one pixel: on an EPYC with AVX-512 it takes half the time.
+a kernel of one pixel: on an EPYC with AVX-512 it takes half the time. Who computes in bfloat16 has
+products of bfloat16 where the processor has instructions for them; all else stays in float32.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-__all__ = ["Convolutions", "MatrixProducts", "Products", "pick_products"]
+from dvae.devices import BFLOAT16_INSTRUCTIONS
+
+__all__ = [
+    "BFloat16Products",
+    "Convolutions",
+    "MatrixProducts",
+    "Products",
+    "has_bfloat16_products",
+    "pick_products",
+]
 
 Place = Callable[[], Tensor]
 # Images that the rows are cut into. With fewer, torch may not ask oneDNN.
@@ -22,17 +32,31 @@ _IMAGES = 16
 
 
 def pick_products(device: torch.device, dtype: torch.dtype) -> "Products":
-    """Choose convolutions for float32 where MKL is known to be the slower.
+    """Choose bfloat16's for bfloat16, and for float32 convolutions where MKL is known to be slower.
 
     It is not measured: two runs on one machine must have the same roundings.
 
     Args:
         device: Device of the computation.
-        dtype: Dtype of the computation.
+        dtype: Dtype of the inputs; half precision is computed in float32 but for these products.
     """
-    if device.type == "cpu" and dtype == torch.float32 and _has_idle_vectors():
+    if dtype == torch.bfloat16 and has_bfloat16_products(device):
+        return BFloat16Products()
+    if device.type == "cpu" and dtype != torch.float64 and _has_idle_vectors():
         return Convolutions()
     return MatrixProducts()
+
+
+def has_bfloat16_products(device: torch.device) -> bool:
+    """Tell whether inputs in bfloat16 are multiplied as such: on a CPU with instructions for it.
+
+    Args:
+        device: Device of the computation.
+    """
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
 
 
 @cache
@@ -111,6 +135,34 @@ class Convolutions:
             return self._plain.add_transposed(total, x, a)
         kernel = x.shape[1], a.shape[1], 1, 1
         total.add_(conv2d_weight(_images(a), kernel, _images(x)).view(total.shape))
+
+
+class BFloat16Products:
+    """Products of numbers rounded to bfloat16, summed in float32, each sum rounded to bfloat16.
+
+    torch has no product of bfloat16 on a CPU that gives float32; what is rounded is the sum over a
+    block, as plain torch rounds that over all. Sums over blocks are in float32.
+    """
+
+    def outer(self, a: Tensor, b: Tensor, bias: Tensor | None, out: Place) -> Tensor:
+        """See `Products.outer`."""
+        if bias is not None and bias.dim() == 1:
+            # Before the sum is rounded: of a large product a bias may leave a small logit.
+            return out().copy_(torch.addmm(_half(bias), _half(a), _half(b).t()))
+        found = out().copy_(_half(a) @ _half(b).t())
+        return found if bias is None else found.add_(bias)
+
+    def add(self, total: Tensor, x: Tensor, b: Tensor) -> None:
+        """See `Products.add`."""
+        total.add_(_half(x) @ _half(b))
+
+    def add_transposed(self, total: Tensor, x: Tensor, a: Tensor) -> None:
+        """See `Products.add_transposed`."""
+        total.add_(_half(x).t() @ _half(a))
+
+
+def _half(x: Tensor) -> Tensor:
+    return x.to(torch.bfloat16)
 
 
 def _convolve(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
+from dvae.devices import BFLOAT16_INSTRUCTIONS
 from dvae.models.gradients import loss_scaler
 
 __all__ = [
@@ -90,7 +91,7 @@ def multiplies_bfloat16() -> bool:
     found = torch.cpu.get_capabilities()
     # Of other architectures torch says less, and nothing is known to be slow there.
     return found.get("architecture") != "x86_64" or any(
-        found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "avx10_2")
+        found.get(name, False) for name in BFLOAT16_INSTRUCTIONS
     )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from dvae.bottlenecks import ProjectedCodebook, Upkeep, fused, fused_posterior
 from dvae.estimators import RLOO, DecoupledGumbelSoftmax, GumbelSoftmax, ReinMax, StraightThrough
-from dvae.kernels import gumbel_noise
+from dvae.kernels import gumbel_noise, sweep
 from dvae.priors import CategoricalPrior, UniformPrior
 from tests.laws import assert_chi_square, assert_same_mean, fix
 from tests.posteriors import expectation, kl, look, priced
@@ -179,6 +179,44 @@ def test_a_hard_draw_is_the_exact_one_of_the_same_seed(estimator):
         )
         index = look(bottleneck, features_of()).sample(1, torch.Generator().manual_seed(4))
     assert torch.equal(seen[0], bottleneck.embed(index[0]))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=IDS)
+@pytest.mark.parametrize(
+    ("capabilities", "dtype", "training", "expected"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16, True, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.bfloat16, False, torch.float32),
+        ({"avx512_bf16": True}, torch.float32, True, torch.float32),
+        ({"avx512_bf16": True}, torch.float16, True, torch.float32),
+        ({"avx512_f": True}, torch.bfloat16, True, torch.float32),
+    ],
+)
+def test_features_in_bfloat16_are_multiplied_as_such_in_training_where_a_cpu_can(
+    monkeypatch, estimator, capabilities, dtype, training, expected
+):
+    def watched(rows, book, *args):
+        assert {x.dtype for x in (rows, book.weight, book.bias, book.codebook)} == {expected}
+        return sweep(rows, book, *args)
+
+    def gradients(x):
+        bottleneck = make("blocked", estimator).train(training)
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = expectation(bottleneck, lambda z: z.float().square().flatten(2).sum(-1), x)
+        assert out.kl.dtype == torch.float32
+        wanted = [x, bottleneck.codebook, *bottleneck.projection.parameters()]
+        return torch.autograd.grad(out.value.sum() + out.kl.sum(), wanted)
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(fused, "sweep", watched)
+    features = features_of().to(dtype).requires_grad_()
+    found = gradients(features)
+    expected = torch.float32
+    lifted = gradients(features.detach().float().requires_grad_())
+    assert [x.dtype for x in found] == [dtype, *3 * [torch.float32]]
+    for ours, single in zip(found, lifted, strict=True):
+        assert (ours.float() - single).norm() <= 0.03 * single.norm()
 
 
 def test_another_estimator_in_its_place_is_computed_as_such():

@@ -50,7 +50,11 @@ CODEBOOKS = {
     "projected": lambda: ProjectedCodebook(
         40, 4, 4, GumbelSoftmax(1.0), upkeep=Upkeep(kmeans=3, revive_after=30)
     ),
+    "bfloat16": lambda: ProjectedCodebook(
+        60, 4, 4, GumbelSoftmax(1.0), upkeep=Upkeep(kmeans=3, revive_after=30), kernel="blocked"
+    ),
 }
+PRECISIONS = {"bfloat16": "bf16-mixed"}
 
 
 class Revivals(pl.Callback):
@@ -73,7 +77,11 @@ def train_codebook(tmp_path, kind, steps, ckpt_path=None):
     model = CodebookVAE(network, CODEBOOKS[kind](), lr_schedule=Cosine(1.0, 0.0, 60))
     revivals = Revivals()
     trainer = toy_trainer(
-        tmp_path, max_steps=steps, limit_val_batches=0, callbacks=[RandomState(), revivals]
+        tmp_path,
+        max_steps=steps,
+        limit_val_batches=0,
+        callbacks=[RandomState(), revivals],
+        precision=PRECISIONS.get(kind, "32-true"),
     )
     if ckpt_path:
         torch.manual_seed(12345)  # what came before must not matter
@@ -82,8 +90,10 @@ def train_codebook(tmp_path, kind, steps, ckpt_path=None):
 
 
 # Within an epoch of 11 batches, between two revivals, not at a step where codes are looked at.
-@pytest.mark.parametrize(("kind", "stop"), [("vq", 51), ("projected", 35)])
-def test_a_code_book_goes_on_with_averages_and_revivals_too(tmp_path, kind, stop):
+@pytest.mark.parametrize(("kind", "stop"), [("vq", 51), ("projected", 35), ("bfloat16", 35)])
+def test_a_code_book_goes_on_with_averages_and_revivals_too(monkeypatch, tmp_path, kind, stop):
+    if kind in PRECISIONS:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     _, whole, revivals = train_codebook(tmp_path, kind, 60)
     trainer, _, _ = train_codebook(tmp_path, kind, stop)
     trainer.save_checkpoint(tmp_path / "stop.ckpt")
