@@ -1,21 +1,19 @@
-"""Vector quantizers whose vectors follow the features by moving averages, started and revived."""
+"""Vector quantizers whose vectors follow the features by moving averages."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from vector_quantize_pytorch.vector_quantize_pytorch import Codebook
 
-from dvae.bottlenecks.processes import from_all_processes, from_first_process, sum_over_processes
-from dvae.bottlenecks.quantizer import Quantizer
-from dvae.bottlenecks.upkeep import POINTS_PER_CODE, Idle, Once, Upkeep, data_centers, spread_out
-from dvae.functional import squared_distance
+from dvae.bottlenecks.processes import sum_over_processes
+from dvae.bottlenecks.tended import TendedQuantizer
+from dvae.bottlenecks.upkeep import Upkeep
 from dvae.scalars import Range
 
 __all__ = ["AveragedQuantizer"]
 
 
-class AveragedQuantizer(Quantizer):
+class AveragedQuantizer(TendedQuantizer):
     r"""One code book, or several of which each quantizes what those before it have left over.
 
     The vectors are :math:`e_k = m_k / N_k` with the averages :math:`N_k` of how many features a
@@ -52,54 +50,18 @@ class AveragedQuantizer(Quantizer):
         if not 0 < decay < 1:
             raise ValueError(f"{name}.decay must be in (0, 1); got {decay:g}")
         Range(0.0).check(f"{name}.commitment", commitment)
-        settings |= {"decay": decay, "commitment_weight": commitment, "codebook_size": num_codes}
-        settings |= {"sync_codebook": False, "ema_update": False}
-        super().__init__(kind, num_codes, code_dim, depth, **settings)
+        settings |= {"decay": decay, "commitment_weight": commitment}
+        super().__init__(kind, num_codes, code_dim, upkeep, depth, **settings)
         self.has_loss = commitment > 0
-        self.upkeep = upkeep
-        self.start = Once()
-        limit = 0 if upkeep.frozen else upkeep.revive_after
-        self.idle = nn.ModuleList(Idle(num_codes, limit) for _ in range(depth))
         self._seen: tuple[Tensor, Tensor] | None = None
-        for book in self._books():
-            # The library would ask the device in each pass whether its own start, which is off, is
-            # still to come.
-            book.init_embed_ = _start_nothing
-
-    def _books(self) -> list[Any]:
-        return [module for module in self.quantizer.modules() if isinstance(module, Codebook)]
-
-    def _idle(self) -> list[Idle]:
-        return [idle for idle in self.idle if isinstance(idle, Idle)]
 
     def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         code, index, losses = self.quantizer(rows)
         return code, index, torch.sum(losses) * self.code_features
 
-    def _look_up(self, index: Tensor) -> Tensor:
-        codes: Tensor = self.quantizer.get_output_from_indices(index)  # type: ignore[operator]
-        return codes
-
-    def _run(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if not self.quantizer.training:
-            return super()._run(features)
-        self._tend(features)
-        code, index, loss = super()._run(features)
-        self._gather(features, index)
-        if not self.accumulates:
-            self.step()
-        return code, index, loss
-
-    def _points(self, features: Tensor) -> Tensor:
-        """Put features ``(B, D, H, W)`` in rows ``(N, D)``, in the order of their integers."""
-        return features.detach().flatten(2).mT.flatten(0, 1).to(self.one.dtype)
-
     @torch.no_grad()
-    def _gather(self, features: Tensor, index: Tensor) -> None:
-        """Add up how many features each code has, ``(depth, K)``, and these, ``(depth, K, D)``."""
-        counts = self.count(index).view(self.depth, self.num_codes)
-        for idle, count in zip(self._idle(), counts, strict=True):
-            idle.add(count)
+    def _gather(self, features: Tensor, index: Tensor, counts: Tensor) -> None:
+        """Add up how many features each code has, and these, ``(depth, K, D)``."""
         if self.upkeep.frozen:
             return
         points, sums = self._points(features), []
@@ -114,8 +76,7 @@ class AveragedQuantizer(Quantizer):
     @torch.no_grad()
     def step(self) -> None:
         """Let the averages follow the features since the last step; see `Bottleneck.step`."""
-        for idle in self._idle():
-            idle.step()
+        super().step()
         if self._seen is None:
             return
         (counts, sums), self._seen = self._seen, None
@@ -131,42 +92,11 @@ class AveragedQuantizer(Quantizer):
 
     def skip_step(self) -> None:
         """Forget the features since the last step; see `Bottleneck.skip_step`."""
-        for idle in self._idle():
-            idle.skip_step()
+        super().skip_step()
         self._seen = None
 
-    @torch.no_grad()
-    def _tend(self, features: Tensor) -> None:
-        start = self.start.due() and self.upkeep.kmeans > 0
-        revive = [idle.due() for idle in self._idle()]
-        if not start and not any(revive):
-            return
-        points = from_all_processes(self._points(features), POINTS_PER_CODE * self.num_codes)
-        if not len(points):
-            if start:
-                self.start.postpone()
-            return
-        for book, idle, due in zip(self._books(), self._idle(), revive, strict=True):
-            vectors = book.embed[0]
-            if start:
-                centers = data_centers(points, self.num_codes, self.upkeep.kmeans)
-                _place(book, centers, torch.ones_like(idle.dead()))
-            elif due:
-                dead = idle.dead()
-                distance = squared_distance(points, vectors[~dead]).amin(-1)
-                new = points[spread_out(points, distance, int(dead.sum()))]
-                _place(book, from_first_process(new), dead)
-                idle.forgive(dead)
-            # What is left over for the next one.
-            points = points - vectors[squared_distance(points, vectors).argmin(-1)]
-
-
-def _start_nothing(*args: Any, **kwargs: Any) -> None:
-    pass
-
-
-def _place(book: Any, vectors: Tensor, codes: Tensor) -> None:
-    """Put codes, booleans ``(K,)``, at vectors, their averages with them."""
-    book.embed[0, codes] = vectors
-    book.embed_avg[0, codes] = vectors
-    book.cluster_size[0, codes] = 1
+    def _place(self, book: Any, vectors: Tensor, codes: Tensor) -> None:
+        """Put codes, booleans ``(K,)``, at vectors, their averages with them."""
+        super()._place(book, vectors, codes)
+        book.embed_avg[0, codes] = vectors
+        book.cluster_size[0, codes] = 1
