@@ -1,4 +1,4 @@
-r"""Nine ways to a code on a grid, with the same network, data and number of steps.
+r"""Ten ways to a code on a grid, with the same network, data and number of steps.
 
     python -m benchmarks.codebooks --data FOLDER --steps 2000 --jobs 2
     python -m benchmarks.codebooks --data FOLDER --steps 2000 --jobs 2 --device cuda \
@@ -33,6 +33,7 @@ from dvae.bottlenecks import (
     FSQ,
     VQ,
     DistanceCodebook,
+    DiVeQ,
     ProjectedCodebook,
     RotationVQ,
     SimVQ,
@@ -73,6 +74,7 @@ WAYS: dict[str, Way] = {
     "VQ-EMA, plain": (lambda: VQ(upkeep=Upkeep(kmeans=0, revive_after=0)), None),
     "VQ-EMA, k-means and revival": (VQ, None),
     "VQ, rotation trick": (RotationVQ, None),
+    "DiVeQ": (DiVeQ, None),
     "FSQ 8x8x8": (FSQ, None),
     "SimVQ": (SimVQ, None),
 }

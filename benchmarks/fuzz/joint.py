@@ -48,6 +48,7 @@ GRIDS: dict[str, dict[str, object]] = {
     "ResidualCodebook": {"num_codes": 3, "code_dim": 2},
     "VQ": {"num_codes": 4, "code_dim": 2},
     "RotationVQ": {"num_codes": 4, "code_dim": 2},
+    "DiVeQ": {"num_codes": 4, "code_dim": 2},
     "SimVQ": {"num_codes": 4, "code_dim": 2},
     "FSQ": {"levels": [3, 3], "code_dim": 2},
     "LFQ": {"num_codes": 4, "code_dim": 2},

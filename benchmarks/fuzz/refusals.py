@@ -55,8 +55,8 @@ REFUSALS = (
     Refusal(
         lambda joint: (
             joint["objective"] == "IWAE"
-            # FSQ has no auxiliary loss that the bound would drop.
-            and joint["bottleneck"] not in (*_WITHOUT_LOSS, "FSQ")
+            # FSQ and DiVeQ have no auxiliary loss that the bound would drop.
+            and joint["bottleneck"] not in (*_WITHOUT_LOSS, "FSQ", "DiVeQ")
         ),
         r"IWAE",
     ),

@@ -134,7 +134,7 @@ def _code(joint: Joint) -> _Spec:
             code["num_codes"] = 2
     if bottleneck == "ProjectedCodebook":
         code["kernel"] = joint["kernel"]
-    if bottleneck in (*ESTIMATED[1:], "VQ", "RotationVQ", "ResidualVQ"):
+    if bottleneck in (*ESTIMATED[1:], "VQ", "RotationVQ", "DiVeQ", "ResidualVQ"):
         # Revived all the time.
         code["upkeep"] = {"kmeans": 2, "revive_after": 2}
     return code

@@ -19,6 +19,7 @@ from dvae.bottlenecks import (
     Bottleneck,
     CategoricalBottleneck,
     DistanceCodebook,
+    DiVeQ,
     ProjectedCodebook,
     ResidualVQ,
     RotationVQ,
@@ -80,7 +81,7 @@ def models() -> Iterator[tuple[str, Callable[[], DiscreteVAE]]]:
             lambda p=prior: codebook(ProjectedCodebook(16, 4, 8, upkeep=kept), prior=p()),
         )
     yield "distance code book", lambda: codebook(DistanceCodebook(16, 4, upkeep=kept))
-    for kind in (VQ, RotationVQ):
+    for kind in (VQ, RotationVQ, DiVeQ):
         yield f"quantizer {kind.__name__}", lambda k=kind: quantizer(k)
     yield "quantizer ResidualVQ", lambda: quantizer(ResidualVQ)
     yield "quantizer SimVQ", lambda: codebook(SimVQ(16, 4))

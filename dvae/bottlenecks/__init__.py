@@ -9,7 +9,7 @@ from dvae.bottlenecks.posterior import CategoricalPosterior, CodeDraw, PointPost
 from dvae.bottlenecks.product_codebook import ProductCodebook
 from dvae.bottlenecks.projected_codebook import ProjectedCodebook
 from dvae.bottlenecks.quantizer import Quantizer
-from dvae.bottlenecks.quantizers import FSQ, LFQ, VQ, ResidualVQ, RotationVQ, SimVQ
+from dvae.bottlenecks.quantizers import FSQ, LFQ, VQ, DiVeQ, ResidualVQ, RotationVQ, SimVQ
 from dvae.bottlenecks.residual_codebook import ResidualCodebook
 from dvae.bottlenecks.residual_posterior import ResidualPosterior
 from dvae.bottlenecks.upkeep import Upkeep
@@ -23,6 +23,7 @@ __all__ = [
     "CategoricalPosterior",
     "CodeDraw",
     "CodebookBottleneck",
+    "DiVeQ",
     "DistanceCodebook",
     "GridBottleneck",
     "PointPosterior",

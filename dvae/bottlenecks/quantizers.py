@@ -1,7 +1,8 @@
-"""The quantizers of vector-quantize-pytorch: VQ, rotation trick, FSQ, LFQ, SimVQ, residual VQ."""
+"""The quantizers of vector-quantize-pytorch: VQ, its rotation trick, DiVeQ, SimVQ, FSQ, LFQ, ..."""
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import vector_quantize_pytorch as vq
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from dvae.bottlenecks.averaged import AveragedQuantizer
 from dvae.bottlenecks.quantizer import Quantizer
+from dvae.bottlenecks.tended import TendedQuantizer
 from dvae.bottlenecks.upkeep import Upkeep
 from dvae.scalars import Range, check_count
 
-__all__ = ["FSQ", "LFQ", "VQ", "ResidualVQ", "RotationVQ", "SimVQ"]
+__all__ = ["FSQ", "LFQ", "VQ", "DiVeQ", "ResidualVQ", "RotationVQ", "SimVQ"]
 
 
 class VQ(AveragedQuantizer):
@@ -70,6 +72,65 @@ class RotationVQ(VQ):
     """
 
     _rotation = True
+
+
+class DiVeQ(TendedQuantizer):
+    r"""The nearest of K vectors, towards which a feature is moved in a direction with some noise.
+
+    In training the code of a feature z, to which e is the nearest vector, is
+    :math:`z + \mathrm{sg}(v / \|v\|)\,\|e - z\|` with
+    :math:`v = e - z + \varepsilon,\ \varepsilon \sim N(0, \sigma^2 I)`: as far from z as e is, in
+    nearly its direction. Its gradient reaches the vectors as well as the feature, so that there is
+    no auxiliary loss. In evaluation the code is e.
+
+    Args:
+        num_codes: K, at least 2.
+        code_dim: D, at least 1.
+        variance: Variance :math:`\sigma^2` of the noise, at least 0, in squared units of the
+            features; the default is the library's. With 0 the code is e in training too.
+        upkeep: How the vectors are started and kept in use.
+
+    Raises:
+        ValueError: A value outside its range.
+
+    References:
+        M. H. Vali, T. Bäckström, A. Solin, 2025, arXiv 2509.26469, figure 1.
+    """
+
+    def __init__(
+        self,
+        num_codes: int = 512,
+        code_dim: int = 64,
+        variance: float = 5e-3,
+        upkeep: Upkeep = Upkeep(),  # noqa: B008 (frozen)
+    ) -> None:
+        Range(0.0).check("DiVeQ.variance", variance)
+        super().__init__(
+            *(vq.VectorQuantize, num_codes, code_dim, upkeep),
+            directional_reparam=True,
+            directional_reparam_variance=variance,
+            # It insists on a limit for dead codes of its own, which differs between processes and
+            # which nothing tells the optimizer of. What is frozen is that, not the vectors.
+            threshold_ema_dead_code=1,
+            freeze_codebook=True,
+        )
+        for book in self._books():
+            book.embed.requires_grad_(not upkeep.frozen)
+        self._moved: Tensor | None = None  # booleans (1, K)
+
+    def _quantize(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # Noise is drawn in float32, in which the library compares as well.
+        code, index, _ = self.quantizer(rows.float())
+        return code.to(rows.dtype), index, rows.new_zeros(())
+
+    def _place(self, book: Any, vectors: Tensor, codes: Tensor) -> None:
+        super()._place(book, vectors, codes)
+        self._moved = codes.unsqueeze(0) if self._moved is None else self._moved | codes
+
+    def take_moved(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the vectors that were started or revived; see `Bottleneck.take_moved`."""
+        moved, self._moved = self._moved, None
+        return [] if moved is None else [(book.embed, moved) for book in self._books()]
 
 
 class SimVQ(Quantizer):

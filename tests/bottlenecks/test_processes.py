@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from dvae.bottlenecks import VQ, DistanceCodebook, ProjectedCodebook, ResidualVQ, Upkeep
+from dvae.bottlenecks import VQ, DistanceCodebook, DiVeQ, ProjectedCodebook, ResidualVQ, Upkeep
 from dvae.metrics import CodebookUsage
 from tests.posteriors import look
 
@@ -27,6 +27,7 @@ def everything(upkeep):
     return averaged(upkeep) | {
         "projected": ProjectedCodebook(8, 4, 4, upkeep=upkeep),
         "distance": DistanceCodebook(8, 4, upkeep=upkeep),
+        "diveq": DiVeQ(8, 4, upkeep=upkeep),
     }
 
 
@@ -127,7 +128,8 @@ def test_all_processes_have_the_same_code_books_of_everyones_data(results, stage
     first, second = results[0][stage], results[1][stage]
     assert_same(first, second)
     # The second process's features are around 10, the first one's around 0.
-    for name, key in (("distance", "codebook"), ("vq", "quantizer._codebook.embed")):
+    vectors = "quantizer._codebook.embed"
+    for name, key in (("distance", "codebook"), ("vq", vectors), ("diveq", vectors)):
         place = first[name][key].view(8, 4).mean(-1)
         assert (place > 5).any() and (place < 5).any(), name
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dvae.bottlenecks import FSQ, LFQ, VQ, ResidualVQ, RotationVQ, SimVQ, Upkeep
+from dvae.bottlenecks import FSQ, LFQ, VQ, DiVeQ, ResidualVQ, RotationVQ, SimVQ, Upkeep
 from tests.laws import assert_chi_square
 from tests.posteriors import expectation, kl, look, uniform
 
@@ -14,6 +14,7 @@ ASLEEP = Upkeep(kmeans=0, revive_after=0)
 MAKERS = {
     "VQ": lambda: VQ(8, 4, upkeep=ASLEEP),
     "RotationVQ": lambda: RotationVQ(8, 4, upkeep=ASLEEP),
+    "DiVeQ": lambda: DiVeQ(8, 4, upkeep=ASLEEP),
     "SimVQ": lambda: SimVQ(8, 4),
     "FSQ": lambda: FSQ([4, 3], 4),
     "LFQ": lambda: LFQ(8, 4),
@@ -173,11 +174,12 @@ def test_the_averages_are_those_of_the_paper():
         torch.testing.assert_close(book.embed[0], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["VQ", "ResidualVQ"])
+@pytest.mark.parametrize("kind", ["VQ", "DiVeQ", "ResidualVQ"])
 def test_passes_of_a_step_are_one_pass_with_all_of_their_images(kind):
     upkeep = Upkeep(kmeans=0, revive_after=9)
     one, parts = (
-        {"VQ": VQ, "ResidualVQ": ResidualVQ}[kind](8, 4, upkeep=upkeep).train() for _ in range(2)
+        {"VQ": VQ, "DiVeQ": DiVeQ, "ResidualVQ": ResidualVQ}[kind](8, 4, upkeep=upkeep).train()
+        for _ in range(2)
     )
     parts.load_state_dict(one.state_dict())
     for step in range(3):
@@ -220,6 +222,87 @@ def test_dead_codes_are_revived_with_their_averages_and_stay(kind):
     assert used.double().mean() > 0.9
 
 
+def diveq(variance=0.5, **kwargs):
+    torch.manual_seed(0)
+    return DiVeQ(8, 4, variance, **{"upkeep": ASLEEP} | kwargs).train()
+
+
+def test_diveq_moves_a_feature_as_in_the_paper_with_the_papers_gradient():
+    bottleneck, features = diveq(), features_of().requires_grad_()
+    (vectors,) = bottleneck.parameters()
+    state = torch.get_rng_state()
+    drawn = bottleneck(features).draw()
+    # M. H. Vali et al., 2025, figure 1, with the noise of torch's generator: it is drawn again.
+    torch.set_rng_state(state)
+    rows = features.flatten(2).mT
+    index = torch.cdist(rows, vectors[0]).argmin(-1)
+    error = vectors[0][index] - rows
+    direction = (error + 0.5**0.5 * torch.randn_like(error)).detach()
+    length = error.norm(dim=-1, keepdim=True)
+    expected = rows + direction / direction.norm(dim=-1, keepdim=True) * length
+    assert torch.equal(drawn.index.flatten(1), index)
+    torch.testing.assert_close(drawn.z, expected.mT.unflatten(2, (3, 2)))
+    wanted = [torch.autograd.grad(z.sin().sum(), (features, vectors)) for z in (drawn.z, expected)]
+    torch.testing.assert_close(*wanted)
+    # As far from the feature as its vector, and not at it.
+    torch.testing.assert_close((drawn.z - features).norm(dim=1).flatten(1), length.squeeze(-1))
+    assert (drawn.z - bottleneck.embed(drawn.index)).norm(dim=1).min() > 1e-3
+
+
+def test_diveq_draws_nothing_in_evaluation_and_takes_the_nearest_vector():
+    bottleneck, features = diveq().eval(), features_of()
+    state = torch.get_rng_state()
+    drawn = bottleneck(features).draw()
+    assert torch.equal(torch.get_rng_state(), state)
+    distance = (features.unsqueeze(1) - bottleneck.vectors()[0].view(1, 8, 4, 1, 1)).norm(dim=2)
+    assert torch.equal(drawn.index, distance.argmin(1))
+    assert torch.equal(drawn.z, bottleneck.embed(drawn.index))
+
+
+def test_diveq_without_noise_takes_the_nearest_vector_in_training_too():
+    bottleneck, features = diveq(0.0), features_of().requires_grad_()
+    drawn = bottleneck(features).draw()
+    torch.testing.assert_close(drawn.z, bottleneck.embed(drawn.index))
+
+
+def test_the_gradient_of_diveq_is_finite_at_a_vector():
+    bottleneck = diveq(0.0)
+    features = bottleneck.vectors()[0].T.reshape(1, 4, 4, 2).clone().detach().requires_grad_()
+    bottleneck(features).draw().z.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in bottleneck.parameters())
+    torch.testing.assert_close(features.grad, 2 * features.detach())
+
+
+def test_only_the_optimizer_moves_the_vectors_of_diveq():
+    bottleneck = diveq(upkeep=Upkeep(kmeans=0))
+    before = learned(bottleneck)
+    for _ in range(3):
+        bottleneck(features_of().requires_grad_())
+    found = learned(bottleneck)
+    kept = [name for name in found if not name.startswith("idle")]
+    assert kept and all(torch.equal(found[name], before[name]) for name in kept)
+
+
+def test_dead_codes_of_diveq_are_revived_and_the_optimizer_is_told_of_them_alone():
+    bottleneck = DiVeQ(16, 4, upkeep=Upkeep(kmeans=0, revive_after=5)).train()
+    (vectors,) = bottleneck.parameters()
+    with torch.no_grad():
+        vectors[0, 4:] = 50.0
+    features = torch.randn(64, 4, 3, 2, generator=torch.Generator().manual_seed(1))
+    for _ in range(5):
+        assert not bottleneck.take_moved()
+        bottleneck(features)
+    before = vectors.detach().clone()
+    bottleneck(features)
+    ((parameter, rows),) = bottleneck.take_moved()
+    assert parameter is vectors and not bottleneck.take_moved()
+    assert torch.equal(rows, (vectors != before).any(-1)) and rows[0, 4:].all()
+    for _ in range(10):
+        bottleneck(features)
+    used = bottleneck.count(look(bottleneck, features).mode()) > 0
+    assert used.double().mean() > 0.9
+
+
 @pytest.mark.parametrize("features_in", [torch.float32, torch.float64])
 @pytest.mark.parametrize("weights_in", [torch.float32, torch.float64])
 def test_vectors_start_and_are_revived_in_float64_too(weights_in, features_in):
@@ -233,8 +316,8 @@ def test_vectors_start_and_are_revived_in_float64_too(weights_in, features_in):
 
 
 def test_frozen_vectors_keep_still_after_their_start():
-    for make_it in (lambda u: VQ(8, 4, upkeep=u), lambda u: ResidualVQ(8, 4, 2, upkeep=u)):
-        bottleneck = make_it(Upkeep(revive_after=1, frozen=True)).train()
+    for kind in (VQ, DiVeQ, ResidualVQ):
+        bottleneck = kind(8, 4, upkeep=Upkeep(revive_after=1, frozen=True)).train()
         random = [book.embed.clone() for book in bottleneck._books()]
         bottleneck(features_of())
         started = [book.embed.clone() for book in bottleneck._books()]
@@ -243,6 +326,7 @@ def test_frozen_vectors_keep_still_after_their_start():
             bottleneck(10 * features_of())
         now = [book.embed for book in bottleneck._books()]
         assert all(torch.equal(a, b) for a, b in zip(now, started, strict=True))
+        assert not [p for p in bottleneck.parameters() if p.requires_grad]
 
 
 @pytest.mark.parametrize(
@@ -254,6 +338,7 @@ def test_frozen_vectors_keep_still_after_their_start():
         (lambda: VQ(decay=1.0), r"VQ.decay must be in \(0, 1\); got 1"),
         (lambda: RotationVQ(commitment=-1.0), "RotationVQ.commitment must be a number >= 0"),
         (lambda: ResidualVQ(depth=1), "ResidualVQ.depth must be an integer >= 2; got 1"),
+        (lambda: DiVeQ(variance=-1.0), "DiVeQ.variance must be a number >= 0; got -1.0"),
         (lambda: FSQ([8, 2]), r"FSQ.levels must be numbers >= 3; got \[8, 2\]"),
         (lambda: FSQ([]), "FSQ.levels"),
         (lambda: LFQ(500), "LFQ.num_codes must be a power of 2; got 500"),

@@ -14,7 +14,7 @@ SHORT = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["FSQ", "VQ", "DistanceCodebook", "ResidualCodebook"])
+@pytest.mark.parametrize("kind", ["FSQ", "VQ", "DiVeQ", "DistanceCodebook", "ResidualCodebook"])
 def test_a_bottleneck_is_a_change_of_one_key(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["fit", "--config", CONFIG, "--model.bottleneck", kind, *SHORT]) == 0

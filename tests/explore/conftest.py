@@ -36,6 +36,7 @@ def with_bottleneck(config, name, **settings):
 
 
 LEVELS = with_bottleneck(GRID, "ResidualVQ", num_codes=6, code_dim=4, depth=2)
+DIVEQ = with_bottleneck(GRID, "DiVeQ", num_codes=6, code_dim=4)
 PRODUCT = with_bottleneck(GRID, "ProductCodebook", num_codes=6, code_dim=4)
 
 
@@ -87,6 +88,7 @@ KINDS = {
     "categorical": CATEGORICAL,
     "grid": GRID,
     "levels": LEVELS,
+    "diveq": DIVEQ,
     "product": PRODUCT,
     "residual": RESIDUAL,
 }

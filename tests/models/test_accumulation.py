@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from dvae.bottlenecks import (
     VQ,
     DistanceCodebook,
+    DiVeQ,
     ProductCodebook,
     ProjectedCodebook,
     ResidualVQ,
@@ -30,10 +31,17 @@ UPKEEP = Upkeep(kmeans=0, revive_after=50)
 KINDS = {
     "vq": lambda: VQ(8, 4, decay=0.9, upkeep=UPKEEP),
     "residual": lambda: ResidualVQ(8, 4, 2, decay=0.9, upkeep=UPKEEP),
+    "diveq": lambda: DiVeQ(8, 4, upkeep=UPKEEP),
     "projected": lambda: ProjectedCodebook(8, 4, 4, MeanField(), upkeep=UPKEEP),
     "product": lambda: ProductCodebook(8, 4, 4, 2, MeanField(), UPKEEP),
     "distance": lambda: DistanceCodebook(8, 4, MeanField(), upkeep=UPKEEP),
 }
+
+
+@pytest.fixture(autouse=True)
+def no_noise_of_diveq(monkeypatch):
+    # Its draws in between would be others of the pixels' noise, too.
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
 
 
 def train(kind, batches, lr_schedule=None, **kwargs):

@@ -12,6 +12,7 @@ from dvae.bottlenecks import (
     LFQ,
     VQ,
     DistanceCodebook,
+    DiVeQ,
     ProductCodebook,
     ProjectedCodebook,
     ResidualCodebook,
@@ -37,6 +38,7 @@ BOTTLENECKS = {
     "product": lambda: ProductCodebook(**SMALL, in_features=4, upkeep=REVIVED),
     "vq": lambda: VQ(**SMALL, decay=0.8),
     "rotation": lambda: RotationVQ(**SMALL, decay=0.8, upkeep=Upkeep(kmeans=0, revive_after=4)),
+    "diveq": lambda: DiVeQ(**SMALL, upkeep=REVIVED),
     "simvq": lambda: SimVQ(**SMALL),
     "fsq": lambda: FSQ([3, 3], 4),
     "lfq": lambda: LFQ(8, 4),
@@ -74,7 +76,7 @@ def test_an_objective_that_would_drop_the_auxiliary_loss_refuses_it(kind):
     q = bottleneck(features)
     assert bottleneck.has_loss == (q.loss is not None and bool((q.loss != 0).any()))
     assert bottleneck.has_loss == (
-        kind not in ("fsq", "projected", "product", "residual code", *WITHOUT)
+        kind not in ("diveq", "fsq", "projected", "product", "residual code", *WITHOUT)
     )
     refused = pytest.raises(ValueError, match="no place for the bottleneck's auxiliary loss")
     with refused if bottleneck.has_loss else nullcontext():

@@ -13,6 +13,7 @@ from dvae.bottlenecks import (
     VQ,
     CategoricalBottleneck,
     DistanceCodebook,
+    DiVeQ,
     ProductCodebook,
     ProjectedCodebook,
     ResidualCodebook,
@@ -44,6 +45,7 @@ BOTTLENECKS = {
     "residual code": lambda: ResidualCodebook(**SMALL, upkeep=BUSY),
     "vq": lambda: VQ(**SMALL, decay=0.8, upkeep=BUSY),
     "rotation": lambda: RotationVQ(**SMALL, decay=0.8),
+    "diveq": lambda: DiVeQ(**SMALL, upkeep=BUSY),
     "simvq": lambda: SimVQ(**SMALL),
     "fsq": lambda: FSQ([3, 3], 4),
     "lfq": lambda: LFQ(8, 4),
@@ -107,7 +109,7 @@ def test_a_single_tensor_stays_too(name, tmp_path):
     assert any(key.startswith("decoder") for key in moved)
 
 
-@pytest.mark.parametrize("kind", ["vq", "rotation", "residual", "lfq", "simvq", "fsq"])
+@pytest.mark.parametrize("kind", ["vq", "rotation", "diveq", "residual", "lfq", "simvq", "fsq"])
 def test_the_encoder_behind_a_frozen_quantizer_has_the_gradient_of_training(kind):
     def gradient(model, frozen):
         model.train()

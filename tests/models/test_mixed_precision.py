@@ -17,6 +17,7 @@ from dvae.bottlenecks import (
     LFQ,
     VQ,
     DistanceCodebook,
+    DiVeQ,
     ProjectedCodebook,
     ResidualCodebook,
     ResidualVQ,
@@ -136,6 +137,7 @@ MODELS = {
     "residual code": partial(codebook, ResidualCodebook),
     "vq": partial(codebook, VQ),
     "rotation": partial(codebook, RotationVQ),
+    "diveq": partial(codebook, DiVeQ),
     "simvq": partial(codebook, SimVQ),
     "lfq": partial(codebook, LFQ),
     "fsq": partial(codebook, FSQ, (3, 3), 4),
@@ -143,7 +145,7 @@ MODELS = {
     "learned": partial(toy_model, likelihood=LearnedGaussian()),
     "mixture": partial(toy_model, likelihood=DiscretizedLogisticMixture(2)),
 }
-SCALED = ("RELAX", "projected", "vq")
+SCALED = ("RELAX", "projected", "vq", "diveq")
 
 
 def measured(make, **kwargs):

@@ -2,7 +2,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from dvae.bottlenecks import VQ, ProjectedCodebook, Upkeep
+from dvae.bottlenecks import VQ, DiVeQ, ProjectedCodebook, Upkeep
 from dvae.bottlenecks.upkeep import Idle
 from dvae.callbacks import Anneal, Checkpoints, Curves, RandomState
 from dvae.estimators import GumbelSoftmax, ReinMax
@@ -47,6 +47,7 @@ def test_training_2n_steps_equals_n_then_a_stop_then_n(tmp_path, estimator, stop
 CODEBOOKS = {
     # More codes than are in use, so that revivals come all the time, looked for every third step.
     "vq": lambda: VQ(40, 4, upkeep=Upkeep(kmeans=3, revive_after=30)),
+    "diveq": lambda: DiVeQ(40, 4, upkeep=Upkeep(kmeans=3, revive_after=30)),
     "projected": lambda: ProjectedCodebook(
         40, 4, 4, GumbelSoftmax(1.0), upkeep=Upkeep(kmeans=3, revive_after=30)
     ),
@@ -90,7 +91,9 @@ def train_codebook(tmp_path, kind, steps, ckpt_path=None):
 
 
 # Within an epoch of 11 batches, between two revivals, not at a step where codes are looked at.
-@pytest.mark.parametrize(("kind", "stop"), [("vq", 51), ("projected", 35), ("bfloat16", 35)])
+@pytest.mark.parametrize(
+    ("kind", "stop"), [("vq", 51), ("diveq", 51), ("projected", 35), ("bfloat16", 35)]
+)
 def test_a_code_book_goes_on_with_averages_and_revivals_too(monkeypatch, tmp_path, kind, stop):
     if kind in PRECISIONS:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})

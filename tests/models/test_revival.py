@@ -4,7 +4,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from dvae.bottlenecks import VQ, DistanceCodebook, ProjectedCodebook
+from dvae.bottlenecks import VQ, DistanceCodebook, DiVeQ, ProjectedCodebook
+from dvae.bottlenecks.upkeep import Idle
 from dvae.data import ImageDataModule, Images
 from dvae.models import CodebookVAE
 from dvae.networks import ResNet
@@ -17,6 +18,7 @@ KINDS = {
     "projected": lambda: ProjectedCodebook(CODES, 16, 16),
     "distance": lambda: DistanceCodebook(CODES, 16),
     "vq": lambda: VQ(CODES, 16),
+    "diveq": lambda: DiVeQ(CODES, 16),
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -46,6 +48,9 @@ def tables_of(bottleneck):
     if isinstance(bottleneck, VQ):
         (book,) = bottleneck._books()
         return [book.embed[0], book.embed_avg[0]]
+    if isinstance(bottleneck, DiVeQ):
+        (book,) = bottleneck._books()
+        return [book.embed[0]]
     if isinstance(bottleneck, DistanceCodebook):
         return [bottleneck.codebook]
     return [bottleneck.codebook, bottleneck.projection.weight, bottleneck.projection.bias]
@@ -122,15 +127,18 @@ class Watch(pl.Callback):
 
     def on_train_batch_start(self, trainer, model, batch, batch_idx):
         if trainer.global_step == 3:
-            model.bottleneck.idle.steps[:5] = 1_000
-            model.bottleneck.idle._next_look = 0
+            (idle,) = [m for m in model.modules() if isinstance(m, Idle)]
+            idle.steps[:5] = 1_000
+            idle._next_look = 0
 
     def on_before_zero_grad(self, trainer, model, optimizer):
         table = next(iter(tables_of(model.bottleneck)))
-        state = optimizer.state.get(table, {})
+        # The table itself, or a view of the parameter.
+        parameter = next(p for p in model.parameters() if p.data_ptr() == table.data_ptr())
+        state = optimizer.state.get(parameter, {})
         # Called before the backward pass: the averages are those of the step before.
-        self.moments = state["exp_avg"].clone() if state else None
-        self.gradient = None if table.grad is None else table.grad.clone()
+        self.moments = state["exp_avg"].view_as(table).clone() if state else None
+        self.gradient = None if parameter.grad is None else parameter.grad.view_as(table).clone()
         if trainer.global_step == 4 and not self.seen:
             self.seen += 1
             expected = 0.1 * self.gradient[:5]
@@ -139,7 +147,7 @@ class Watch(pl.Callback):
             assert others.abs().max() > 1e-6
 
 
-@pytest.mark.parametrize("kind", ["projected", "distance"])
+@pytest.mark.parametrize("kind", ["projected", "distance", "diveq"])
 def test_the_optimizer_forgets_the_revived_rows_and_no_others(tmp_path, kind):
     model, watch = make(kind), Watch()
     trainer = toy_trainer(tmp_path, max_steps=6, limit_val_batches=0, callbacks=[watch])

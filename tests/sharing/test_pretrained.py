@@ -81,6 +81,11 @@ CONFIGS = {
         network=RESNET,
         bottleneck=node("bottlenecks.VQ", num_codes=6, code_dim=4),
     ),
+    "diveq": node(
+        "models.CodebookVAE",
+        network=RESNET,
+        bottleneck=node("bottlenecks.DiVeQ", num_codes=6, code_dim=4, variance=0.01),
+    ),
 }
 SMALL = {"width": 8, "depth": 1, "heads": 2}
 PRIORS = {
