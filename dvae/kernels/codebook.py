@@ -44,8 +44,8 @@ def gumbel_codebook(
     is attention with noise on its scores, and is computed as attention is: block by block over the
     K codes with a running softmax. The noise is a function of the seed, the row and the column
     (`dvae.kernels.gumbel_noise`), so the backward pass draws it again; it is float32, and finite,
-    for all dtypes, as are softmax and KL: bfloat16 is for products alone. Memory is O(N D + K D), not
-    O(N K). The gradients are first derivatives only.
+    for all dtypes, as are softmax and KL: bfloat16 is for products alone. Memory is O(N D + K D),
+    not O(N K). The gradients are first derivatives only.
 
     Args:
         h: Features ``(N, C)`` in float64, float32, bfloat16 or float16.
