@@ -12,13 +12,17 @@ from torch.utils.data import DataLoader, TensorDataset
 import dvae
 from dvae.bottlenecks import (
     FSQ,
+    LFQ,
     VQ,
     CategoricalBottleneck,
     DistanceCodebook,
+    DiVeQ,
     ProductCodebook,
     ProjectedCodebook,
     ResidualCodebook,
     ResidualVQ,
+    RotationVQ,
+    SimVQ,
 )
 from dvae.callbacks import LatentInspector, Reconstructions
 from dvae.cli import main
@@ -37,6 +41,10 @@ BOOKS = {
     "product": lambda: ProductCodebook(5, 4, 4),
     "distance": lambda: DistanceCodebook(5, 4),
     "VQ": lambda: VQ(5, 4),
+    "rotation": lambda: RotationVQ(5, 4),
+    "DiVeQ": lambda: DiVeQ(5, 4),
+    "SimVQ": lambda: SimVQ(5, 4),
+    "LFQ": lambda: LFQ(4, 4),
     "FSQ": lambda: FSQ((3, 3), 4),
     "residual": lambda: ResidualVQ(5, 4, 2),
     "residual code": lambda: ResidualCodebook(5, 4, 2),

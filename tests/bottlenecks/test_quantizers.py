@@ -1,10 +1,14 @@
 """Laws of the vector quantizers as bottlenecks."""
 
+import inspect
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.fuzz.joint import GRIDS
+from dvae import bottlenecks
 from dvae.bottlenecks import FSQ, LFQ, VQ, DiVeQ, ResidualVQ, RotationVQ, SimVQ, Upkeep
 from tests.laws import assert_chi_square
 from tests.posteriors import expectation, kl, look, uniform
@@ -21,6 +25,20 @@ MAKERS = {
     "ResidualVQ": lambda: ResidualVQ(8, 4, 3, upkeep=ASLEEP),
 }
 quantizers = pytest.mark.parametrize("name", MAKERS)
+
+
+def concrete(base):
+    public = {name: getattr(bottlenecks, name) for name in bottlenecks.__all__}
+    return {n for n, c in public.items() if issubclass(c, base) and not inspect.isabstract(c)}
+
+
+def test_every_quantizer_is_tried_here_and_in_the_docs_and_every_grid_is_fuzzed():
+    quantizers = concrete(bottlenecks.Quantizer)
+    assert quantizers == set(MAKERS)
+    page = Path(__file__).parents[2] / "docs" / "science" / "codebooks.md"
+    rows = [line.split("|")[1].strip(" `") for line in page.read_text().splitlines() if "|" in line]
+    assert quantizers <= set(rows)
+    assert concrete(bottlenecks.GridBottleneck) == set(GRIDS)
 
 
 def make(name):
