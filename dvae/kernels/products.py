@@ -140,8 +140,11 @@ class Convolutions:
 class BFloat16Products:
     """Products of numbers rounded to bfloat16, summed in float32, each sum rounded to bfloat16.
 
-    torch has no product of bfloat16 on a CPU that gives float32; what is rounded is the sum over a
-    block, as plain torch rounds that over all. Sums over blocks are in float32.
+    torch has no product of bfloat16 on a CPU that gives float32; what is rounded is the sum over
+    a block, as plain torch rounds that over all. Sums over blocks are in float32. Codes in an
+    order in which whole blocks cancel one another lose more: with 16 blocks of weights that rise
+    from -1 to 1, the gradient of the features had 2.2 times plain torch's error, without an order
+    as much.
     """
 
     def outer(self, a: Tensor, b: Tensor, bias: Tensor | None, out: Place) -> Tensor:
