@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from benchmarks.tables.radam import RAdam
-from benchmarks.tables.spec import Cell, Table, estimator, schedule
+from benchmarks.tables.spec import Cell, Table, estimator, mover, schedule
 from dvae.bottlenecks import CategoricalBottleneck
 from dvae.callbacks import Anneal
 from dvae.data import MNIST
 from dvae.estimators import PathwiseEstimator
 from dvae.models import ELBO, CategoricalVAE, Evaluation
 from dvae.networks import MLP
+from dvae.schedules import Tuned
 
 __all__ = ["Group", "Run", "anneals", "data", "grouped", "is_trial", "model", "shortened"]
 
@@ -130,7 +131,8 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 
     Returns:
         Groups in the order of their first runs. Alone stays what has no other of its row and kind
-        of optimizer, an estimator that is no layer, or a network that keeps averages of a batch.
+        of optimizer, an estimator that is no layer, a network that keeps averages of a batch, or a
+        tuner, which measures one model.
     """
     groups: dict[Any, list[Run]] = {}
     for run in runs:
@@ -139,7 +141,8 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
         key: Any = (cell.row, cell.optimizer["class"])
         layer = isinstance(estimator(cell.estimator), PathwiseEstimator)
         network = MLP(**run.table.network)
-        if not layer or network.norm != "none" or network.center:
+        tuned = any(isinstance(mover(recipe), Tuned) for recipe in cell.anneal.values())
+        if not layer or network.norm != "none" or network.center or tuned:
             key = run.name
         groups.setdefault(key, []).append(run)
     return [Group(tuple(members)) for members in groups.values()]
@@ -213,7 +216,7 @@ def anneals(run: Run) -> list[Anneal]:
     Args:
         run: The run.
     """
-    return [Anneal(name, schedule(recipe)) for name, recipe in run.cell.anneal.items()]
+    return [Anneal(name, mover(recipe)) for name, recipe in run.cell.anneal.items()]
 
 
 def _call(recipe: Mapping[str, Any]) -> str:

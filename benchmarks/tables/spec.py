@@ -14,11 +14,11 @@ import yaml
 from dvae.data import MNIST
 from dvae.estimators import ESTIMATORS, Estimator
 from dvae.networks import MLP
-from dvae.schedules import SCHEDULES, Schedule, Sequential
+from dvae.schedules import SCHEDULES, Mover, Schedule, Sequential, Tuned
 
 T = TypeVar("T")
 
-__all__ = ["FOLDER", "METRICS", "Cell", "Table", "estimator", "load", "schedule", "tables"]
+__all__ = ["FOLDER", "METRICS", "Cell", "Table", "estimator", "load", "mover", "schedule", "tables"]
 
 FOLDER = Path(__file__).parent
 METRICS = ("train_negative_elbo", "test_negative_elbo", "test_negative_iwae")
@@ -41,7 +41,7 @@ class Cell:
         optimizer: ``class`` and its arguments.
         published: The source's figure, nats per example, lower is better; None where it has none.
         spread: Its standard deviation over seeds, where the source gives one.
-        anneal: Schedule of each annealed scalar, by its name.
+        anneal: Schedule of each annealed scalar, or its tuner, by its name.
     """
 
     row: str
@@ -159,6 +159,18 @@ def schedule(*recipes: Mapping[str, Any]) -> Schedule:
     return parts[0] if len(parts) == 1 else Sequential(tuple(parts))
 
 
+def mover(recipe: Mapping[str, Any]) -> Mover:
+    """Build what moves a scalar: a schedule, or a tuner of a temperature.
+
+    Args:
+        recipe: ``class`` and arguments.
+
+    Raises:
+        ValueError: There is no such class, or it refuses an argument.
+    """
+    return _make(recipe, {**SCHEDULES, "Tuned": Tuned}, "schedule")
+
+
 def choose(key: object, allowed: Collection[str], what: str) -> str:
     """Insist that a name is one of those that there are.
 
@@ -179,7 +191,7 @@ def choose(key: object, allowed: Collection[str], what: str) -> str:
 
 def _make(recipe: Mapping[str, Any], classes: Mapping[str, Callable[..., T]], what: str) -> T:
     if not isinstance(recipe, Mapping) or "class" not in recipe:
-        raise ValueError(f"an {what} needs a class; got {recipe!r}")
+        raise ValueError(f"each {what} must have a class; got {recipe!r}")
     arguments = {key: value for key, value in recipe.items() if key != "class"}
     made = classes[choose(recipe["class"], classes, what)]
     try:
@@ -260,7 +272,7 @@ def _check(cell: Cell, where: str) -> None:
         if cell.estimator is not None:
             estimator(cell.estimator)
         for recipe in cell.anneal.values():
-            schedule(recipe)
+            mover(recipe)
         _keys(cell.optimizer, ("class", "lr", "momentum", "weight_decay"), "the optimizer")
         choose(cell.optimizer.get("class"), OPTIMIZERS, "optimizer")
         numbers = {key: value for key, value in cell.optimizer.items() if key != "class"}
