@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.measure import RESULTS, machine, read_csv, write_csv
 from benchmarks.tables.together import SideBySide, Together
 from dvae.bottlenecks import CategoricalBottleneck
-from dvae.callbacks import Anneal
+from dvae.callbacks import Anneal, StartAtMean
 from dvae.data import MNIST, Batch
 from dvae.estimators import Estimator, GumbelSoftmax, ReinMax
 from dvae.models import CategoricalVAE, Evaluation
@@ -76,32 +76,33 @@ class Tail(Callback):
 
 
 class OneOf(Callback):
-    """An `Anneal` of one of several models that are trained as one, which sees its images.
+    """A callback of one of several models that are trained as one, which sees its images.
 
     Args:
         number: Which model.
         model: The model.
-        anneal: Its callback.
+        own: Its callback.
     """
 
-    def __init__(self, number: int, model: CategoricalVAE, anneal: Anneal) -> None:
-        self.number, self.model, self.anneal = number, model, anneal
+    def __init__(self, number: int, model: CategoricalVAE, own: Callback) -> None:
+        self.number, self.model, self.own = number, model, own
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Begin."""
-        self.anneal.setup(trainer, self.model, "fit")
-        self.anneal.on_train_start(trainer, self.model)
+        self.own.setup(trainer, self.model, "fit")
+        self.own.on_train_start(trainer, self.model)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: Any, images: Tensor, batch_idx: int
     ) -> None:
-        """Move its temperature."""
+        """Let it see its images."""
         batch = Batch(images[self.number], None)
-        self.anneal.on_train_batch_start(trainer, self.model, batch, batch_idx)
+        self.own.on_train_batch_start(trainer, self.model, batch, batch_idx)
 
 
 def model_of(cell: Cell) -> CategoricalVAE:
-    """Build a model, from the global generator; the recipe is that of benchmarks/tables/recipe."""
+    """Build a model, from the global generator; the recipe is that of
+    benchmarks/tables/tuned."""
     codes, latents = SIZES[cell["size"]]
     estimator = ESTIMATORS[cell["estimator"]]()
     return CategoricalVAE(
@@ -123,12 +124,12 @@ def train(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         data = MNIST(batch_size=cell["batch_size"], val_size=0, seed=cell["seed"])
         made.append((vae, Anneal("tau", way), data))
     tail = Tail(steps)
-    trainer = _trainer(
-        [tail, *(OneOf(number, vae, anneal) for number, (vae, anneal, _) in enumerate(made))]
-        if len(made) > 1
-        else [tail, made[0][1]],
-        steps,
-    )
+    own: list[Callback] = [
+        OneOf(number, vae, part) if len(made) > 1 else part
+        for number, (vae, anneal, _) in enumerate(made)
+        for part in (StartAtMean(), anneal)
+    ]
+    trainer = _trainer([tail, *own], steps)
     start = time.perf_counter()
     if len(made) > 1:
         trainer.fit(Together([vae for vae, *_ in made]), SideBySide([data for *_, data in made]))

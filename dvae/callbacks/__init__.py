@@ -17,6 +17,7 @@ from dvae.callbacks.random_state import RandomState
 from dvae.callbacks.reconstructions import Reconstructions
 from dvae.callbacks.run_id import RunId
 from dvae.callbacks.short_run import ShortRun
+from dvae.callbacks.start_at_mean import StartAtMean
 from dvae.callbacks.stop_on_signal import StopOnSignal, Stopped, StopUnsaved
 from dvae.callbacks.stopwatch import Stopwatch
 from dvae.callbacks.symptoms import Symptoms
@@ -41,6 +42,7 @@ __all__ = [
     "RunId",
     "SafeCheckpointIO",
     "ShortRun",
+    "StartAtMean",
     "StopOnSignal",
     "StopUnsaved",
     "Stopped",

@@ -153,6 +153,17 @@ class Likelihood(Described, Stepwise, nn.Module, ABC):
         """Compute `pairwise_log_prob` as `_log_prob` is; by it, where nothing is quicker."""
         return self._log_prob(params.unsqueeze(1), x)
 
+    def params_of(self, mean: Tensor) -> Tensor:
+        """Decoder output whose `mean` is a given image, where there is no other parameter.
+
+        Args:
+            mean: Pixels within (0, 1), ``(..., C, H, W)``.
+
+        Returns:
+            The same shape.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not begin at a mean image")
+
     def level_probs(self, params: Tensor, x: Tensor) -> Tensor:
         """Mass of each value of a channel given the channels before it, to code pixels by.
 
@@ -192,6 +203,10 @@ class AroundMean(Likelihood):
     def _mean(self, params: Tensor) -> Tensor:
         """Return the mean as a stored pixel; see `Likelihood.mean`."""
         return stored(params)
+
+    def params_of(self, mean: Tensor) -> Tensor:
+        """Return the middle of the mean's level; see `Likelihood.params_of`."""
+        return (mean * (LEVELS - 1) + 0.5) / LEVELS
 
 
 def stored(pixels: Tensor) -> Tensor:

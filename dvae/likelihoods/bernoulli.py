@@ -28,6 +28,10 @@ class Bernoulli(Likelihood):
         """Return the probability of white; see `Likelihood.mean`."""
         return params.sigmoid()
 
+    def params_of(self, mean: Tensor) -> Tensor:
+        """Return the log-odds; see `Likelihood.params_of`."""
+        return mean.logit()
+
     def _pairwise_log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         """Split the sum so that pairs cost one matrix product; see the base class."""
         black = bernoulli_log_prob(params, params.new_zeros(())).sum(PIXELS)
