@@ -101,8 +101,7 @@ class OneOf(Callback):
 
 
 def model_of(cell: Cell) -> CategoricalVAE:
-    """Build a model, from the global generator; the recipe is that of
-    benchmarks/tables/tuned."""
+    """Build a model, from the global generator; the recipe is that of the table `tuned`."""
     codes, latents = SIZES[cell["size"]]
     estimator = ESTIMATORS[cell["estimator"]]()
     return CategoricalVAE(

@@ -68,6 +68,7 @@ class Run:
             _call({"class": "MNIST", **t.data}),
             f"{t.epochs} epochs",
             *([f"{t.draws} draws"] if t.draws > 1 else []),
+            *(["starts at the mean image"] if t.start_at_mean else []),
             f"{t.iwae_samples} samples",
         ]
         return "; ".join(parts)
@@ -131,8 +132,8 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 
     Returns:
         Groups in the order of their first runs. Alone stays what has no other of its row and kind
-        of optimizer, an estimator that is no layer, a network that keeps averages of a batch, or a
-        tuner, which measures one model.
+        of optimizer, an estimator that is no layer, a network that keeps averages of a batch, a
+        tuner, which measures one model, or a decoder that starts at the mean of its own batch.
     """
     groups: dict[Any, list[Run]] = {}
     for run in runs:

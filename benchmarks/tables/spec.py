@@ -75,6 +75,7 @@ class Table:
         text: The figures as the source has them, one line a row; checked against the cells.
         epochs: Length of a run.
         draws: Draws of codes for each image in a step; 1 where the file does not say.
+        start_at_mean: Whether decoders begin at the mean image; false where the file does not say.
         iwae_samples: Draws of the test's bound.
         network: Arguments of `dvae.networks.MLP`.
         data: Arguments of `dvae.data.MNIST`.
@@ -105,6 +106,7 @@ class Table:
     cells: Mapping[str, Cell]
     name: str
     draws: int = 1
+    start_at_mean: bool = False
 
 
 def tables() -> list[str]:
@@ -212,7 +214,8 @@ def _keys(mapping: Any, allowed: Collection[str], where: str, needed: Collection
 
 def _table(content: Any, name: str) -> Table:
     keys = [field.name for field in fields(Table) if field.name != "name"]
-    _keys(content, keys, "the table", set(keys) - {"choices", "lr_schedule", "draws"})
+    optional = {"choices", "lr_schedule", "draws", "start_at_mean"}
+    _keys(content, keys, "the table", set(keys) - optional)
     choose(content["metric"], METRICS, "metric")
     for key, made in (("network", MLP), ("data", MNIST)):
         _keys(content[key], inspect.signature(made).parameters, key)
@@ -222,6 +225,8 @@ def _table(content: Any, name: str) -> Table:
         value = content.get(key, 1)
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{key} must be a whole number >= 1; got {value!r}")
+    if not isinstance(content.get("start_at_mean", False), bool):
+        raise ValueError(f"start_at_mean must be true or false; got {content['start_at_mean']!r}")
     for row, sizes in content["rows"].items():
         _keys(sizes, ("codes", "latents"), f"row {row}", ("codes", "latents"))
     for column, recipe in content["columns"].items():

@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import Callback, Timer
 from benchmarks.measure import machine
 from benchmarks.tables.runs import Group, Run, anneals, data, model
 from benchmarks.tables.together import SideBySide, Together, together
-from dvae.callbacks import Checkpoints, RandomState
+from dvae.callbacks import Checkpoints, RandomState, StartAtMean
 from dvae.models.overhead import prepare_cpu
 
 __all__ = ["Busy", "EpochMeans", "Progress", "result_of", "train"]
@@ -175,12 +175,13 @@ def _train(group: Group, root: Path, command: Callable[[Run], str], parent: int 
         moved = [one for number, pair in enumerate(made) for one in together(number, *pair)]
     testing = 10_000 * group.runs[0].table.iwae_samples
     work = group.work - testing * len(group.runs)
+    start = [StartAtMean()] if group.runs[0].table.start_at_mean else []
     progress = Progress(folder / "progress.json", work, testing, parent)
     means, timer = EpochMeans(), Timer()
     trainer = _trainer(
         folder,
         # A checkpoint is taken after the means are closed: Checkpoints goes last.
-        [*moved, RandomState(), timer, means, progress, Checkpoints()],
+        [*start, *moved, RandomState(), timer, means, progress, Checkpoints()],
         group.runs[0].table.epochs,
     )
     last = folder / "checkpoints" / "last.ckpt"

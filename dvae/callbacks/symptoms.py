@@ -54,8 +54,8 @@ class Symptoms(Callback):
             if self._collapsed == _COLLAPSED:
                 log.warning(
                     "all images of the validation have the same code (step %d): start again with "
-                    "another seed_everything, a lower anneal.tau or learning rate, or let "
-                    "anneal.beta rise from 0.1 to 1",
+                    "--trainer.callbacks+=StartAtMean, by which the decoder begins at the mean "
+                    "image, or with another seed_everything or a lower learning rate",
                     trainer.global_step,
                 )
         if self._parted < _PARTED and "val/relaxation_gap" in found:

@@ -1,15 +1,19 @@
 """A training begins at the mean image, unless the decoder has learned more already."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from dvae.bottlenecks import CategoricalBottleneck, ProjectedCodebook
 from dvae.callbacks import RandomState, StartAtMean
 from dvae.callbacks.start_at_mean import start_at_mean
+from dvae.data import MNIST, Batch
 from dvae.estimators import ReinMax
 from dvae.likelihoods import Bernoulli, Categorical, Gaussian, Laplace
 from dvae.models import CategoricalVAE, CodebookVAE
 from dvae.networks import MLP, VQVAENet
+from dvae.schedules import Linear
 from tests.toy import toy_data, toy_model, toy_trainer
 
 
@@ -86,6 +90,17 @@ def test_it_acts_before_the_first_step_of_a_training_only(tmp_path):
     assert all(torch.equal(x, ours[name]) for name, x in whole.state_dict().items())
 
 
+@pytest.mark.parametrize(("step", "batch_idx"), [(1, 0), (0, 1)])
+def test_it_acts_at_no_other_step(step, batch_idx):
+    model, x = model_of(MLP((1, 6, 6), hidden=(8,), norm="none"), Bernoulli()), images()
+    before = last_layer(model).bias.detach().clone()
+    trainer = SimpleNamespace(global_step=step)
+    StartAtMean().on_train_batch_start(trainer, model, Batch(x, None), batch_idx)
+    assert torch.equal(last_layer(model).bias, before)
+    StartAtMean().on_train_batch_start(SimpleNamespace(global_step=0), model, Batch(x, None), 0)
+    assert not torch.equal(last_layer(model).bias, before)
+
+
 @pytest.mark.parametrize(
     ("likelihood", "words"),
     [(Categorical(), "parameters are a mean image, such as Bernoulli; got Categorical")],
@@ -98,3 +113,24 @@ def test_what_it_cannot_do_is_one_line(likelihood, words):
     last_layer(model).bias = None
     with pytest.raises(ValueError, match="a bias for each pixel or channel$"):
         StartAtMean().setup(None, model, "fit")
+
+
+@pytest.mark.slow
+def test_without_it_all_images_get_one_code_and_with_it_they_do_not(tmp_path):
+    found = {}
+    for name, callbacks in (("without", []), ("with", [StartAtMean()])):
+        torch.manual_seed(0)
+        model = CategoricalVAE(
+            MLP(hidden=(512, 256), norm="none", negative_slope=0.0),
+            CategoricalBottleneck(4, 8, ReinMax(1.2)),
+            optimizer=lambda p: torch.optim.Adam(p, 5e-4),
+            lr_schedule=Linear(0.0, 1.0, 4800),
+        )
+        data = MNIST(batch_size=100, val_size=0, seed=0)
+        settings = {"max_steps": 600, "limit_val_batches": 0, "callbacks": callbacks}
+        toy_trainer(tmp_path / name, **settings).fit(model, data)
+        x = model.images_of(next(iter(data.train_dataloader())))
+        with torch.no_grad():
+            found[name] = model.bottleneck(model.encoder(x)).mode().unique(dim=0)
+    assert len(found["without"]) < 4
+    assert len(found["with"]) > 12
