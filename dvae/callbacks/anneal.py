@@ -89,7 +89,8 @@ class Anneal(Callback):
             value = self._schedule(step, self._run_steps)
         if self.tuner is not None:
             assert isinstance(pl_module, DiscreteVAE)  # setup has seen to it
-            value = self.tuner.step(pl_module, batch, step, trainer.global_rank, value)
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            value = self.tuner.step(pl_module, batch, step, trainer.global_rank, rate, value)
         assert value is not None
         self._scalar.buffer.fill_(value)
         if is_logged(trainer):

@@ -2,13 +2,20 @@ r"""The tuner: measures a gradient's bias and variance over the temperature, and
 
 On some of a batch's images the estimator's gradient in the logits is drawn twice at each of a grid
 of temperatures, with common noise (`dvae.estimators.temperatures`). Averages of what is found give
+the two parts of the squared error of what an optimizer follows that averages over n steps,
 
-.. math:: Q_t = \mathrm{bias}_t^2 + \mathrm{variance}_t / n,
+.. math:: Q_t = \mathrm{bias}_t^2 + \mathrm{variance}_t / n.
 
-the squared error of what an optimizer follows that averages over n steps. The temperature moves, in
-its logarithm, a tenth of the way to the vertex of the parabola through the least Q and its
-neighbours; it stays where it is while :math:`\langle E e_t, E r \rangle` cannot be told from noise:
-then nothing is known of the error, as where all images have one code.
+The temperature moves, in its logarithm, a tenth of the way to the highest one at which the first
+part is no larger than the second; where there is none, to the least Q. Where variance falls with
+the temperature, this makes the larger part least. Where it does not (ReinMax), the least Q is at no
+bias, and yet a higher temperature trains better: it keeps a gradient for codes that a posterior has
+all but given up, which an unbiased one weighs by their probability. So it goes as high as the noise
+hides. As the learning rate falls, more steps are averaged: n grows as one over it, from the highest
+rate so far.
+
+The temperature stays where it is while :math:`\langle E e_t, E r \rangle` cannot be told from
+noise: then nothing is known of the error, as where all images have one code.
 """
 
 import logging
@@ -33,7 +40,7 @@ from dvae.priors.base import FactorisedPrior
 from dvae.scalars import ScalarRef
 from dvae.schedules import Tuned
 
-__all__ = ["Tuner", "vertex"]
+__all__ = ["Tuner", "choice"]
 
 log = logging.getLogger("dvae")
 
@@ -41,10 +48,12 @@ log = logging.getLogger("dvae")
 _KEEP, _STAY = 0.98, 0.9
 # Standard errors by which the projection has to be above 0.
 _CLEAR = 3.0
+# Times that n grows at most; below such a rate nothing is learned.
+_SLOWEST = 1000.0
 # Measurements that the picture shows at most.
 _SHOWN = 1000
 
-_STATE = ("stride", "count", "measured", "sums", "noise")
+_STATE = ("stride", "count", "measured", "sums", "noise", "rate", "highest")
 
 
 class Tuner:
@@ -87,6 +96,8 @@ class Tuner:
         # Rows: step, temperature, and the error at each of the grid.
         self.history: list[list[float]] = []
         self._stride, self._count, self._measured = 1, 0, -1
+        # Learning rate of this step, and the highest so far.
+        self._rate = self._highest = 0.0
         self._sums = torch.zeros(3 * len(self.taus) + 1, dtype=torch.float64)
         self._noise = torch.zeros(len(self.taus), dtype=torch.float64)
         # Of so many images of a batch one is measured, for a share of a step's work.
@@ -108,10 +119,16 @@ class Tuner:
         if state["taus"] == self.taus:
             self.seconds, self.history = state["seconds"], list(state["history"])
             for name in _STATE:
-                setattr(self, f"_{name}", state[name])
+                setattr(self, f"_{name}", state.get(name, getattr(self, f"_{name}")))
 
     def step(
-        self, model: DiscreteVAE, batch: Any, step: int, rank: int, given: float | None = None
+        self,
+        model: DiscreteVAE,
+        batch: Any,
+        step: int,
+        rank: int,
+        rate: float,
+        given: float | None = None,
     ) -> float:
         """Measure where the step's turn has come, and return the temperature that it is taken with.
 
@@ -122,9 +139,11 @@ class Tuner:
             batch: Batch of training.
             step: Optimizer steps taken so far.
             rank: Number of this process; each measures its own batch, and all know the same then.
+            rate: Learning rate of this step.
             given: Temperature of this step where something else moves it.
         """
         self.tau = self.tau if given is None else given
+        self._rate, self._highest = rate, max(rate, self._highest)
         if step % self.settings.every or step == self._measured:
             return self.tau
         started, self._measured = time.perf_counter(), step
@@ -136,7 +155,7 @@ class Tuner:
         if given is None and self.is_clear:
             self.tau *= (self.best_tau / self.tau) ** (1 - _STAY)
         if step // self.settings.every % self._stride == 0:
-            errors = self.averages.error(self.settings.n_eff).tolist()
+            errors = self.averages.error(self.n).tolist()
             self.history.append([step, self.tau, *errors])
         if len(self.history) > _SHOWN:
             self.history, self._stride = self.history[::2], 2 * self._stride
@@ -150,6 +169,12 @@ class Tuner:
             tau: The temperature.
         """
         self.tau = self.tau if self._count else tau
+
+    @property
+    def n(self) -> float:
+        """Gradients that the optimizer averages over in effect."""
+        slower = self._highest / self._rate if self._rate > 0 else _SLOWEST
+        return self.settings.n_eff * min(slower if self._highest > 0 else 1.0, _SLOWEST)
 
     @property
     def averages(self) -> GradientMoments:
@@ -168,8 +193,9 @@ class Tuner:
 
     @property
     def best_tau(self) -> float:
-        """Temperature of the least error."""
-        return vertex(self.taus, self.averages.error(self.settings.n_eff).tolist())
+        """The highest temperature whose bias the noise of n gradients hides."""
+        found = self.averages
+        return choice(self.taus, found.bias2.tolist(), (found.variance / self.n).tolist())
 
     def metrics(self) -> dict[str, float]:
         """Return what is logged, by name: nats squared per example, and seconds since the start.
@@ -181,9 +207,10 @@ class Tuner:
             "bias2": float(np.interp(at, grid, found.bias2.numpy())),
             "variance": float(np.interp(at, grid, found.variance.numpy())),
             "best_tau": self.best_tau,
+            "n": self.n,
             "seconds": self.seconds,
         }
-        errors = found.error(self.settings.n_eff).tolist()
+        errors = found.error(self.n).tolist()
         values |= {f"error_{t:.3g}": e for t, e in zip(self.taus, errors, strict=True)}
         return {f"{self.title}/{name}": value for name, value in values.items()}
 
@@ -254,17 +281,25 @@ class _Probe(Estimator):
         return logits.new_zeros(len(logits))
 
 
-def vertex(taus: list[float], errors: list[float]) -> float:
-    """Return the temperature of the least error, between those of a grid.
+def choice(taus: list[float], bias2: list[float], noise: list[float]) -> float:
+    """Return the highest temperature at which the noise hides the bias, between those of a grid.
 
     Args:
         taus: Ascending temperatures, each the same factor times the one before.
-        errors: Error at each; a parabola goes through the least and its neighbours. At an end of
-            the grid it is that end.
+        bias2: Squared bias at each.
+        noise: Variance of a mean of gradients at each. Its difference from the squared bias is
+            taken to be linear in the logarithm of the temperature. If bias is larger everywhere,
+            the least of their sum counts, by a parabola through it and its neighbours.
     """
-    at = int(np.argmin(errors))
-    if at in (0, len(taus) - 1):
+    excess = [bias - hidden for bias, hidden in zip(bias2, noise, strict=True)]
+    hidden = [at for at, value in enumerate(excess) if value <= 0]
+    errors = [bias + hidden for bias, hidden in zip(bias2, noise, strict=True)]
+    at = hidden[-1] if hidden else errors.index(min(errors))
+    if at == len(taus) - 1 or not (hidden or at):
         return taus[at]
-    before, least, after = errors[at - 1 : at + 2]
-    offset = 0.5 * (before - after) / (before - 2 * least + after)
-    return float(taus[at] * (taus[at + 1] / taus[at]) ** offset)
+    if hidden:
+        share = excess[at] / (excess[at] - excess[at + 1])
+    else:
+        before, least, after = errors[at - 1 : at + 2]
+        share = 0.5 * (before - after) / (before - 2 * least + after)
+    return float(taus[at] * (taus[at + 1] / taus[at]) ** share)

@@ -1,4 +1,4 @@
-"""Not a schedule but a tuner: the temperature goes where the gradient's error is least."""
+"""Not a schedule but a tuner: the temperature goes as high as noise hides the bias."""
 
 from dataclasses import dataclass
 
@@ -16,16 +16,17 @@ class Tuned(Mover):
     r"""Settings of a tuner, which `Anneal` takes in place of a schedule of a temperature.
 
     It measures, on the batches of training and with noise of its own, the gradient in the logits at
-    a grid of temperatures, and moves the temperature towards the least
-    :math:`\mathrm{bias}^2 + \mathrm{variance} / n`; see `dvae.callbacks.tuner`. It begins at the
+    a grid of temperatures, and moves the temperature towards the highest one at which
+    :math:`\mathrm{bias}^2 \le \mathrm{variance} / n`; see `dvae.callbacks.tuner`. It begins at the
     temperature that the model has. All defaults are meant to stay.
 
     Args:
         low: Lowest temperature tried, above 0; an estimator may allow only higher ones.
         high: Highest temperature tried, at least 4 times the lowest.
         every: Optimizer steps between measurements, at least 1.
-        n_eff: Steps n that the optimizer averages over in effect, above 0: more of them bear a
-            lower temperature.
+        n_eff: Steps n that the optimizer averages over in effect at the highest learning rate,
+            above 0; as the rate falls, n grows as one over it. More of them bear a lower
+            temperature.
         follow: Schedule that moves the temperature instead; the tuner then only measures.
 
     Raises:

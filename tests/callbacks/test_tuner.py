@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from dvae.bottlenecks import ProjectedCodebook
 from dvae.callbacks import Anneal, RandomState
-from dvae.callbacks.tuner import vertex
+from dvae.callbacks.tuner import choice
 from dvae.cli import main
 from dvae.data import Batch
 from dvae.estimators import (
@@ -54,10 +54,10 @@ def tuner_of(model, settings=None, name="tau"):
     return anneal.tuner
 
 
-def run_of(tuner, model, measurements, image=None):
+def run_of(tuner, model, measurements, image=None, rate=1e-3):
     batch = Batch(images() if image is None else image, None)
     for number in range(measurements):
-        tau = tuner.step(model, batch, number * tuner.settings.every, 0)
+        tau = tuner.step(model, batch, number * tuner.settings.every, 0, rate)
     return tau
 
 
@@ -81,31 +81,55 @@ def same_weights(a, b):
     [StraightThrough(0.9), GumbelSoftmax(0.9, hard=True), GumbelSoftmax(0.9)],
     ids=["straight-through", "hard", "relaxed"],
 )
-def test_the_choice_is_that_of_the_exact_error(estimator):
+def test_the_choice_is_where_the_exact_bias_is_the_exact_noise(estimator):
     # As the decoder is at the start: the reference is exact up to the second order of it.
     model = trained(estimator, decoder=1.0)
     tuner = tuner_of(model)
     tau = run_of(tuner, model, 60, images(640))
     problem = vae_problem(model, images(640)[: math.ceil(640 / tuner.share)], "")
-    errors = []
+    bias2, noise = [], []
     for at in tuner.taus:
         estimator.tau.fill_(at)
         # Against the enumerated gradient; squares are averaged over the examples.
         lab = measure(estimator, problem.f, problem.logits, 200)
-        errors.append(lab.bias_squared + lab.variance / tuner.settings.n_eff)
-    best = vertex(tuner.taus, errors)
+        bias2.append(lab.bias_squared)
+        noise.append(lab.variance / tuner.settings.n_eff)
+    best = choice(tuner.taus, bias2, noise)
     assert tuner.taus[0] < best < tuner.taus[-1]  # there is something to choose
     assert abs(math.log(tuner.best_tau / best)) < math.log(2) / 2
     assert tau == pytest.approx(tuner.best_tau, rel=0.05)
 
 
-def test_the_vertex_is_that_of_a_parabola():
+def test_the_choice_is_where_bias_and_noise_cross():
     taus = Tuned().grid()
+    ones, zeros = [1.0] * 9, [0.0] * 9
     for best in (0.2, 0.7, 1.3):
-        errors = [math.log(tau / best) ** 2 for tau in taus]
-        assert vertex(taus, errors) == pytest.approx(best)
-    assert vertex(taus, list(range(9))) == taus[0]
-    assert vertex(taus, list(range(9, 0, -1))) == taus[-1]
+        rising = [1 + math.log(tau / best) for tau in taus]
+        assert choice(taus, rising, ones) == pytest.approx(best)
+    assert choice(taus, zeros, ones) == taus[-1]
+    # Noise at low temperatures, where there is most of it, does not hide what is above.
+    assert choice(taus, [1.0, -1.0, 2.0, *[-1.0] * 6], zeros) == taus[-1]
+    # Bias everywhere: the least error, between the temperatures of the grid.
+    for best in (0.2, 0.7, 1.3):
+        valley = [1 + math.log(tau / best) ** 2 for tau in taus]
+        assert choice(taus, valley, zeros) == pytest.approx(best)
+    assert choice(taus, [float(at) for at in range(1, 10)], zeros) == taus[0]
+
+
+def test_n_grows_as_the_learning_rate_falls():
+    model = trained(GumbelSoftmax(0.9, hard=True))
+    tuner = tuner_of(model)
+    run_of(tuner, model, 20, rate=0.0)
+    found = {}
+    for rate in (0.0, 1e-3, 2e-3, 1e-3, 2e-5, 0.0):
+        run_of(tuner, model, 1, rate=rate)
+        found[rate] = tuner.n, tuner.best_tau
+    assert found[2e-3][0] == 50 and found[1e-3][0] == 100 and found[2e-5][0] == 5000
+    assert found[0.0][0] == 50_000
+    assert found[2e-3][1] >= found[1e-3][1] >= found[2e-5][1] < found[2e-3][1]
+    again = tuner_of(model)
+    again.load_state_dict(tuner.state_dict())
+    assert (again.n, again.best_tau) == (tuner.n, tuner.best_tau)
 
 
 def test_it_waits_where_there_is_nothing_but_noise():
