@@ -24,6 +24,7 @@ from benchmarks.plain import ROW, TABLE
 from benchmarks.tables.page import of_cell
 from benchmarks.tables.spec import load, tables
 from benchmarks.tried import joints, kills, soak
+from benchmarks.tuner import tuner
 from dvae.estimators import ESTIMATORS, Estimator
 
 README = Path(__file__).parent.parent / "README.md"
@@ -327,7 +328,7 @@ def rendered(texts: Mapping[Path, str]) -> dict[Path, str]:
 PARTS = (
     *(default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed),
     *(published, plain, precision, gpu, kills, soak, joints, compression, likelihood),
-    *(class_samples, priors, prior_steps, lossy, first_minutes),
+    *(class_samples, priors, prior_steps, lossy, first_minutes, tuner),
 )
 
 

@@ -22,7 +22,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from benchmarks.measure import RESULTS, machine, read_csv, write_csv
+from benchmarks.measure import RESULTS, conditions, machine, read_csv, write_csv
 from benchmarks.tables.together import SideBySide, Together
 from dvae.bottlenecks import CategoricalBottleneck
 from dvae.callbacks import Anneal, StartAtMean
@@ -34,7 +34,7 @@ from dvae.networks import MLP
 from dvae.plotting import in_style, new_figure, save_figure
 from dvae.schedules import Constant, Cosine, Linear, Mover, Sequential, Tuned
 
-__all__ = ["main"]
+__all__ = ["main", "tuner"]
 
 # Codes and latents, as the paper names them (L. Liu et al., 2023, arXiv 2304.08612).
 SIZES = {"8x4": (8, 4), "8x16": (8, 16), "10x30": (10, 30)}
@@ -176,6 +176,28 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, l
         ways = found.setdefault(panel, {})
         ways.setdefault(row["way"], []).append(float(row["train_negative_elbo"]))
     return found
+
+
+def tuner() -> str:
+    """Make the page's table: train -ELBO by the best constant, by schedules and by `Tuned`."""
+    rows = read_csv("tuner")
+    lines = [
+        "| size | estimator | best constant | cosine | linear | `Tuned` | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for panel, ways in summary(rows).items():
+        constant = {way: v for way, v in ways.items() if way[0].isdigit()}
+        best = min(constant, key=lambda way: statistics.mean(constant[way]))
+        shown = [f"{_mean(constant[best])} (at {best})"]
+        shown += [_mean(ways.get(way, [])) for way in ("cosine", "linear", "tuned")]
+        seeds = sorted({len(values) for values in ways.values()})
+        lines.append(f"| {' | '.join([*panel[:2], *shown])} | {' to '.join(map(str, seeds))} |")
+    return "\n".join([*lines, "", f"`python -m benchmarks.tuner` ({conditions(rows[0])})."])
+
+
+def _mean(values: Sequence[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}" if values else ""
 
 
 @in_style

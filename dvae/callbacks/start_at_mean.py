@@ -50,7 +50,7 @@ class StartAtMean(Callback):
             return
         bias = _bias_of(pl_module)
         assert isinstance(pl_module, DiscreteVAE)
-        if bias.requires_grad:
+        if bias.requires_grad and not pl_module.objective.prior_alone:
             start_at_mean(pl_module, pl_module.images_of(batch, check=False), bias)
 
 

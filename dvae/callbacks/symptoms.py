@@ -55,7 +55,7 @@ class Symptoms(Callback):
                 log.warning(
                     "all images of the validation have the same code (step %d): start again with "
                     "--trainer.callbacks+=StartAtMean, by which the decoder begins at the mean "
-                    "image, or with another seed_everything or a lower learning rate",
+                    "image, or with another seed_everything",
                     trainer.global_step,
                 )
         if self._parted < _PARTED and "val/relaxation_gap" in found:

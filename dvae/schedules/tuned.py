@@ -33,8 +33,8 @@ class Tuned(Mover):
         ValueError: A value outside its range.
     """
 
-    low: float = 0.125
-    high: float = 2.0
+    low: float = 0.25
+    high: float = 4.0
     every: int = 20
     n_eff: float = 50.0
     follow: Schedule | None = None
