@@ -186,6 +186,8 @@ def tuner() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for panel, ways in summary(rows).items():
+        if len(ways) < len(WAYS[panel[1]]):
+            continue  # not all has been run yet
         constant = {way: v for way, v in ways.items() if way[0].isdigit()}
         best = min(constant, key=lambda way: statistics.mean(constant[way]))
         shown = [f"{_mean(constant[best])} (at {best})"]

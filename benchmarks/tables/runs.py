@@ -143,7 +143,8 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
         layer = isinstance(estimator(cell.estimator), PathwiseEstimator)
         network = MLP(**run.table.network)
         tuned = any(isinstance(mover(recipe), Tuned) for recipe in cell.anneal.values())
-        if not layer or network.norm != "none" or network.center or tuned:
+        averages = network.norm != "none" or network.center
+        if not layer or averages or tuned or run.table.start_at_mean:
             key = run.name
         groups.setdefault(key, []).append(run)
     return [Group(tuple(members)) for members in groups.values()]

@@ -89,7 +89,7 @@ class Anneal(Callback):
             value = self._schedule(step, self._run_steps)
         if self.tuner is not None:
             assert isinstance(pl_module, DiscreteVAE)  # setup has seen to it
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            rate = float(trainer.optimizers[0].param_groups[0]["lr"])
             value = self.tuner.step(pl_module, batch, step, trainer.global_rank, rate, value)
         assert value is not None
         self._scalar.buffer.fill_(value)

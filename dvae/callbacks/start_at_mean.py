@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dvae.bottlenecks.processes import sum_over_processes
 from dvae.models import DiscreteVAE
 
-__all__ = ["StartAtMean"]
+__all__ = ["StartAtMean", "bias_of", "start_at_mean"]
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
 
@@ -25,8 +25,8 @@ class StartAtMean(Callback):
     gradients vanish with it. A bias that the network has for every pixel takes the mean of that
     pixel, one for every channel the mean of the channel.
 
-    It acts once, before the first step of a training, and leaves a decoder alone that does better
-    than the mean image already, such as one that was trained before.
+    It acts once, before the first step of a training, and leaves a decoder alone that would do
+    worse with it, such as one that was trained before.
 
     Raises:
         ValueError: When training is set up: the likelihood's parameters are not those of a mean
@@ -40,7 +40,7 @@ class StartAtMean(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """See whether the model has such a bias."""
         if stage == "fit":
-            _bias_of(pl_module)
+            bias_of(pl_module)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -48,7 +48,7 @@ class StartAtMean(Callback):
         """Set the bias before the first step."""
         if trainer.global_step or batch_idx:
             return
-        bias = _bias_of(pl_module)
+        bias = bias_of(pl_module)
         assert isinstance(pl_module, DiscreteVAE)
         if bias.requires_grad and not pl_module.objective.prior_alone:
             start_at_mean(pl_module, pl_module.images_of(batch, check=False), bias)
@@ -56,7 +56,7 @@ class StartAtMean(Callback):
 
 @torch.no_grad()
 def start_at_mean(model: DiscreteVAE, image: Tensor, bias: Tensor) -> None:
-    """Set a bias to the mean image, if that is nearer to the images than the decoder is.
+    """Set a bias to the mean image, if the decoder is nearer to the images with it.
 
     Args:
         model: The model.
@@ -69,20 +69,31 @@ def start_at_mean(model: DiscreteVAE, image: Tensor, bias: Tensor) -> None:
     sum_over_processes(found)
     # With half an image of grey, so that no pixel is taken to be certain.
     mean = ((found[:-1] + 0.25) / (found[-1] + 0.5)).view(image.shape[1:])
-    if len(bias) == len(mean):
+    if len(bias) < mean.numel():
         mean = mean.mean(tuple(range(1, mean.dim())), keepdim=True).expand_as(mean)
     params = likelihood.params_of(mean)
     with model._evaluating():
         target = likelihood.dequantize(wide, torch.Generator(image.device).manual_seed(0))
         code = model.bottleneck(model.encoder(image), model.prior).mode()
-        now = model.log_px(model.bottleneck.embed(code).unsqueeze(0), target)
-        gain = likelihood.log_prob(params, target).sum() - now.sum()
-    sum_over_processes(gain)
-    if gain > 0:
+        z, before = model.bottleneck.embed(code).unsqueeze(0), bias.clone()
+        tried = [model.log_px(z, target).sum()]
         bias.copy_((params if len(bias) == params.numel() else params.flatten(1)[:, 0]).flatten())
+        tried.append(model.log_px(z, target).sum())
+    values = torch.stack(tried)
+    sum_over_processes(values)
+    if not values[1] > values[0]:
+        bias.copy_(before)
 
 
-def _bias_of(model: Any) -> Tensor:
+def bias_of(model: Any) -> Tensor:
+    """Return the bias of the decoder's last layer.
+
+    Args:
+        model: The model.
+
+    Raises:
+        ValueError: See `StartAtMean`.
+    """
     shape = model.likelihood.event_shape
     try:
         model.likelihood.params_of(torch.full(shape, 0.5))

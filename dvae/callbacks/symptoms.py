@@ -6,6 +6,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from dvae.callbacks.start_at_mean import StartAtMean, bias_of
+
 __all__ = ["Symptoms"]
 
 log = logging.getLogger("dvae")
@@ -54,9 +56,8 @@ class Symptoms(Callback):
             if self._collapsed == _COLLAPSED:
                 log.warning(
                     "all images of the validation have the same code (step %d): start again with "
-                    "--trainer.callbacks+=StartAtMean, by which the decoder begins at the mean "
-                    "image, or with another seed_everything",
-                    trainer.global_step,
+                    "%sanother seed_everything",
+                    *(trainer.global_step, _first_of_all(trainer, pl_module)),
                 )
         if self._parted < _PARTED and "val/relaxation_gap" in found:
             self._compare(trainer.global_step, found["val/elbo"], found["val/elbo_relaxed"])
@@ -75,3 +76,14 @@ class Symptoms(Callback):
                 "take an estimator whose code is hard (ReinMax, StraightThrough, or hard: true)",
                 *(since, best, hard, then, relaxed),
             )
+
+
+def _first_of_all(trainer: pl.Trainer, model: pl.LightningModule) -> str:
+    """Name what helps most, where it can be had."""
+    given = any(isinstance(callback, StartAtMean) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    try:
+        bias_of(model)
+    except ValueError:
+        return ""
+    said = "--trainer.callbacks+=StartAtMean, by which the decoder begins at the mean image, or "
+    return "" if given else said

@@ -78,6 +78,21 @@ def test_a_decoder_that_knows_more_is_left_alone():
     assert torch.equal(layer.bias, before)
 
 
+def test_a_decoder_that_was_trained_is_no_worse_after_it(tmp_path):
+    _, model = fit(tmp_path, [], 60)
+    x = torch.rand(64, 1, 6, 6, generator=torch.Generator().manual_seed(1)).round()
+    before = last_layer(model).bias.detach().clone()
+
+    def value():
+        with torch.no_grad():
+            code = model.eval().bottleneck(model.encoder(x)).mode()
+            return model.log_px(model.bottleneck.embed(code).unsqueeze(0), x).sum()
+
+    first = value()
+    start_at_mean(model, x, last_layer(model).bias)
+    assert value() > first or torch.equal(last_layer(model).bias, before)
+
+
 def test_it_acts_before_the_first_step_of_a_training_only(tmp_path):
     plain, started = (fit(tmp_path / name, c) for name, c in (("a", []), ("b", [StartAtMean()])))
     moved = last_layer(started[1]).bias - last_layer(plain[1]).bias

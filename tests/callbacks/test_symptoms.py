@@ -5,7 +5,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from dvae.callbacks import Symptoms
+from dvae.callbacks import StartAtMean, Symptoms
 from tests.toy import toy_data, toy_model, toy_trainer
 
 
@@ -79,15 +79,16 @@ def test_a_slow_start_is_no_collapse(caplog):
     assert not caplog.messages
 
 
-@pytest.mark.parametrize("forgets", [True, False])
-def test_one_code_for_all_images_is_said_once(tmp_path, caplog, forgets):
+@pytest.mark.parametrize(("forgets", "starts"), [(True, False), (True, True), (False, False)])
+def test_one_code_for_all_images_is_said_once(tmp_path, caplog, forgets, starts):
     torch.manual_seed(0)
-    callbacks = [Symptoms(), *[SameForAll()] * forgets]
+    callbacks = [Symptoms(), *[SameForAll()] * forgets, *[StartAtMean()] * starts]
     with caplog.at_level(logging.WARNING, "dvae"):
         trainer = toy_trainer(tmp_path, max_epochs=3, callbacks=callbacks)
         trainer.fit(toy_model(), datamodule=toy_data())
     said = [line for line in caplog.messages if "have the same code" in line]
     assert len(said) == forgets
+    assert ["StartAtMean" in line for line in said] == [not starts] * forgets
     trainer.save_checkpoint(tmp_path / "x.ckpt")
     kept = torch.load(tmp_path / "x.ckpt", weights_only=True)["callbacks"]["Symptoms"]
     assert kept["collapsed"] == 2 * forgets
