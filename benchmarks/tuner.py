@@ -251,8 +251,7 @@ def main() -> None:
     panels = summary(rows)
     for panel, ways_of in panels.items():
         for way, values in ways_of.items():
-            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-            print(*panel, way, f"{statistics.mean(values):.2f}{spread} ({len(values)} seeds)")
+            print(*panel, way, f"{_mean(values)} ({len(values)} seeds)")
     if panels:
         save_figure(draw(panels), RESULTS / "tuner.png")
 

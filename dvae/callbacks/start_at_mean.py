@@ -70,14 +70,13 @@ def start_at_mean(model: DiscreteVAE, image: Tensor, bias: Tensor) -> None:
     # With half an image of grey, so that no pixel is taken to be certain.
     mean = ((found[:-1] + 0.25) / (found[-1] + 0.5)).view(image.shape[1:])
     if len(bias) < mean.numel():
-        mean = mean.mean(tuple(range(1, mean.dim())), keepdim=True).expand_as(mean)
-    params = likelihood.params_of(mean)
+        mean = mean.mean(tuple(range(1, mean.dim())))
     with model._evaluating():
         target = likelihood.dequantize(wide, torch.Generator(image.device).manual_seed(0))
         code = model.bottleneck(model.encoder(image), model.prior).mode()
         z, before = model.bottleneck.embed(code).unsqueeze(0), bias.clone()
         tried = [model.log_px(z, target).sum()]
-        bias.copy_((params if len(bias) == params.numel() else params.flatten(1)[:, 0]).flatten())
+        bias.copy_(likelihood.params_of(mean).flatten())
         tried.append(model.log_px(z, target).sum())
     values = torch.stack(tried)
     sum_over_processes(values)

@@ -291,9 +291,9 @@ def choice(taus: list[float], bias2: list[float], noise: list[float]) -> float:
             taken to be linear in the logarithm of the temperature. If bias is larger everywhere,
             the least of their sum counts, by a parabola through it and its neighbours.
     """
-    excess = [bias - hidden for bias, hidden in zip(bias2, noise, strict=True)]
+    excess = [bias - spread for bias, spread in zip(bias2, noise, strict=True)]
+    errors = [bias + spread for bias, spread in zip(bias2, noise, strict=True)]
     hidden = [at for at, value in enumerate(excess) if value <= 0]
-    errors = [bias + hidden for bias, hidden in zip(bias2, noise, strict=True)]
     at = hidden[-1] if hidden else errors.index(min(errors))
     if at == len(taus) - 1 or not (hidden or at):
         return taus[at]
