@@ -40,7 +40,7 @@ __all__ = ["main", "tuner"]
 SIZES = {"8x4": (8, 4), "8x16": (8, 16), "10x30": (10, 30)}
 ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "STGS": lambda: GumbelSoftmax(hard=True),
-    "ReinMax": ReinMax,
+    "ReinMax": lambda: ReinMax(1.2),  # where `Tuned` begins
 }
 CONSTANT = {"STGS": (0.25, 0.35, 0.5, 0.7, 1.0), "ReinMax": (1.0, 1.1, 1.2, 1.35, 1.5)}
 # The cosine of configs/mnist_categorical.yaml; ReinMax has none, and no temperature below 1.

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.gpu.part import SMALL, arguments, fit, metrics, table
 from dvae.data import MNIST, Images
-from dvae.models.precision import multiplies_bfloat16
+from dvae.devices import multiplies_bfloat16
 
 __all__ = ["TOLERANCE", "Tinted"]
 
@@ -97,7 +97,7 @@ def main() -> None:
     torch.set_num_threads(args.threads if args.device == "cpu" else 4)
     with tempfile.TemporaryDirectory() as name:
         if args.device == "cpu":
-            both = args.small and multiplies_bfloat16()
+            both = args.small and multiplies_bfloat16() is not False
             rows = losses_of(args, ["32-true", *(["bf16-mixed"] if both else [])], Path(name))
         else:
             command = [sys.executable, "-m", "benchmarks.gpu.training", "--device", "cpu"]

@@ -6,7 +6,7 @@ the two parts of the squared error of what an optimizer follows that averages ov
 
 .. math:: Q_t = \mathrm{bias}_t^2 + \mathrm{variance}_t / n.
 
-The temperature moves, in its logarithm, a tenth of the way to the highest one at which the first
+The temperature moves, in its logarithm, a fiftieth of the way to the highest one at which the first
 part is no larger than the second; where there is none, to the least Q. Where variance falls with
 the temperature, this makes the larger part least. Where it does not (ReinMax), the least Q is at no
 bias, and yet a higher temperature trains better: it keeps a gradient for codes that a posterior has
@@ -15,7 +15,10 @@ hides. As the learning rate falls, more steps are averaged: n grows as one over 
 rate so far.
 
 The temperature stays where it is while :math:`\langle E e_t, E r \rangle` cannot be told from
-noise: then nothing is known of the error, as where all images have one code.
+noise: then nothing is known of the error, as where all images have one code. It stays too while the
+learning rate rises to its highest, and moves slowly after that. What codes stand for is settled in
+the first thousand steps or two, and bias does harm then that no later temperature makes good: with
+30 latents 2.0 instead of 1.2 for a thousand steps costs 2.7 nats after ten thousand.
 """
 
 import logging
@@ -45,7 +48,7 @@ __all__ = ["Tuner", "choice"]
 log = logging.getLogger("dvae")
 
 # Of the averages, a measurement; of the temperature's logarithm, a move.
-_KEEP, _STAY = 0.98, 0.9
+_KEEP, _STAY = 0.98, 0.98
 # Standard errors by which the projection has to be above 0.
 _CLEAR = 3.0
 # Times that n grows at most; below such a rate nothing is learned.
@@ -143,6 +146,7 @@ class Tuner:
             given: Temperature of this step where something else moves it.
         """
         self.tau = self.tau if given is None else given
+        rises = not rate or rate > self._highest
         self._rate, self._highest = rate, max(rate, self._highest)
         if step % self.settings.every or step == self._measured:
             return self.tau
@@ -152,7 +156,7 @@ class Tuner:
                 "tuner", model.evaluation.seed, step, rank, device=model.device
             )
             self._add(self._moments(model, batch, noise))
-        if given is None and self.is_clear:
+        if given is None and self.is_clear and not rises:
             self.tau *= (self.best_tau / self.tau) ** (1 - _STAY)
         if step // self.settings.every % self._stride == 0:
             errors = self.averages.error(self.n).tolist()

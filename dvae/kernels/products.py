@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-from dvae.devices import BFLOAT16_INSTRUCTIONS
+from dvae.devices import multiplies_bfloat16
 
 __all__ = [
     "BFloat16Products",
@@ -53,10 +53,8 @@ def has_bfloat16_products(device: torch.device) -> bool:
     Args:
         device: Device of the computation.
     """
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
+    known = device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return known and multiplies_bfloat16() is True
 
 
 @cache

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
-from dvae.devices import BFLOAT16_INSTRUCTIONS
+from dvae.devices import multiplies_bfloat16
 from dvae.models.gradients import loss_scaler
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "PRECISIONS",
     "check_precision",
     "faster_precision",
-    "multiplies_bfloat16",
     "prepare_precision",
     "say_other_precision",
     "warn_of_bfloat16",
@@ -86,15 +85,6 @@ def say_other_precision(path: object, content: Mapping[str, Any], precision: str
         )
 
 
-def multiplies_bfloat16() -> bool:
-    """Tell whether this CPU has instructions that multiply bfloat16, as far as torch knows."""
-    found = torch.cpu.get_capabilities()
-    # Of other architectures torch says less, and nothing is known to be slow there.
-    return found.get("architecture") != "x86_64" or any(
-        found.get(name, False) for name in BFLOAT16_INSTRUCTIONS
-    )
-
-
 def warn_of_bfloat16(precision: str, device: torch.device) -> None:
     """Warn where bfloat16 is emulated: training is right there, and many times slower.
 
@@ -102,7 +92,9 @@ def warn_of_bfloat16(precision: str, device: torch.device) -> None:
         precision: Precision of the trainer.
         device: Device of the training.
     """
-    if str(precision) == "bf16-mixed" and device.type == "cpu" and not multiplies_bfloat16():
+    # Where torch does not say, nothing is known to be slow.
+    emulated = device.type == "cpu" and multiplies_bfloat16() is False
+    if str(precision) == "bf16-mixed" and emulated:
         rank_zero_warn(
             "this CPU has no bfloat16 instructions: trainer.precision bf16-mixed takes several "
             "times as long here as 32-true",

@@ -185,11 +185,11 @@ def test_a_hard_draw_is_the_exact_one_of_the_same_seed(estimator):
 @pytest.mark.parametrize(
     ("capabilities", "dtype", "training", "expected"),
     [
-        ({"avx512_bf16": True}, torch.bfloat16, True, torch.bfloat16),
-        ({"avx512_bf16": True}, torch.bfloat16, False, torch.float32),
-        ({"avx512_bf16": True}, torch.float32, True, torch.float32),
-        ({"avx512_bf16": True}, torch.float16, True, torch.float32),
-        ({"avx512_f": True}, torch.bfloat16, True, torch.float32),
+        ({"architecture": "x86_64", "avx512_bf16": True}, torch.bfloat16, True, torch.bfloat16),
+        ({"architecture": "x86_64", "avx512_bf16": True}, torch.bfloat16, False, torch.float32),
+        ({"architecture": "x86_64", "avx512_bf16": True}, torch.float32, True, torch.float32),
+        ({"architecture": "x86_64", "avx512_bf16": True}, torch.float16, True, torch.float32),
+        ({"architecture": "x86_64", "avx512_f": True}, torch.bfloat16, True, torch.float32),
     ],
 )
 def test_features_in_bfloat16_are_multiplied_as_such_in_training_where_a_cpu_can(

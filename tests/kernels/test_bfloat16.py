@@ -41,7 +41,8 @@ def test_bfloat16_is_multiplied_where_it_was_asked_for_and_there_are_instruction
             assert not isinstance(pick_products(CPU, dtype), BFloat16Products)
     assert not has_bfloat16_products(torch.device("cuda"))
     for name in ("amx_bf16", "avx10_2"):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=name: {name: True})
+        found = {"architecture": "x86_64", name: True}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
         assert has_bfloat16_products(CPU)
     for less in (WITHOUT, {"architecture": "aarch64"}):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda less=less: less)

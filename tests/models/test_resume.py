@@ -96,7 +96,8 @@ def train_codebook(tmp_path, kind, steps, ckpt_path=None):
 )
 def test_a_code_book_goes_on_with_averages_and_revivals_too(monkeypatch, tmp_path, kind, stop):
     if kind in PRECISIONS:
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+        native = {"architecture": "x86_64", "avx512_bf16": True}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: native)
     _, whole, revivals = train_codebook(tmp_path, kind, 60)
     trainer, _, _ = train_codebook(tmp_path, kind, stop)
     trainer.save_checkpoint(tmp_path / "stop.ckpt")
