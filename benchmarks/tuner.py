@@ -144,8 +144,8 @@ def train(cells: Sequence[Cell]) -> list[dict[str, Any]]:
             "test_negative_elbo": round(-test["test/elbo"], 4),
             "usage": round(test["test/usage"], 4),
             "tau": round(float(vae.bottleneck.estimator.tau), 4),
-            "seconds": round(seconds, 1),
-            "tuner_seconds": round(tuner.seconds, 1) if tuner else 0.0,
+            "seconds": round(seconds, 2),
+            "tuner_seconds": round(tuner.seconds, 2) if tuner else 0.0,
             "together": len(made),
         }
         rows.append(cell | figures | machine())

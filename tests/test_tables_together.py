@@ -107,6 +107,8 @@ def test_what_cannot_be_batched_stays_alone(table):
         averaged = replace(table, network={**table.network, **changed})
         groups = grouped(runs_of(averaged, "quick", "slow"))
         assert [len(group.runs) for group in groups] == [1, 1]
+    started = replace(table, start_at_mean=True)
+    assert len(grouped(runs_of(started, "quick", "slow"))) == 2
 
 
 def test_the_temperature_of_each_moves_by_its_own_schedule(table):

@@ -189,6 +189,18 @@ def test_a_resumed_run_chooses_the_same(tmp_path, stop, accumulate):
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_a_learning_rate_may_be_a_tensor(tmp_path):
+    def optimizer(parameters):
+        return torch.optim.Adam(parameters, torch.tensor(1e-3), fused=True)
+
+    anneal = Anneal("tau", Tuned(every=3))
+    trainer = toy_trainer(tmp_path, max_steps=6, callbacks=[anneal])
+    trainer.fit(toy_model(GumbelSoftmax(0.7, hard=True), optimizer=optimizer), toy_data())
+    state = anneal.tuner.state_dict()
+    assert type(state["rate"]) is float and state["rate"] == pytest.approx(1e-3)
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_one_that_did_not_measure_goes_on(tmp_path):
     fit(tmp_path / "a", Anneal("tau", Constant(0.6)), 9)[0].save_checkpoint(tmp_path / "a.ckpt")
     tuned = Anneal("tau", Tuned(every=3))

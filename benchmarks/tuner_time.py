@@ -1,0 +1,62 @@
+"""What measuring the temperature costs: a training by `Tuned` and one at a constant, in turn.
+
+python -m benchmarks.tuner_time
+
+The recipe is that of `benchmarks.tuner`; each round trains both ways once, for equal steps.
+"""
+
+import argparse
+import logging
+import warnings
+
+from benchmarks.measure import conditions, milliseconds, ratio, read_csv, write_csv
+from benchmarks.tuner import ESTIMATORS, KEY, SIZES, train
+from dvae.models.overhead import prepare_cpu
+
+__all__ = ["main", "tuner_time"]
+
+# A constant temperature of the study, for each estimator.
+_CONSTANT = {"STGS": "0.5", "ReinMax": "1.2"}
+
+
+def tuner_time() -> str:
+    """Make the page's table: time of a training by `Tuned` over that at a constant temperature."""
+    rows = read_csv("tuner_time")
+    lines = ["| size | estimator | time / constant τ (p20 to p80) |", "|---|---|---|"]
+    for row in rows:
+        spread = f"{float(row['ratio_p20']):.3f} to {float(row['ratio_p80']):.3f}"
+        cells = row["size"], row["estimator"], f"{float(row['ratio']):.3f} ({spread})"
+        lines.append(f"| {' | '.join(cells)} |")
+    command = f"`python -m benchmarks.tuner_time`, {rows[0]['rounds']} rounds"
+    return "\n".join([*lines, "", f"{command} ({conditions(rows[0])})."])
+
+
+def main() -> None:
+    """Train in turn; write the CSV."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=1500)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    prepare_cpu()
+    rows = []
+    for size in SIZES:
+        for estimator in ESTIMATORS:
+            seconds: dict[str, list[float]] = {"tuned": [], _CONSTANT[estimator]: []}
+            for seed in range(args.rounds):
+                for way, found in seconds.items():
+                    values = (size, estimator, way, 100, 1.0, args.steps, seed)
+                    (row,) = train([dict(zip(KEY, values, strict=True))])
+                    found.append(row["seconds"] / args.steps)
+            tuned, constant = seconds.values()
+            names = ("ratio", "ratio_p20", "ratio_p80")
+            ratios = dict(zip(names, (round(x, 4) for x in ratio(tuned, constant)), strict=True))
+            row = {"size": size, "estimator": estimator, "rounds": args.rounds, **ratios}
+            rows.append(row | milliseconds(tuned) | milliseconds(constant, prefix="constant_"))
+            print(rows[-1], flush=True)
+    print(write_csv("tuner_time", rows))
+
+
+if __name__ == "__main__":
+    main()
