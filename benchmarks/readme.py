@@ -102,12 +102,14 @@ def finetune() -> str:
 def speed() -> str:
     """Describe the measured speed."""
     training = [row for row in read_csv("training") if row["way"] != "ours"]
-    lines = ["| the main job against | ours / this (p20 to p80) |", "|---|---|"]
-    lines += [
-        f"| {row['way']} | {row['ours_over_this']} ({row['ratio_p20']} to {row['ratio_p80']}) |"
-        for row in training
-    ]
-    lines += ["", f"`python -m benchmarks.training` ({conditions(training[0])}).", ""]
+    places = list(dict.fromkeys(row["device"] for row in training))
+    lines = [f"| ours / this (p20 to p80) | {' | '.join(places)} |", "|---|" + "---|" * len(places)]
+    for way in dict.fromkeys(row["way"] for row in training):
+        found = {row["device"]: row for row in training if row["way"] == way}
+        cells = [_ratio(found[place]) if place in found else "" for place in places]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    said = "; ".join(dict.fromkeys(conditions(row) for row in training))
+    lines += ["", f"`python -m benchmarks.training` ({said}).", ""]
     lines += ["| the layer against `F.gumbel_softmax(hard=True)` | torch / ours (p20 to p80) |"]
     lines += ["|---|---|"]
     layer = read_csv("layer")
@@ -118,6 +120,10 @@ def speed() -> str:
     ]
     lines += ["", f"`python -m benchmarks.layer` ({conditions(layer[0])})."]
     return "\n".join(lines)
+
+
+def _ratio(row: dict[str, str]) -> str:
+    return f"{row['ours_over_this']} ({row['ratio_p20']} to {row['ratio_p80']})"
 
 
 def bottleneck() -> str:
