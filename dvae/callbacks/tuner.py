@@ -14,8 +14,8 @@ all but given up, which an unbiased one weighs by their probability. So it goes 
 hides. As the learning rate falls, more steps are averaged: n grows as one over it, from the highest
 rate so far.
 
-The temperature stays where it is while :math:`\langle E e_t, E r \rangle` cannot be told from
-noise: then nothing is known of the error, as where all images have one code. It stays too while the
+The temperature stays where it is while the two parts cannot be told from each other at any of the
+grid: then nothing is known of the error, as where all images have one code. It stays too while the
 learning rate rises to its highest, and moves slowly after that. What codes stand for is settled in
 the first thousand steps or two, and bias does harm then that no later temperature makes good: with
 30 latents 2.0 instead of 1.2 for a thousand steps costs 2.7 nats after ten thousand.
@@ -49,7 +49,7 @@ log = logging.getLogger("dvae")
 
 # Of the averages, a measurement; of the temperature's logarithm, a move.
 _KEEP, _STAY = 0.98, 0.98
-# Standard errors by which the projection has to be above 0.
+# Standard errors by which bias and noise have to differ.
 _CLEAR = 3.0
 # Times that n grows at most; below such a rate nothing is learned.
 _SLOWEST = 1000.0
@@ -190,10 +190,10 @@ class Tuner:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the projection on the reference can be told from 0 at the temperature."""
-        at = int(np.argmin([abs(math.log(tau / self.tau)) for tau in self.taus]))
-        projection = self._sums[2 * len(self.taus) + at]
-        return bool(projection > _CLEAR * self._noise[at].sqrt())
+        """Whether the parts of the error can be told from each other at one of the grid."""
+        found = self.averages
+        excess = (found.bias2 - found.variance / self.n) * (1 - _KEEP**self._count)
+        return bool((excess.abs() > _CLEAR * self._noise.sqrt()).any())
 
     @property
     def best_tau(self) -> float:
@@ -257,14 +257,15 @@ class Tuner:
     def _add(self, found: GradientMoments) -> None:
         """Take the means over the examples of all processes into the averages."""
         products = [found.overlap, found.square, found.projection, found.reference.unsqueeze(0)]
-        rows = torch.cat([*products, found.projection.square()]).double()
+        excess = found.bias2 - found.variance / self.n
+        rows = torch.cat([*products, excess, excess.square()]).double()
         sums = torch.cat([rows.sum(1), rows.new_tensor([rows.shape[1]])])
         sum_over_processes(sums)
         sums, grid = sums.cpu(), len(self.taus)
         means = sums[:-1] / sums[-1]
-        spread = means[-grid:] - means[2 * grid : 3 * grid].square()
+        spread = means[-grid:] - means[-2 * grid : -grid].square()
         self._count += 1
-        self._sums = _KEEP * self._sums + (1 - _KEEP) * means[:-grid]
+        self._sums = _KEEP * self._sums + (1 - _KEEP) * means[: -2 * grid]
         self._noise = _KEEP**2 * self._noise + (1 - _KEEP) ** 2 * spread / sums[-1]
 
 

@@ -36,7 +36,7 @@ class Tuned(Mover):
     low: float = 0.25
     high: float = 4.0
     every: int = 20
-    n_eff: float = 50.0
+    n_eff: float = 20.0
     follow: Schedule | None = None
 
     def __post_init__(self) -> None:

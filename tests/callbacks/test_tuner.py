@@ -125,8 +125,8 @@ def test_n_grows_as_the_learning_rate_falls():
     for rate in (0.0, 1e-3, 2e-3, 1e-3, 2e-5, 0.0):
         run_of(tuner, model, 1, rate=rate)
         found[rate] = tuner.n, tuner.best_tau
-    assert found[2e-3][0] == 50 and found[1e-3][0] == 100 and found[2e-5][0] == 5000
-    assert found[0.0][0] == 50_000
+    assert found[2e-3][0] == 20 and found[1e-3][0] == 40 and found[2e-5][0] == 2000
+    assert found[0.0][0] == 20_000
     assert found[2e-3][1] >= found[1e-3][1] >= found[2e-5][1] < found[2e-3][1]
     again = tuner_of(model)
     again.load_state_dict(tuner.state_dict())
