@@ -21,7 +21,7 @@ from benchmarks.gpu.page import gpu
 from benchmarks.lossy import lossy
 from benchmarks.measure import conditions, read_csv
 from benchmarks.plain import ROW, TABLE
-from benchmarks.tables.page import of_cell
+from benchmarks.tables.page import averages, of_cell
 from benchmarks.tables.spec import load, tables
 from benchmarks.tried import joints, kills, soak
 from benchmarks.tuner import tuner
@@ -233,6 +233,8 @@ def published() -> str:
                 means = [_mean(list(runs), key, 2) for key in (table.metric, *TESTED)]
                 cells = [name, cell.row, cell.column, str(cell.published), *means, str(len(runs))]
                 lines.append(f"| {' | '.join(cells)} |")
+        for column, (theirs, ours) in averages(table, known).items():
+            lines.append(f"| {name} | average | {column} | {theirs:.2f} | {ours:.2f} | | | |")
         missing += [f"{name} {row}: {', '.join(columns)}" for row, columns in absent.items()]
     bounds = ", ".join(n for n in tables() if load(n).metric == "test_negative_iwae")
     lines += [

@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks.tables import __main__ as command
 from benchmarks.tables import train as training
-from benchmarks.tables.page import of_cell, page
+from benchmarks.tables.page import averages, of_cell, page
 from benchmarks.tables.radam import RAdam
 from benchmarks.tables.runs import Group, Run, anneals, data, model, shortened
 from benchmarks.tables.spec import FOLDER, METRICS, load, tables
@@ -257,6 +257,15 @@ def test_the_page_is_a_function_of_the_rows_and_names_what_is_missing(toy):
     assert "Missing: 2x2 ST." in text and "no estimator for: 2x2 Lost." in text
     assert "recalled" in text and "TRIAL" not in text
     assert "Missing: 2x2 GS, 2x2 ST." in page(table, [])
+
+
+def test_the_average_over_the_sizes_is_there_once_all_have_been_run():
+    table = load("recipe")
+    runs = [Run(table, cell, 0) for cell in table.cells.values()]
+    rows = [fake(run, train_negative_elbo=ours) for run, ours in zip(runs, "24", strict=True)]
+    assert averages(table, rows) == {"ReinMax": (pytest.approx((97.7 + 98.37) / 2), 3.0)}
+    assert "ReinMax: published 98.0" in page(table, rows) and "ours 3.00." in page(table, rows)
+    assert not averages(table, rows[:1])
 
 
 def test_a_row_of_other_settings_counts_for_nothing(toy):

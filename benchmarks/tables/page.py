@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.tables.runs import Run
 from benchmarks.tables.spec import METRICS, Cell, Table
 
-__all__ = ["of_cell", "page"]
+__all__ = ["averages", "of_cell", "page"]
 
 Rows = Sequence[Mapping[str, str]]
 
@@ -45,6 +45,27 @@ def of_cell(table: Table, cell: Cell, rows: Rows) -> list[Mapping[str, str]]:
     return [found[seed] for seed in sorted(found, key=int)]
 
 
+def averages(table: Table, rows: Rows) -> dict[str, tuple[float, float]]:
+    """Average what is published and ours over the sizes, where all of an estimator's have been run.
+
+    Args:
+        table: As it is run.
+        rows: Rows of the CSV.
+
+    Returns:
+        Both averages of the table's metric, nats per example, for each such estimator.
+    """
+    found = {}
+    for column in table.columns:
+        cells = [cell for cell in table.cells.values() if cell.column == column]
+        published = [cell.published for cell in cells if cell.published is not None]
+        runs = [of_cell(table, cell, rows) for cell in cells]
+        if len(cells) > 1 and len(published) == len(cells) and all(runs):
+            ours = [statistics.fmean(float(run[table.metric]) for run in each) for each in runs]
+            found[column] = statistics.fmean(published), statistics.fmean(ours)
+    return found
+
+
 def page(table: Table, rows: Rows, trial: bool = False) -> str:
     """Make the page; a function of nothing but its arguments.
 
@@ -65,6 +86,8 @@ def page(table: Table, rows: Rows, trial: bool = False) -> str:
         cells = [cell for cell in table.cells.values() if cell.row == row]
         lines += [f"## {row}: {sizes['latents']} latents of {sizes['codes']} categories", ""]
         lines += _grid(table, cells, rows)
+    for column, (theirs, mean) in averages(table, rows).items():
+        lines += [f"Average over the sizes, {column}: published {theirs:.2f}, ours {mean:.2f}.", ""]
     ours = [cell for cell in table.cells.values() if cell.estimator is not None]
     missing = [cell.name for cell in ours if not of_cell(table, cell, rows)]
     absent = [cell.name for cell in table.cells.values() if cell.estimator is None]
@@ -111,7 +134,8 @@ def _settings(cell: Cell) -> str:
         return ""
     parts = {**cell.estimator, **cell.optimizer}
     names = [f"`{cell.estimator['class']}`", cell.optimizer["class"]]
-    return ", ".join([*names, *(f"{k} {v}" for k, v in parts.items() if k != "class")])
+    moved = [f"{name} by {recipe['class']}" for name, recipe in cell.anneal.items()]
+    return ", ".join([*names, *(f"{k} {v}" for k, v in parts.items() if k != "class"), *moved])
 
 
 def _published(cell: Cell) -> str:
