@@ -213,12 +213,16 @@ def test_the_quick_radam_takes_the_steps_of_torchs_and_goes_on_with_them():
             made[1] = (ours, again)
 
 
-def test_the_shipped_config_is_the_recipe_of_its_table():
-    table = load("recipe_mve")
-    content = yaml.safe_load((ROOT / "configs" / "mnist_mve2026.yaml").read_text())
-    parts = content["model"]["init_args"]
+@pytest.mark.parametrize(
+    ("name", "config", "size"),
+    [("recipe_mve", "mnist_mve2026", "16x32"), ("tuned", "mnist_tuned", "10x30")],
+)
+def test_a_shipped_config_is_the_recipe_of_its_table(name, config, size):
+    table = load(name)
+    content = yaml.safe_load((ROOT / "configs" / f"{config}.yaml").read_text())
+    parts, trainer = content["model"]["init_args"], content["trainer"]
     bottleneck = parts["bottleneck"]["init_args"]
-    (cell,) = table.cells.values()
+    (cell,) = (cell for cell in table.cells.values() if cell.row == size)
 
     def called(recipe):
         return {"class": recipe["class_path"].split(".")[-1], **recipe.get("init_args", {})}
@@ -226,12 +230,17 @@ def test_the_shipped_config_is_the_recipe_of_its_table():
     assert called(parts["network"]) == {"class": "MLP", **table.network}
     assert (bottleneck["num_latents"], bottleneck["num_codes"]) == (cell.latents, cell.codes)
     assert called(bottleneck["estimator"]) == cell.estimator
-    assert called(parts["objective"]) == {"class": "ELBO", "samples": table.draws}
+    objective = called(parts.get("objective", {"class_path": "ELBO"}))
+    assert {"samples": 1, **objective} == {"class": "ELBO", "samples": table.draws}
     assert called(parts["optimizer"]) == {**cell.optimizer, "fused": True}
     schedules = parts["lr_schedule"]["init_args"]["parts"]
     assert [called(part) for part in schedules] == list(table.lr_schedule)
+    moved = {name: called(mover) for name, mover in content.get("anneal", {}).items()}
+    assert moved == dict(cell.anneal)
+    callbacks = [called(callback) for callback in trainer.get("callbacks", [])]
+    assert callbacks == [{"class": "StartAtMean"}] * table.start_at_mean
     assert content["data"]["init_args"]["batch_size"] == table.data["batch_size"]
-    assert content["trainer"]["max_epochs"] == table.epochs
+    assert trainer["max_epochs"] == table.epochs
 
 
 def test_a_table_trains_with_its_draws_and_its_runs_are_others_for_it(toy):
