@@ -14,11 +14,12 @@ all but given up, which an unbiased one weighs by their probability. So it goes 
 hides. As the learning rate falls, more steps are averaged: n grows as one over it, from the highest
 rate so far.
 
-The temperature stays where it is while the two parts cannot be told from each other at any of the
-grid: then nothing is known of the error, as where all images have one code. It stays too while the
-learning rate rises to its highest, and moves slowly after that. What codes stand for is settled in
-the first thousand steps or two, and bias does harm then that no later temperature makes good: with
-30 latents 2.0 instead of 1.2 for a thousand steps costs 2.7 nats after ten thousand.
+It goes up only where the projection :math:`\langle E e_t, E r \rangle` at the temperature is clear
+of noise, and down only where at some temperature the first part clearly is the larger: else nothing
+is known of the error, as where all images have one code. It stays too at a step whose learning rate
+is 0 or above all before it, and moves slowly after that. What codes stand for is settled in the
+first thousand steps or two, and bias does harm then that no later temperature makes good: with 30
+latents 2.0 instead of 1.2 for a thousand steps costs 2.7 nats after ten thousand.
 """
 
 import logging
@@ -47,16 +48,17 @@ __all__ = ["Tuner", "choice"]
 
 log = logging.getLogger("dvae")
 
-# Of the averages, a measurement; of the temperature's logarithm, a move.
+# Share of the averages that a measurement keeps, and of the way in log tau that a move leaves.
 _KEEP, _STAY = 0.98, 0.98
-# Standard errors by which bias and noise have to differ.
+# Standard errors by which a mean is clear of 0.
 _CLEAR = 3.0
 # Times that n grows at most; below such a rate nothing is learned.
 _SLOWEST = 1000.0
 # Measurements that the picture shows at most.
 _SHOWN = 1000
 
-_STATE = ("stride", "count", "measured", "sums", "noise", "rate", "highest")
+_STATE = ("stride", "count", "measured", "sums", "noise")
+_RATES = ("rate", "highest")
 
 
 class Tuner:
@@ -102,27 +104,31 @@ class Tuner:
         # Learning rate of this step, and the highest so far.
         self._rate = self._highest = 0.0
         self._sums = torch.zeros(3 * len(self.taus) + 1, dtype=torch.float64)
-        self._noise = torch.zeros(len(self.taus), dtype=torch.float64)
+        # Squared standard errors: of the projection, then of bias less noise.
+        self._noise = torch.zeros(2 * len(self.taus), dtype=torch.float64)
         # Of so many images of a batch one is measured, for a share of a step's work.
         self.share = self._images_for_one(estimator)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next choice depends on, and what the picture shows."""
-        state = {name: getattr(self, f"_{name}") for name in _STATE}
+        state = {name: getattr(self, f"_{name}") for name in (*_STATE, *_RATES)}
         state |= {"taus": list(self.taus), "history": list(self.history)}
         return state | {"tau": self.tau, "seconds": self.seconds, "title": self.title}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; one of other temperatures leaves only where it was.
+        """Go on from a state; of one of other temperatures, only from where it was.
 
         Args:
             state: State of `state_dict`.
         """
+        names: tuple[str, ...] = _RATES
         self.tau = state["tau"]
-        if state["taus"] == self.taus:
+        # Older ones have half of the standard errors.
+        if state["taus"] == self.taus and state["noise"].shape == self._noise.shape:
             self.seconds, self.history = state["seconds"], list(state["history"])
-            for name in _STATE:
-                setattr(self, f"_{name}", state.get(name, getattr(self, f"_{name}")))
+            names = (*_STATE, *_RATES)
+        for name in names:
+            setattr(self, f"_{name}", state.get(name, getattr(self, f"_{name}")))
 
     def step(
         self,
@@ -156,8 +162,8 @@ class Tuner:
                 "tuner", model.evaluation.seed, step, rank, device=model.device
             )
             self._add(self._moments(model, batch, noise))
-        if given is None and self.is_clear and not rises:
-            self.tau *= (self.best_tau / self.tau) ** (1 - _STAY)
+        if given is None and not rises and self.is_clear(best := self.best_tau):
+            self.tau *= (best / self.tau) ** (1 - _STAY)
         if step // self.settings.every % self._stride == 0:
             errors = self.averages.error(self.n).tolist()
             self.history.append([step, self.tau, *errors])
@@ -188,12 +194,18 @@ class Tuner:
         overlap, square, projection = means[:-1].split(count)
         return GradientMoments(overlap, square, projection, means[-1])
 
-    @property
-    def is_clear(self) -> bool:
-        """Whether the parts of the error can be told from each other at one of the grid."""
-        found = self.averages
-        excess = (found.bias2 - found.variance / self.n) * (1 - _KEEP**self._count)
-        return bool((excess.abs() > _CLEAR * self._noise.sqrt()).any())
+    def is_clear(self, tau: float) -> bool:
+        """Tell whether enough is known for a move.
+
+        Args:
+            tau: Towards this temperature.
+        """
+        found, total = self.averages, 1 - _KEEP**self._count
+        of_projection, of_excess = (_CLEAR * self._noise.sqrt() / total).chunk(2)
+        if tau < self.tau:
+            return bool((found.bias2 - found.variance / self.n > of_excess).any())
+        at = int(np.argmin([abs(math.log(t / self.tau)) for t in self.taus]))
+        return bool(found.projection[at] > of_projection[at])
 
     @property
     def best_tau(self) -> float:
@@ -236,7 +248,7 @@ class Tuner:
 
     def _moments(self, model: DiscreteVAE, batch: Any, noise: Generator) -> GradientMoments:
         image = model.images_of(batch, check=False)
-        image = image[: -(-len(image) // self.share)]
+        image = image[: max(2, -(-len(image) // self.share))]
         prior, beta = model.prior_of(batch), getattr(model.objective, "beta", 1.0)
         with model._evaluating(), torch.no_grad():
             target = model.likelihood.dequantize(image, noise)
@@ -256,17 +268,21 @@ class Tuner:
 
     def _add(self, found: GradientMoments) -> None:
         """Take the means over the examples of all processes into the averages."""
-        products = [found.overlap, found.square, found.projection, found.reference.unsqueeze(0)]
         excess = found.bias2 - found.variance / self.n
-        rows = torch.cat([*products, excess, excess.square()]).double()
-        sums = torch.cat([rows.sum(1), rows.new_tensor([rows.shape[1]])])
+        products = [found.overlap, found.square, found.projection, found.reference.unsqueeze(0)]
+        rows = torch.cat([*products, excess]).double()
+        grid = len(self.taus)
+        tested = slice(2 * grid, 3 * grid), slice(3 * grid + 1, None)
+        squares = torch.cat([rows[part].square().sum(1) for part in tested])
+        sums = torch.cat([rows.sum(1), squares, rows.new_tensor([rows.shape[1]])])
         sum_over_processes(sums)
-        sums, grid = sums.cpu(), len(self.taus)
-        means = sums[:-1] / sums[-1]
-        spread = means[-grid:] - means[-2 * grid : -grid].square()
+        sums, number = sums.cpu(), float(sums[-1])
+        means, squares = (sums[:-1] / number).split([len(rows), 2 * grid])
+        spread = squares - torch.cat([means[part] for part in tested]).square()
+        spread = spread.clamp(min=0) / max(1.0, number - 1)
         self._count += 1
-        self._sums = _KEEP * self._sums + (1 - _KEEP) * means[: -2 * grid]
-        self._noise = _KEEP**2 * self._noise + (1 - _KEEP) ** 2 * spread / sums[-1]
+        self._sums = _KEEP * self._sums + (1 - _KEEP) * means[:-grid]
+        self._noise = _KEEP**2 * self._noise + (1 - _KEEP) ** 2 * spread
 
 
 class _Probe(Estimator):

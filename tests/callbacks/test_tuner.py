@@ -19,6 +19,7 @@ from dvae.estimators import (
     ReinMax,
     StraightThrough,
 )
+from dvae.estimators.temperatures import GradientMoments
 from dvae.lab import measure
 from dvae.lab.problem import vae_problem
 from dvae.models import IWAE, CodebookVAE, PriorLikelihood
@@ -140,11 +141,23 @@ def test_it_waits_until_the_learning_rate_is_at_its_highest():
         tuner.step(model, batch, 20 * number, 0, 1e-3 * min(number, 20) / 20)
         for number in range(41)
     ]
-    assert tuner.is_clear
-    # The 21st rate is the first as high as the one before.
+    # The 22nd rate is the first that is no higher than the one before.
     assert taus[:21] == [pytest.approx(0.9)] * 21 and len(set(taus[20:])) == 21
     # Where it does not rise there is nothing to wait for.
     assert run_of(tuner_of(model), model, 21, images(640)) != pytest.approx(0.9)
+
+
+def test_a_state_of_other_measurements_leaves_where_it_was():
+    model = trained(GumbelSoftmax(0.9, hard=True), decoder=1.0)
+    tuner = tuner_of(model)
+    run_of(tuner, model, 21, images(640))
+    run_of(tuner, model, 1, images(640), rate=5e-4)
+    state = tuner.state_dict()
+    for changed in ({"taus": state["taus"][1:]}, {"noise": state["noise"][:9]}):
+        again = tuner_of(model)
+        again.load_state_dict(state | changed)
+        assert again.tau == tuner.tau != 0.9 and again.n == tuner.n == 40
+        assert not again.history and again.seconds == 0
 
 
 def test_it_waits_where_there_is_nothing_but_noise():
@@ -153,7 +166,28 @@ def test_it_waits_where_there_is_nothing_but_noise():
         model.decoder[0].weight.zero_()  # the decoder looks at no code
     tuner = tuner_of(model)
     assert run_of(tuner, model, 10) == pytest.approx(0.9)
-    assert not tuner.is_clear
+
+
+@pytest.mark.parametrize("estimator", [StraightThrough(0.9), GumbelSoftmax(0.9)])
+def test_it_waits_where_the_gradients_have_no_mean(monkeypatch, estimator):
+    model = trained(estimator)
+    monkeypatch.setattr(model, "log_px", lambda z, _: (z * torch.randn_like(z)).sum((-2, -1)))
+    tuner = tuner_of(model)
+    assert run_of(tuner, model, 60, images(320)) == pytest.approx(0.9)
+    assert tuner.averages.variance.min() > 0.01
+
+
+def test_it_goes_down_where_bias_is_clear_and_up_where_the_projection_is():
+    tuner = tuner_of(trained(StraightThrough(0.9)))
+    along = torch.tensor([[1.1, 0.9]]).expand(9, 2)
+    for _ in range(3):
+        # Orthogonal to the reference, and known.
+        tuner._add(GradientMoments(along, along, 0 * along, 0 * along[0]))
+    assert tuner.is_clear(0.5) and not tuner.is_clear(2.0)
+    tuner = tuner_of(trained(StraightThrough(0.9)))
+    for _ in range(3):
+        tuner._add(GradientMoments(along, along, along, along[0]))
+    assert tuner.is_clear(2.0) and not tuner.is_clear(0.5)
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -230,8 +264,8 @@ def test_what_is_logged_and_drawn(tmp_path):
 def test_two_temperatures_are_tuned_beside_each_other(tmp_path):
     model = trained(DecoupledGumbelSoftmax())
     one, two = (tuner_of(model, name=f"tau_{side}") for side in ("forward", "backward"))
-    assert run_of(one, model, 3) != 1.0 or not one.is_clear
-    run_of(two, model, 3)
+    for tuner in (one, two):
+        run_of(tuner, model, 3)
     assert not one.metrics().keys() & two.metrics().keys()
 
 
