@@ -137,8 +137,8 @@ def write_csv(
 
     Args:
         name: Name of the file, without its ending.
-        rows: Rows with the same keys, but that old ones may lack some. One that names its device
-            says itself where it was measured.
+        rows: Rows with the same keys, but that old ones may lack some and have others. One that
+            names its device says itself where it was measured.
         folder: Where to; ``benchmarks/results`` by default.
         where: The description; `machine` by default.
 
@@ -151,7 +151,8 @@ def write_csv(
     where = machine() if where is None else where
     full = [row if "device" in row else {**row, **where} for row in rows]
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys([*rows[0], *where])))
+        names = (name for row in full for name in row)
+        writer = csv.DictWriter(file, list(dict.fromkeys([*rows[0], *where, *names])))
         writer.writeheader()
         writer.writerows(full)
     return path

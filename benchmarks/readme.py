@@ -102,10 +102,10 @@ def finetune() -> str:
 def speed() -> str:
     """Describe the measured speed."""
     training = [row for row in read_csv("training") if row["way"] != "ours"]
-    places = list(dict.fromkeys(row["device"] for row in training))
+    places = list(dict.fromkeys(_processor(row) for row in training))
     lines = [f"| ours / this (p20 to p80) | {' | '.join(places)} |", "|---|" + "---|" * len(places)]
     for way in dict.fromkeys(row["way"] for row in training):
-        found = {row["device"]: row for row in training if row["way"] == way}
+        found = {_processor(row): row for row in training if row["way"] == way}
         cells = [_ratio(found[place]) if place in found else "" for place in places]
         lines.append(f"| {way} | {' | '.join(cells)} |")
     said = "; ".join(dict.fromkeys(conditions(row) for row in training))
@@ -120,6 +120,10 @@ def speed() -> str:
     ]
     lines += ["", f"`python -m benchmarks.layer` ({conditions(layer[0])})."]
     return "\n".join(lines)
+
+
+def _processor(row: dict[str, str]) -> str:
+    return f"{row['device']} ({row['instruction_set']})"
 
 
 def _ratio(row: dict[str, str]) -> str:

@@ -332,7 +332,9 @@ def main() -> None:
         )
     where = machine(packages=["pytorch-lightning", "torchvision", "triton"])
     # Ratios depend on the processor: those of another one stay.
-    others = [row for row in read_csv("training") if row["device"] != where["device"]]
+    processor = ("device", "instruction_set")
+    here = [where[key] for key in processor]
+    others = [row for row in read_csv("training") if [row[key] for key in processor] != here]
     print(f"\n{write_csv('training', [*rows, *others], where=where)}")
 
 

@@ -2,7 +2,8 @@
 
 python -m benchmarks.tuner_time
 
-The recipe is that of `benchmarks.tuner`; each round trains both ways once, for equal steps.
+The recipe is that of `benchmarks.tuner`; each round trains both ways once, for as many steps as
+there, since the pictures of the tuner, which count too, are the fewer the longer a run is.
 """
 
 import argparse
@@ -34,21 +35,23 @@ def tuner_time() -> str:
 def main() -> None:
     """Train in turn; write the CSV."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["8x16"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=10_000)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     prepare_cpu()
     rows = []
-    for size in SIZES:
+    for size in args.sizes:
         for estimator in ESTIMATORS:
-            seconds: dict[str, list[float]] = {"tuned": [], _CONSTANT[estimator]: []}
+            ways = ["tuned", _CONSTANT[estimator]]
+            seconds: dict[str, list[float]] = {way: [] for way in ways}
             for seed in range(args.rounds):
-                for way, found in seconds.items():
+                for way in ways if seed % 2 else reversed(ways):
                     values = (size, estimator, way, 100, 1.0, args.steps, seed)
                     (row,) = train([dict(zip(KEY, values, strict=True))])
-                    found.append(row["seconds"] / args.steps)
+                    seconds[way].append(row["seconds"] / args.steps)
             tuned, constant = seconds.values()
             names = ("ratio", "ratio_p20", "ratio_p80")
             ratios = dict(zip(names, (round(x, 4) for x in ratio(tuned, constant)), strict=True))

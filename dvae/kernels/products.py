@@ -53,8 +53,9 @@ def has_bfloat16_products(device: torch.device) -> bool:
     Args:
         device: Device of the computation.
     """
-    known = device.type == "cpu" and torch.backends.mkldnn.is_available()
-    return known and multiplies_bfloat16() is True
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return multiplies_bfloat16() is True
 
 
 @cache
