@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import nn
 
+from benchmarks.measure import RESULTS, read_csv
 from benchmarks.tables import __main__ as command
 from benchmarks.tables import train as training
 from benchmarks.tables.page import averages, of_cell, page
@@ -275,6 +276,11 @@ def test_the_average_over_the_sizes_is_there_once_all_have_been_run():
     assert averages(table, rows) == {"ReinMax": (pytest.approx((97.7 + 98.37) / 2), 3.0)}
     assert "ReinMax: published 98.0" in page(table, rows) and "ours 3.00." in page(table, rows)
     assert not averages(table, rows[:1])
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.md")), ids=lambda path: path.stem)
+def test_the_pages_in_the_repository_are_those_of_their_rows(path):
+    assert path.read_text() == page(load(path.stem), read_csv(path.stem))
 
 
 def test_a_row_of_other_settings_counts_for_nothing(toy):
