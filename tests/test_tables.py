@@ -223,7 +223,7 @@ def test_a_shipped_config_is_the_recipe_of_its_table(name, config, size):
     content = yaml.safe_load((ROOT / "configs" / f"{config}.yaml").read_text())
     parts, trainer = content["model"]["init_args"], content["trainer"]
     bottleneck = parts["bottleneck"]["init_args"]
-    (cell,) = (cell for cell in table.cells.values() if cell.row == size)
+    cell = next(cell for cell in table.cells.values() if cell.row == size)
 
     def called(recipe):
         return {"class": recipe["class_path"].split(".")[-1], **recipe.get("init_args", {})}
