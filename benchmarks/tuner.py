@@ -54,6 +54,8 @@ WAYS = {
 }
 KEY = ("size", "estimator", "way", "batch_size", "rate", "steps", "seed")
 _TESTED = 10
+# Panels of the picture beside each other: the two estimators of a size.
+_PANELS = 2
 
 Cell = dict[str, Any]
 
@@ -205,15 +207,21 @@ def _mean(values: Sequence[float]) -> str:
 @in_style
 def draw(panels: dict[tuple[str, ...], dict[str, list[float]]]) -> Any:
     """Draw the mean and the standard deviation of each way, a panel for each setting."""
-    figure = new_figure(3.6 * len(panels), 3.4, "train -ELBO, nats: mean and deviation over seeds")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for part, (panel, ways) in zip(axes, panels.items(), strict=True):
-        for at, (way, values) in enumerate(ways.items()):
+    rows = -(-len(panels) // _PANELS)
+    width, height = 3.2 * min(len(panels), _PANELS), 3.2 * rows
+    figure = new_figure(width, height, "train -ELBO, nats: mean and deviation over seeds")
+    axes = figure.subplots(rows, min(len(panels), _PANELS), squeeze=False).flat
+    for part in axes[len(panels) :]:
+        part.set_visible(False)
+    for part, (panel, ways) in zip(axes, panels.items(), strict=False):
+        size, estimator, *others = panel
+        names = [way for way in WAYS[estimator] if way in ways]
+        for at, way in enumerate(names):
+            values = ways[way]
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
             colour = "#d55e00" if way == "tuned" else "#0072b2"
             part.errorbar(at, statistics.mean(values), spread, marker="o", color=colour)
-        part.set_xticks(range(len(ways)), list(ways), rotation=45)
-        size, estimator, *others = panel
+        part.set_xticks(range(len(names)), names, rotation=45)
         part.set_title(f"{size} {estimator}\nbatch {others[0]}, rate {others[1]}")
     return figure
 
@@ -252,8 +260,9 @@ def main() -> None:
     for panel, ways_of in panels.items():
         for way, values in ways_of.items():
             print(*panel, way, f"{_mean(values)} ({len(values)} seeds)")
-    if panels:
-        save_figure(draw(panels), RESULTS / "tuner.png")
+    compared = {panel: ways for panel, ways in panels.items() if len(ways) > 1}
+    if compared:
+        save_figure(draw(compared), RESULTS / "tuner.png")
 
 
 if __name__ == "__main__":
