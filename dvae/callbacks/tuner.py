@@ -34,6 +34,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Generator, Tensor
 
 from dvae.bottlenecks.processes import sum_over_processes
+from dvae.callbacks.tuner_choice import choice
 from dvae.data.seeding import seeded_generator
 from dvae.estimators import Estimator, PathwiseEstimator
 from dvae.estimators.base import Integrand
@@ -44,7 +45,7 @@ from dvae.priors.base import FactorisedPrior
 from dvae.scalars import ScalarRef
 from dvae.schedules import Tuned
 
-__all__ = ["Tuner", "choice"]
+__all__ = ["Tuner"]
 
 log = logging.getLogger("dvae")
 
@@ -300,27 +301,3 @@ class _Probe(Estimator):
         (measured,) = self._measured
         self.found = gradient_moments(measured, self._name, self._taus, f, logits, generator)
         return logits.new_zeros(len(logits))
-
-
-def choice(taus: list[float], bias2: list[float], noise: list[float]) -> float:
-    """Return the highest temperature at which the noise hides the bias, between those of a grid.
-
-    Args:
-        taus: Ascending temperatures, each the same factor times the one before.
-        bias2: Squared bias at each.
-        noise: Variance of a mean of gradients at each. Its difference from the squared bias is
-            taken to be linear in the logarithm of the temperature. If bias is larger everywhere,
-            the least of their sum counts, by a parabola through it and its neighbours.
-    """
-    excess = [bias - spread for bias, spread in zip(bias2, noise, strict=True)]
-    errors = [bias + spread for bias, spread in zip(bias2, noise, strict=True)]
-    hidden = [at for at, value in enumerate(excess) if value <= 0]
-    at = hidden[-1] if hidden else errors.index(min(errors))
-    if at == len(taus) - 1 or not (hidden or at):
-        return taus[at]
-    if hidden:
-        share = excess[at] / (excess[at] - excess[at + 1])
-    else:
-        before, least, after = errors[at - 1 : at + 2]
-        share = 0.5 * (before - after) / (before - 2 * least + after)
-    return float(taus[at] * (taus[at + 1] / taus[at]) ** share)

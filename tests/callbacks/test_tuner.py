@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from dvae.bottlenecks import ProjectedCodebook
 from dvae.callbacks import Anneal, RandomState
-from dvae.callbacks.tuner import choice
+from dvae.callbacks.tuner_choice import choice
 from dvae.cli import main
 from dvae.data import Batch
 from dvae.estimators import (
