@@ -17,6 +17,7 @@ __all__ = [
     "Spread",
     "conditions",
     "machine",
+    "mean_of",
     "milliseconds",
     "ratio",
     "read_csv",
@@ -27,6 +28,19 @@ __all__ = [
 RESULTS = Path(__file__).parent / "results"
 
 Spread = tuple[float, float, float]
+
+
+def mean_of(values: Sequence[float], digits: int = 2) -> str:
+    """Write the mean, with the standard deviation of more than one value; nothing of none.
+
+    Args:
+        values: One for each seed.
+        digits: Kept after the point.
+    """
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
 
 
 def spread(values: Sequence[float]) -> Spread:

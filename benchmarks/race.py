@@ -11,7 +11,6 @@ seed; those that have rows for as many seconds are not run again.
 """
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from benchmarks.default_run import ROOT
-from benchmarks.measure import RESULTS, conditions, read_csv, write_csv
+from benchmarks.measure import RESULTS, conditions, mean_of, read_csv, write_csv
 from dvae.data import MNIST
 from dvae.functional import categorical_kl
 from dvae.plotting import in_style, new_figure, save_figure
@@ -130,16 +129,11 @@ def race() -> str:
         firsts = [each[0] for each in reached if each]
         missed = f" ({len(firsts)} of {len(seeds)})" if len(firsts) < len(seeds) else ""
         lasts = [points[-1] for points in seeds.values()]
-        cells = [f"{_mean(firsts, 0)}{missed}", _mean([elbo for _, elbo in lasts], 2)]
+        cells = [f"{mean_of(firsts, 0) or 'never'}{missed}", mean_of([elbo for _, elbo in lasts])]
         cells += [f"{max(len(points) for points in seeds.values())} of {EPOCHS[way]}"]
-        cells += [_mean([seconds for seconds, _ in lasts], 0), str(len(seeds))]
+        cells += [mean_of([seconds for seconds, _ in lasts], 0), str(len(seeds))]
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"`python -m benchmarks.race` ({conditions(rows[0])})."])
-
-
-def _mean(values: list[float], digits: int) -> str:
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}" if values else "never"
 
 
 @in_style

@@ -8,7 +8,6 @@ the pages are what this script would write.
 
 import math
 import re
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +18,7 @@ from benchmarks.first_minutes import first_minutes
 from benchmarks.generation import class_samples, likelihood, prior_steps, priors
 from benchmarks.gpu.page import gpu
 from benchmarks.lossy import lossy
-from benchmarks.measure import conditions, read_csv
+from benchmarks.measure import conditions, mean_of, read_csv
 from benchmarks.plain import ROW, TABLE
 from benchmarks.tables.page import averages, of_cell
 from benchmarks.tables.spec import load, tables
@@ -215,9 +214,7 @@ def _earlier(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _mean(runs: list[dict[str, str]], key: str, digits: int) -> str:
-    values = [float(row[key]) for row in runs]
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+    return mean_of([float(row[key]) for row in runs], digits)
 
 
 def published() -> str:

@@ -22,7 +22,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from benchmarks.measure import RESULTS, conditions, machine, read_csv, write_csv
+from benchmarks.measure import RESULTS, conditions, machine, mean_of, read_csv, write_csv
 from benchmarks.tables.together import SideBySide, Together
 from dvae.bottlenecks import CategoricalBottleneck
 from dvae.callbacks import Anneal, StartAtMean
@@ -192,16 +192,11 @@ def tuner() -> str:
             continue  # not all has been run yet
         constant = {way: v for way, v in ways.items() if way[0].isdigit()}
         best = min(constant, key=lambda way: statistics.mean(constant[way]))
-        shown = [f"{_mean(constant[best])} (at {best})"]
-        shown += [_mean(ways.get(way, [])) for way in ("cosine", "linear", "tuned")]
+        shown = [f"{mean_of(constant[best])} (at {best})"]
+        shown += [mean_of(ways.get(way, [])) for way in ("cosine", "linear", "tuned")]
         seeds = sorted({len(values) for values in ways.values()})
         lines.append(f"| {' | '.join([*panel[:2], *shown])} | {' to '.join(map(str, seeds))} |")
     return "\n".join([*lines, "", f"`python -m benchmarks.tuner` ({conditions(rows[0])})."])
-
-
-def _mean(values: Sequence[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread}" if values else ""
 
 
 @in_style
@@ -259,7 +254,7 @@ def main() -> None:
     panels = summary(rows)
     for panel, ways_of in panels.items():
         for way, values in ways_of.items():
-            print(*panel, way, f"{_mean(values)} ({len(values)} seeds)")
+            print(*panel, way, f"{mean_of(values)} ({len(values)} seeds)")
     compared = {panel: ways for panel, ways in panels.items() if len(ways) > 1}
     if compared:
         save_figure(draw(compared), RESULTS / "tuner.png")

@@ -10,26 +10,14 @@ import argparse
 import logging
 import warnings
 
-from benchmarks.measure import conditions, milliseconds, ratio, read_csv, write_csv
+from benchmarks.measure import milliseconds, ratio, write_csv
 from benchmarks.tuner import ESTIMATORS, KEY, SIZES, train
 from dvae.models.overhead import prepare_cpu
 
-__all__ = ["main", "tuner_time"]
+__all__ = ["main"]
 
 # A constant temperature of the study, for each estimator.
 _CONSTANT = {"STGS": "0.5", "ReinMax": "1.2"}
-
-
-def tuner_time() -> str:
-    """Make the page's table: time of a training by `Tuned` over that at a constant temperature."""
-    rows = read_csv("tuner_time")
-    lines = ["| size | estimator | time / constant τ (p20 to p80) |", "|---|---|---|"]
-    for row in rows:
-        spread = f"{float(row['ratio_p20']):.3f} to {float(row['ratio_p80']):.3f}"
-        cells = row["size"], row["estimator"], f"{float(row['ratio']):.3f} ({spread})"
-        lines.append(f"| {' | '.join(cells)} |")
-    command = f"`python -m benchmarks.tuner_time`, {rows[0]['rounds']} rounds"
-    return "\n".join([*lines, "", f"{command} ({conditions(rows[0])})."])
 
 
 def main() -> None:

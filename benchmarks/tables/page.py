@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
+from benchmarks.measure import mean_of
 from benchmarks.tables.runs import Run
 from benchmarks.tables.spec import METRICS, Cell, Table
 
@@ -122,8 +123,8 @@ def _grid(table: Table, cells: Sequence[Cell], rows: Rows) -> list[str]:
         difference = ""
         if first and cell.published is not None:
             difference = f"{statistics.fmean(first) - cell.published:+.2f}"
-        entries = [cell.column, _published(cell), _mean(first), difference]
-        entries += [_mean([float(run[name]) for run in runs]) for name in shown[1:]]
+        entries = [cell.column, _published(cell), mean_of(first), difference]
+        entries += [mean_of([float(run[name]) for run in runs]) for name in shown[1:]]
         entries += [", ".join(run["seed"] for run in runs), _settings(cell)]
         lines.append(f"| {' | '.join(entries)} |")
     return [*lines, ""]
@@ -143,13 +144,6 @@ def _published(cell: Cell) -> str:
         return ""
     # As many digits as the source gives.
     return f"{cell.published}" if cell.spread is None else f"{cell.published} ± {cell.spread:.2f}"
-
-
-def _mean(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    mean = f"{statistics.fmean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
 
 
 def _where(runs: Rows) -> list[str]:

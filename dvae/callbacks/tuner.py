@@ -204,7 +204,7 @@ class Tuner:
         found, total = self.averages, 1 - _KEEP**self._count
         of_projection, of_excess = (_CLEAR * self._noise.sqrt() / total).chunk(2)
         if tau < self.tau:
-            return bool((found.bias2 - found.variance / self.n > of_excess).any())
+            return bool((found.excess(self.n) > of_excess).any())
         at = int(np.argmin([abs(math.log(t / self.tau)) for t in self.taus]))
         return bool(found.projection[at] > of_projection[at])
 
@@ -269,9 +269,8 @@ class Tuner:
 
     def _add(self, found: GradientMoments) -> None:
         """Take the means over the examples of all processes into the averages."""
-        excess = found.bias2 - found.variance / self.n
         products = [found.overlap, found.square, found.projection, found.reference.unsqueeze(0)]
-        rows = torch.cat([*products, excess]).double()
+        rows = torch.cat([*products, found.excess(self.n)]).double()
         grid = len(self.taus)
         tested = slice(2 * grid, 3 * grid), slice(3 * grid + 1, None)
         squares = torch.cat([rows[part].square().sum(1) for part in tested])

@@ -47,6 +47,10 @@ class GradientMoments:
         """Estimate the squared error of a mean of n gradients, ``(T, ...)``."""
         return self.bias2 + self.variance / n
 
+    def excess(self, n: float) -> Tensor:
+        """Estimate the squared bias less the variance of a mean of n gradients, ``(T, ...)``."""
+        return self.bias2 - self.variance / n
+
 
 @torch.enable_grad()
 def gradient_moments(
