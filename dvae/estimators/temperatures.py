@@ -82,35 +82,24 @@ def gradient_moments(
         The moments of each example, ``(T, B)`` and ``(B,)``.
     """
     reference, still = reference or ZGR(), copy.deepcopy(estimator)
-    leaf = logits.detach().requires_grad_()
-    draws = []
-    for _ in range(2):
-        start = generator.get_state()
-        codes = [reference.sample(leaf, generator).code]
-        for tau in taus:
-            generator.set_state(start)
-            setattr(still, name, logits.new_tensor(tau))  # not in place: others' graphs have theirs
-            codes.append(still.sample(leaf, generator).code)
-        draws.append(codes)
-    same = all(torch.equal(code, codes[0]) for codes in draws for code in codes)
-    points = [code for codes in draws for code in (codes[:1] if same else codes)]
-    slopes = _slopes(f, torch.stack(points)).unflatten(0, (2, -1))
-    found = []
-    for codes, slope in zip(draws, slopes, strict=True):
-        given = slope.expand(len(codes), *slope.shape[1:])
-        pairs = zip(codes, given, strict=True)
-        grads = [torch.autograd.grad(code, leaf, g)[0] for code, g in pairs]
-        found.append(torch.stack(grads).flatten(2))
-    (r1, e1), (r2, e2) = ((grads[0], grads[1:]) for grads in found)
+    twice = torch.cat([logits.detach()] * 2)  # both draws at once
+    leaves = [twice.clone().requires_grad_() for _ in range(1 + len(taus))]
+    start = generator.get_state()
+    codes = [reference.sample(leaves[0], generator).code]
+    for tau, leaf in zip(taus, leaves[1:], strict=True):
+        generator.set_state(start)
+        setattr(still, name, logits.new_tensor(tau))  # not in place: others' graphs have theirs
+        codes.append(still.sample(leaf, generator).code)
+    same = all(torch.equal(code, codes[0]) for code in codes)
+    points = torch.stack(codes[:1] if same else codes).detach().requires_grad_()
+    total = f(points.unflatten(1, (2, -1)).flatten(0, 1)).sum()
+    slopes = torch.autograd.grad(total, points)[0].expand(len(codes), *twice.shape)
+    grads = torch.stack(torch.autograd.grad(codes, leaves, slopes.unbind()))
+    first, second = grads.flatten(2).chunk(2, dim=1)
+    (r1, e1), (r2, e2) = ((part[0], part[1:]) for part in (first, second))
     return GradientMoments(
         overlap=(e1 * e2).sum(-1),
         square=(e1.square() + e2.square()).sum(-1) / 2,
         projection=(e1 * r2 + e2 * r1).sum(-1) / 2,
         reference=(r1 * r2).sum(-1),
     )
-
-
-def _slopes(f: Integrand, codes: Tensor) -> Tensor:
-    """Return the gradient of f in codes ``(S, B, ..., K)``."""
-    points = codes.detach().requires_grad_()
-    return torch.autograd.grad(f(points).sum(), points)[0]
