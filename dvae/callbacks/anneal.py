@@ -12,7 +12,7 @@ from dvae.devices import is_waited_for
 from dvae.models.base import DiscreteVAE
 from dvae.models.finetune import Carry
 from dvae.models.logging import is_logged
-from dvae.plotting import to_image
+from dvae.plotting import freed, to_image
 from dvae.scalars import ScalarRef, annealable_scalars
 from dvae.schedules import Constant, Mover, Rescaled, Schedule, Tuned
 
@@ -109,8 +109,9 @@ class Anneal(Callback):
         done = trainer.current_epoch + 1
         power = 1 << (done.bit_length() - 1)  # the largest power of 2 that is not above
         if self.tuner is not None and trainer.is_global_zero and are_due(trainer, power):
-            picture = draw_errors(self.tuner.taus, self.tuner.history, self.target)
-            show_picture(trainer, self.tuner.title, to_image(picture))
+            with freed():
+                drawn = to_image(draw_errors(self.tuner.taus, self.tuner.history, self.target))
+                show_picture(trainer, self.tuner.title, drawn)
 
     def planned(self, pl_module: pl.LightningModule) -> Schedule | None:
         """Return the schedule of a training that starts with a model; None where a tuner moves it.

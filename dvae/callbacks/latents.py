@@ -1,6 +1,5 @@
 """Look into the code every few epochs: its use, entropy, images, table and a linear probe."""
 
-import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from dvae.callbacks.linear_probe import probe_accuracy
 from dvae.callbacks.pictures import are_due, show_picture, show_table
 from dvae.doing import doing
 from dvae.models.base import DiscreteVAE
+from dvae.plotting import freed
 from dvae.scalars import check_count
 
 __all__ = ["PARTS", "LatentInspector"]
@@ -158,7 +158,7 @@ class LatentInspector(Callback):
         if not isinstance(pl_module, DiscreteVAE) or not are_due(trainer, self.every_n_epochs):
             return
         # A library's quantizer may draw from the global generator.
-        with isolate_rng(), torch.no_grad():
+        with isolate_rng(), torch.no_grad(), freed():
             found = validation_examples(trainer, self.images)
             if found is None:
                 log.warning("LatentInspector: there are no validation images to look at.")
@@ -171,6 +171,3 @@ class LatentInspector(Callback):
                     metrics |= getattr(view, part)() or {}
         # Other processes are not here: nothing may be reduced over them.
         pl_module.log_dict(metrics, rank_zero_only=True)
-        # A drawn figure is thousands of objects in reference cycles that hold megabytes. Python's
-        # collector goes by the number of objects, and would let a hundred epochs of them pile up.
-        gc.collect()

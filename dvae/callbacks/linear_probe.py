@@ -13,9 +13,9 @@ _FITTED = 2000
 def probe_accuracy(index: Tensor, label: Tensor, ridge: float = 1.0) -> float | None:
     r"""Fit a ridge regression of the classes on one-hot codes, and test it on other codes.
 
-    Every other example is fitted to, at most 2,000 of them, and the rest is tested on. It is solved
-    in its dual form, where codes matter by the number of positions at which two agree, so that a
-    large code book costs no more than a small one. Nothing is drawn.
+    Every other example is fitted to, at most 2,000 of them, and the rest is tested on. Where there
+    are more coefficients than examples, as with a large code book, it is solved in its dual form,
+    in which codes matter by the number of positions at which two agree. Nothing is drawn.
 
     Args:
         index: Integers ``(N, *positions)``.
@@ -35,11 +35,20 @@ def probe_accuracy(index: Tensor, label: Tensor, ridge: float = 1.0) -> float | 
     known, other = rows[fitted], rows[tested]
     one_hot = F.one_hot(target).double()
     offset = one_hot.mean(0)
-    kernel = _agreements(known, known)
-    kernel.diagonal().add_(ridge)
-    weights = torch.cholesky_solve(one_hot - offset, torch.linalg.cholesky(kernel))
-    guess = classes[(_agreements(other, known) @ weights + offset).argmax(-1)]
+    codes = int(rows.max()) + 1
+    if rows.shape[1] * codes < len(known):
+        a, b = (F.one_hot(part, codes).flatten(1).double() for part in (known, other))
+        scores = b @ _solve(a.T @ a, a.T @ (one_hot - offset), ridge)
+    else:
+        weights = _solve(_agreements(known, known), one_hot - offset, ridge)
+        scores = _agreements(other, known) @ weights
+    guess = classes[(scores + offset).argmax(-1)]
     return float((guess == label[tested]).double().mean())
+
+
+def _solve(matrix: Tensor, right: Tensor, ridge: float) -> Tensor:
+    matrix.diagonal().add_(ridge)
+    return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))
 
 
 def _agreements(a: Tensor, b: Tensor) -> Tensor:

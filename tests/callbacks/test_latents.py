@@ -32,6 +32,7 @@ from dvae.bottlenecks import (
     Upkeep,
 )
 from dvae.callbacks import (
+    Anneal,
     Curves,
     LatentInspector,
     Reconstructions,
@@ -49,6 +50,7 @@ from dvae.estimators import RLOO, GumbelSoftmax
 from dvae.likelihoods import Gaussian
 from dvae.models import CodebookVAE
 from dvae.networks import ResNet
+from dvae.schedules import Tuned
 from tests.toy import toy_data, toy_model, toy_trainer
 
 SMALL = {"num_codes": 6, "code_dim": 4}
@@ -213,10 +215,11 @@ def test_without_validation_images_it_says_so(tmp_path, caplog):
     assert not (tmp_path / "media").exists()
 
 
-def test_no_figure_outlives_the_look(tmp_path):
+@pytest.mark.parametrize("callback", [LatentInspector(1), Anneal("tau", Tuned(every=1))])
+def test_no_figure_outlives_the_look(tmp_path, callback):
     gc.disable()  # as between two full collections, which may be a hundred epochs apart
     try:
-        fit(tmp_path, "categorical", [LatentInspector(1)])
+        fit(tmp_path, "categorical", [callback])
         alive = [one for one in gc.get_objects() if type(one) is Figure]
     finally:
         gc.enable()
@@ -351,6 +354,8 @@ def test_the_probe_is_the_ridge_regression_on_one_hot_codes():
     guess = (other @ weights + offset).argmax(-1) * 10
     expected = (guess == label[1::2]).double().mean().item()
     assert probe_accuracy(index, label, ridge=0.5) == expected
+    # The same codes by other names, of a code book with more codes than there are examples.
+    assert probe_accuracy(40 * index, label, ridge=0.5) == expected
     assert 0.3 < expected < 0.9
 
 
