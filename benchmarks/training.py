@@ -36,6 +36,7 @@ from unittest import mock
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.profilers import Profiler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
@@ -122,6 +123,8 @@ def ours(
     compile: Compile = False,
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
     device: str = "auto",
+    make: Callable[[Compile], CategoricalVAE] = make_model,
+    profiler: Profiler | None = None,
 ) -> float:
     """Train as the command line does; return images per second."""
     clock = Clock(warm_up)
@@ -150,9 +153,10 @@ def ours(
         enable_progress_bar=True,
         num_sanity_val_steps=0,
         limit_val_batches=0,
+        profiler=profiler,
     )
     with command_line():
-        trainer.fit(make_model(compile), datamodule=MNIST(batch_size=BATCH))
+        trainer.fit(make(compile), datamodule=MNIST(batch_size=BATCH))
     return (steps - warm_up) * BATCH / clock.seconds
 
 
@@ -164,7 +168,13 @@ def bf16(steps: int, folder: Path, warm_up: int) -> float:
     return ours(5 + few, folder, 5, precision="bf16-mixed")
 
 
-def silent(steps: int, folder: Path, warm_up: int, device: str = "auto") -> float:
+def silent(
+    steps: int,
+    folder: Path,
+    warm_up: int,
+    device: str = "auto",
+    make: Callable[[Compile], CategoricalVAE] = make_model,
+) -> float:
     """Train without anything beside the training; return images per second."""
     clock = Clock(warm_up)
     trainer = pl.Trainer(
@@ -181,15 +191,21 @@ def silent(steps: int, folder: Path, warm_up: int, device: str = "auto") -> floa
         limit_val_batches=0,
     )
     with command_line():
-        trainer.fit(make_model(), datamodule=MNIST(batch_size=BATCH))
+        trainer.fit(make(False), datamodule=MNIST(batch_size=BATCH))
     return (steps - warm_up) * BATCH / clock.seconds
 
 
-def bare(steps: int, folder: Path, warm_up: int, device: str = "auto") -> float:
+def bare(
+    steps: int,
+    folder: Path,
+    warm_up: int,
+    device: str = "auto",
+    make: Callable[[Compile], CategoricalVAE] = make_model,
+) -> float:
     """Do the same arithmetic in a plain loop; return images per second."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = make_model().to(device)
+    model = make(False).to(device)
     data = MNIST(batch_size=BATCH)
     data.setup("fit")
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, fused=True)

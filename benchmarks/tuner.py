@@ -196,7 +196,13 @@ def tuner() -> str:
         shown += [mean_of(ways.get(way, [])) for way in ("cosine", "linear", "tuned")]
         seeds = sorted({len(values) for values in ways.values()})
         lines.append(f"| {' | '.join([*panel[:2], *shown])} | {' to '.join(map(str, seeds))} |")
-    return "\n".join([*lines, "", f"`python -m benchmarks.tuner` ({conditions(rows[0])})."])
+    lines += ["", f"`python -m benchmarks.tuner` ({conditions(rows[0])}).", ""]
+    lines += ["| size | estimator | time by `Tuned` / at a constant temperature |", "|---|---|---|"]
+    times = read_csv("tuner_time")
+    for row in times:
+        spread = f"{row['ratio']} ({row['ratio_p20']} to {row['ratio_p80']})"
+        lines.append(f"| {row['size']} | {row['estimator']} | {spread} |")
+    return "\n".join([*lines, "", f"`python -m benchmarks.tuner_time` ({conditions(times[0])})."])
 
 
 @in_style

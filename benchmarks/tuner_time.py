@@ -3,14 +3,16 @@
 python -m benchmarks.tuner_time
 
 The recipe is that of `benchmarks.tuner`; each round trains both ways once, for as many steps as
-there, since the pictures of the tuner, which count too, are the fewer the longer a run is.
+there, since the pictures of the tuner, which count too, are the fewer the longer a run is. Rows of
+other sizes and estimators stay in the CSV.
 """
 
 import argparse
 import logging
 import warnings
+from typing import Any
 
-from benchmarks.measure import milliseconds, ratio, write_csv
+from benchmarks.measure import milliseconds, ratio, read_csv, write_csv
 from benchmarks.tuner import ESTIMATORS, KEY, SIZES, train
 from dvae.models.overhead import prepare_cpu
 
@@ -24,15 +26,16 @@ def main() -> None:
     """Train in turn; write the CSV."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["8x16"])
+    parser.add_argument("--estimators", nargs="+", choices=ESTIMATORS, default=list(ESTIMATORS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10_000)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     prepare_cpu()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for size in args.sizes:
-        for estimator in ESTIMATORS:
+        for estimator in args.estimators:
             ways = ["tuned", _CONSTANT[estimator]]
             seconds: dict[str, list[float]] = {way: [] for way in ways}
             for seed in range(args.rounds):
@@ -46,7 +49,9 @@ def main() -> None:
             row = {"size": size, "estimator": estimator, "rounds": args.rounds, **ratios}
             rows.append(row | milliseconds(tuned) | milliseconds(constant, prefix="constant_"))
             print(rows[-1], flush=True)
-    print(write_csv("tuner_time", rows))
+    new = {(row["size"], row["estimator"]) for row in rows}
+    others = [r for r in read_csv("tuner_time") if (r["size"], r["estimator"]) not in new]
+    print(write_csv("tuner_time", [*others, *rows]))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ class Tuned(Mover):
                 "Tuned.low must be >= 0.001 and Tuned.high from 4 times that to 4000; "
                 f"got {self.low:g} and {self.high:g}"
             )
+        if not isinstance(self.follow, Schedule | None):
+            raise ValueError(f"Tuned.follow must be a schedule; got {self.follow!r}")
         if not 0 < self.n_eff < 1e9:
             raise ValueError(f"Tuned.n_eff must be > 0 and < 1e9; got {self.n_eff:g}")
 

@@ -321,7 +321,8 @@ def test_it_is_no_part_of_a_schedule():
 
 
 def test_values_outside_their_range_are_refused():
-    for settings in ({"low": 0.0}, {"low": 2.0}, {"every": 0}, {"n_eff": 0.0}):
+    other = {"follow": {"class": "Cosine"}}
+    for settings in ({"low": 0.0}, {"low": 2.0}, {"every": 0}, {"n_eff": 0.0}, other):
         with pytest.raises(ValueError, match="Tuned"):
             Tuned(**settings)
     with pytest.raises(ValueError, match="twice the estimator's lowest temperature"):
