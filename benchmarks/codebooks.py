@@ -27,8 +27,9 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.measure import RESULTS, machine, write_csv
+from benchmarks.measure import RESULTS, machine, read_csv, write_csv
 from dvae.bottlenecks import (
     FSQ,
     VQ,
@@ -40,7 +41,9 @@ from dvae.bottlenecks import (
     Upkeep,
 )
 from dvae.bottlenecks.grid import GridBottleneck
-from dvae.callbacks import Anneal
+from dvae.callbacks import Anneal, FeatureDistance
+from dvae.callbacks.latent_codes import read_codes
+from dvae.callbacks.linear_probe import probe_accuracy
 from dvae.data import ImageFolder, Images
 from dvae.data.images import Part
 from dvae.estimators import GumbelSoftmax, ReinMax
@@ -51,7 +54,11 @@ from dvae.networks import ResNet
 from dvae.schedules import Constant, Cosine, Linear, Schedule, Sequential
 
 WORK = Path("runs/codebooks")
+# Runs of before 2026-11-28 have no words for these.
 FORMER = {"precision": "32-true", "compile": "false"}
+KEY = ("way", "seed", "steps", "batch_size", "precision", "compile")
+# One in so many test images is compared by features, which takes a tenth of a second, or probed.
+COMPARED, READ = 5, 2
 WARM_UP = Sequential((Linear(0.0, 1.0, 0.2), Constant(1.0)))
 KEPT = ("psnr", "ssim", "perplexity", "usage", "elbo", "kl", "reconstruction", "bits_per_dim")
 
@@ -158,7 +165,35 @@ def train(name: str, seed: int, args: argparse.Namespace) -> dict[str, object]:
         "precision": args.precision,
         "compile": args.compile,
         **{key: round(result[f"test/{key}"], 4) for key in KEPT},
+        **features_and_probe(model, data.load("test"), args.device),
         "training_seconds": round(seconds),
+    }
+
+
+def features_and_probe(model: CodebookVAE, test: Images, device: str) -> dict[str, float]:
+    """Compare images with reconstructions by features, and read the class from the code.
+
+    Args:
+        model: Trained.
+        test: Test images, class after class: every fifth is compared, half of all are read.
+        device: Where.
+    """
+    trainer = pl.Trainer(
+        accelerator=device,
+        devices=1,
+        logger=False,
+        callbacks=[FeatureDistance()],
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+    some = DataLoader(TensorDataset(test.images[::COMPARED]), batch_size=500)
+    (result,) = trainer.test(model, some, verbose=False)
+    codes = read_codes(model, test.images[::READ])
+    accuracy = probe_accuracy(codes.index, test.labels[::READ])
+    assert accuracy is not None
+    return {
+        "frechet_lite1": round(result["test/frechet_lite1"], 4),
+        "probe_accuracy": round(accuracy, 4),
     }
 
 
@@ -211,11 +246,13 @@ def run_all(args: argparse.Namespace) -> None:
 
     def write() -> None:
         found = [json.loads(file.read_text()) for file in files.values() if file.is_file()]
-        # Runs of before 2026-11-28 have no words for these.
-        rows = [{**row, **{k: row.get(k, v) for k, v in FORMER.items()}} for row in found]
+        name, folder = f"codebooks{_of_gpu(args)}", args.out or RESULTS
+        # Those of runs that another machine has made stay.
+        before = [] if args.out else read_csv(name)
+        rows = {tuple(str(row.get(k, FORMER.get(k))) for k in KEY): row for row in before + found}
         if rows:
             # Each row says where it was measured.
-            write_csv(f"codebooks{_of_gpu(args)}", rows, args.out or RESULTS)
+            write_csv(name, list(rows.values()), folder)
 
     def run(cell: tuple[str, int]) -> None:
         command = [sys.executable, "-m", "benchmarks.codebooks", "--data", args.data]
