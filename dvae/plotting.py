@@ -1,8 +1,6 @@
 """One look for all pictures: colours, figures, labels that do not overlap, grids of images."""
 
-import gc
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,7 +22,6 @@ __all__ = [
     "COLOURS",
     "MARKED",
     "Style",
-    "freed",
     "in_style",
     "labelled_grid",
     "labelled_rows",
@@ -104,24 +101,6 @@ def new_figure(width: float, height: float, title: str = "", layout: Any = "cons
     if title:
         figure.suptitle(title, fontsize=10.5, x=0.01, ha="left")
     return figure
-
-
-@contextmanager
-def freed() -> Iterator[None]:
-    """Free the figures that are drawn within, which are thousands of objects in reference cycles.
-
-    Python's collector goes by the number of objects, and would let a hundred of them pile up,
-    megabytes each; and a collection of all that there is takes half a second. So nothing is
-    collected within: then all of theirs are young, and a collection of the young finds them.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.collect(0)
-        if was_enabled:
-            gc.enable()
 
 
 @in_style

@@ -5,14 +5,14 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from dvae.callbacks.pictures import are_due, show_picture
+from dvae.callbacks.pictures import are_due, freed, show_picture
 from dvae.callbacks.tuner import Tuner
 from dvae.callbacks.tuner_plot import draw_errors
 from dvae.devices import is_waited_for
 from dvae.models.base import DiscreteVAE
 from dvae.models.finetune import Carry
 from dvae.models.logging import is_logged
-from dvae.plotting import freed, to_image
+from dvae.plotting import to_image
 from dvae.scalars import ScalarRef, annealable_scalars
 from dvae.schedules import Constant, Mover, Rescaled, Schedule, Tuned
 

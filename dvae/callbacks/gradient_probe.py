@@ -96,7 +96,7 @@ class GradientProbe(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the images to measure on; say so where training uses the gradient differently."""
-        if isinstance(pl_module, DiscreteVAE) and not isinstance(pl_module.objective, ELBO):
+        if isinstance(pl_module, DiscreteVAE) and type(pl_module.objective) is not ELBO:
             log.info(
                 "GradientProbe: measures the estimator on the reconstruction term of the ELBO; "
                 "the objective trained here is %s.",

@@ -18,10 +18,9 @@ from dvae.callbacks.latent_images import code_sheet, traversal
 from dvae.callbacks.latent_plots import plot_codebook, plot_counts, plot_entropy, plot_use
 from dvae.callbacks.latent_table import latent_table, table_picture
 from dvae.callbacks.linear_probe import probe_accuracy
-from dvae.callbacks.pictures import are_due, show_picture, show_table
+from dvae.callbacks.pictures import are_due, freed, show_picture, show_table
 from dvae.doing import doing
 from dvae.models.base import DiscreteVAE
-from dvae.plotting import freed
 from dvae.scalars import check_count
 
 __all__ = ["PARTS", "LatentInspector"]

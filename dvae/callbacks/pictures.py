@@ -1,9 +1,11 @@
 """Where pictures and tables go: to a file in the run's folder, and to loggers that show them."""
 
 import csv
+import gc
 import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger, WandbLogg
 
 from dvae.runs.layout import run_folder
 
-__all__ = ["are_due", "picture_to_loggers", "show_picture", "show_table"]
+__all__ = ["are_due", "freed", "picture_to_loggers", "show_picture", "show_table"]
 
 log = logging.getLogger("dvae")
 
@@ -36,6 +38,24 @@ def are_due(trainer: pl.Trainer, every_n_epochs: int) -> bool:
     )
     due = every_n_epochs > 0 and (done % every_n_epochs == 0 or last)
     return due and trainer.is_global_zero
+
+
+@contextmanager
+def freed() -> Iterator[None]:
+    """Free the figures that are drawn within, which are thousands of objects in reference cycles.
+
+    Python's collector goes by the number of objects, and would let a hundred of them pile up,
+    megabytes each; and a collection of all that there is takes half a second. So nothing is
+    collected within: then all of theirs are young, and a collection of the young finds them.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(0)
+        if was_enabled:
+            gc.enable()
 
 
 def show_picture(trainer: pl.Trainer, name: str, picture: Image.Image) -> None:

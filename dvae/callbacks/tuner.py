@@ -90,7 +90,7 @@ class Tuner:
                 f"Tuned finds no gradient to measure: {type(model.objective).__name__} trains the "
                 "prior alone; use a schedule, or none"
             )
-        if not isinstance(model.objective, ELBO):
+        if type(model.objective) is not ELBO:
             log.info(
                 "Tuned measures the gradient of the ELBO; the objective trained here is %s.",
                 type(model.objective).__name__,

@@ -1,13 +1,16 @@
 """An exponential moving average of the weights, which is what is validated, tested and loaded."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = ["WeightAverage"]
+__all__ = ["WeightAverage", "check_average"]
 
 
 class WeightAverage(WeightAveraging):
@@ -41,6 +44,8 @@ class WeightAverage(WeightAveraging):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Make the average, of a fit."""
         self._is_swapped = False
+        if stage == "fit" and not trainer.global_step:
+            self._latest_update_step = 0  # of an earlier run; one that goes on sets it after this
         super().setup(trainer, pl_module, stage)
 
     def on_train_batch_end(
@@ -70,6 +75,13 @@ class WeightAverage(WeightAveraging):
             average, weights = checkpoint["current_model_state"], checkpoint["state_dict"]
             checkpoint.update(state_dict=average, current_model_state=weights)
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take up both, where a fit goes on; a test by the same trainer has the average."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the weights as they are: a checkpoint of the last step may still be written."""
 
@@ -80,3 +92,22 @@ class WeightAverage(WeightAveraging):
     def _average(self, averages: Any, weights: Any, count: Tensor | int) -> None:
         # By a step towards the weights, so that those that are frozen stay as they are to the bit.
         get_ema_multi_avg_fn(self._now)(averages, weights, count)
+
+
+def check_average(path: Path, content: Mapping[str, Any], callbacks: Sequence[Any]) -> None:
+    """Refuse to go on without the average, which a checkpoint has in place of the weights.
+
+    Args:
+        path: Path of the checkpoint.
+        content: Content of the checkpoint.
+        callbacks: Those of the run.
+
+    Raises:
+        ValueError: It has an average, and the run makes none.
+    """
+    averages = any(isinstance(callback, WeightAverage) for callback in callbacks)
+    if "current_model_state" in content and not averages:
+        raise ValueError(
+            f"{path} cannot be resumed without an average of the weights, which is what it has: "
+            "give --ema as it was (--init_from takes over the average and starts afresh)"
+        )

@@ -12,6 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from dvae.callbacks import Anneal, Freeze, GradientProbe
+from dvae.callbacks.weight_average import check_average
+from dvae.cli.arguments import ANNEALED
 from dvae.data import ImageDataModule
 from dvae.data.order import EndlessOrder
 from dvae.models import DiscreteVAE
@@ -58,6 +60,7 @@ def check_fit(
     if resumed is not None:
         scheduled = model.lr_schedule is not None
         check_resumable(resumed.path, resumed.content, optimizer, scheduled)
+        check_average(resumed.path, resumed.content, trainer.callbacks)  # type: ignore[attr-defined]
         say_other_precision(resumed.path, resumed.content, trainer.precision)
 
 
@@ -149,7 +152,9 @@ def check_callbacks(model: DiscreteVAE, trainer: pl.Trainer) -> None:
                 except ValueError as error:
                     if not isinstance(callback, Anneal):
                         raise
-                    hint = f"--anneal.{callback.target} null leaves it alone"
+                    hint = "without its Anneal in trainer.callbacks it is left alone"
+                    if callback.target in ANNEALED:
+                        hint = f"--anneal.{callback.target} null leaves it alone"
                     raise ValueError(f"{error} ({hint})") from error
 
 

@@ -118,10 +118,12 @@ class _Penalised:
         pictures = decoding.likelihood.mean(params)
         images = decoding.image.to(pictures.dtype).expand_as(pictures).flatten(0, 1)
         pictures = pictures.flatten(0, 1)
+        values = {n: p(pictures, images).view_as(log_px) for n, p in self._penalties.items()}
+        weighted = {n: p.weight * values[n] for n, p in self._penalties.items()}
         for name, penalty in self._penalties.items():
-            value = penalty(pictures, images).view_as(log_px)
-            factor = penalty.balance(total, value, params)
-            total = total - penalty.weight * factor * value
+            value = values[name]
+            rest = log_px - sum(part for other, part in weighted.items() if other != name)
+            total = total - penalty.balance(rest, value, params) * weighted[name]
             if first:
                 self.logged[name] = value.detach().mean()
                 self._add_own(penalty, pictures.detach(), images)

@@ -71,6 +71,7 @@ class Attention(nn.Module):
         self.inward = nn.Conv2d(width, 3 * width, 1)
         self.outward = nn.Conv2d(width, width, 1)
         nn.init.zeros_(self.outward.weight)
+        nn.init.zeros_(self.outward.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the positions of ``(B, width, H, W)`` tell one another, of that shape."""

@@ -122,8 +122,11 @@ class Adversarial(Penalty):
                 torch.autograd.grad(f.sum(), params, retain_graph=True)[0].norm()
                 for f in (rest, value)
             ]
-            ratio = (norms[0] / (norms[1] + _TINY)).clamp(max=_MOST)
-            self.ratio = ratio.detach().to(self.ratio.dtype)  # kept for calls without a gradient
+            ratio: Tensor = (norms[0] / (norms[1] + _TINY)).clamp(max=_MOST).detach()
+            ratio = ratio.to(self.ratio.dtype)
+            # Kept for calls without a gradient, unless the step is to be left out.
+            self.ratio = torch.where(ratio.isfinite(), ratio, self.ratio)
+            return ratio
         return self.ratio
 
 

@@ -75,9 +75,11 @@ def load_checkpoint(path: str | Path, trusted: Sequence[str] = ()) -> Source:
     model.load_state_dict(content["state_dict"])
     step = int(content.get("global_step", 0))
     picture = RunFolder.of_checkpoint(path).picture("reconstructions", step)
+    # A run draws with the weights themselves, of which an average has none.
+    drawn = picture.is_file() and "current_model_state" not in content
     return Source(
         *(model, _figures(path, content), _data(content), step),
-        picture=picture if picture.is_file() else None,
+        picture=picture if drawn else None,
     )
 
 

@@ -1,8 +1,11 @@
 """Laws of the distances of features: of Gaussians in closed form, and of who lies among whom."""
 
+import logging
+
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from dvae.callbacks import FeatureDistance
 from dvae.functional import frechet_distance, precision_recall
@@ -75,6 +78,22 @@ def test_events_that_are_no_images_are_refused_before_the_test(tmp_path):
     model = CategoricalVAE(MLP(event_shape=(3,)), likelihood=GaussianVector())
     with pytest.raises(ValueError, match="this is for models of images"):
         toy_trainer(tmp_path, callbacks=[FeatureDistance()]).test(model, datamodule=toy_data())
+
+
+def test_images_of_other_channels_are_refused_before_the_run(tmp_path):
+    model = CategoricalVAE(MLP(event_shape=(4, 6, 6)))
+    with pytest.raises(ValueError, match="1 or 3 channels; got 4"):
+        trainer = toy_trainer(tmp_path, callbacks=[FeatureDistance()], max_epochs=1)
+        trainer.fit(model, datamodule=toy_data())
+
+
+def test_too_few_images_are_a_line_in_the_log(tmp_path, caplog):
+    few = TensorDataset(torch.rand(3, 1, 6, 6))
+    trainer = toy_trainer(tmp_path, callbacks=[FeatureDistance()])
+    with caplog.at_level(logging.WARNING, "dvae"):
+        (result,) = trainer.test(toy_model(), DataLoader(few), verbose=False)
+    assert "more than 3 test images; got 3" in caplog.text
+    assert "test/elbo" in result and "test/frechet_lite1" not in result
 
 
 def test_the_network_itself_tells_noise_from_an_image():

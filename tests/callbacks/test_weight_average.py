@@ -5,6 +5,7 @@ import pytorch_lightning as pl
 import torch
 
 from dvae.callbacks import Checkpoints, Freeze, RandomState, WeightAverage
+from dvae.callbacks.weight_average import check_average
 from tests.toy import toy_data, toy_model, toy_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory")
@@ -37,6 +38,34 @@ def fit(folder, *callbacks, **kwargs):
     trainer = toy_trainer(folder, callbacks=[*callbacks, RandomState(), Checkpoints()], **settings)
     trainer.fit(model, datamodule=toy_data())
     return model
+
+
+def test_a_second_run_with_the_same_object_averages_afresh(tmp_path):
+    used = WeightAverage(0.9)
+    fit(tmp_path / "first", used, max_epochs=3)
+    again, fresh = (fit(tmp_path / str(n), a) for n, a in enumerate((used, WeightAverage(0.9))))
+    for ours, theirs in zip(again.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_trainer_that_has_fitted_tests_a_checkpoint_by_its_average(tmp_path):
+    pl.seed_everything(1, verbose=False)
+    model, averages = toy_model(), [WeightAverage(0.9), Checkpoints()]
+    trainer = toy_trainer(tmp_path, callbacks=averages, max_epochs=2, enable_checkpointing=True)
+    trainer.fit(model, datamodule=toy_data())
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    trainer.test(model, datamodule=toy_data(), ckpt_path=path, verbose=False)
+    saved = torch.load(path, weights_only=True)["state_dict"]
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, saved[name]), name
+
+
+def test_a_run_does_not_go_on_from_an_average_without_one():
+    content = {"state_dict": {}, "current_model_state": {}}
+    check_average("last.ckpt", content, [Checkpoints(), WeightAverage(0.9)])
+    check_average("last.ckpt", {"state_dict": {}}, [Checkpoints()])
+    with pytest.raises(ValueError, match="give --ema as it was"):
+        check_average("last.ckpt", content, [Checkpoints()])
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.05])

@@ -1,5 +1,7 @@
 """Laws of the penalties: whose gradient is whose, what a weight of 0 is, and how they resume."""
 
+import math
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -138,6 +140,25 @@ def test_an_adaptive_weight_is_that_share_of_the_other_gradients():
     assert term.ratio != factor and torch.isfinite(term.ratio)
     with torch.no_grad():
         assert term.balance(rest, value, params) is term.ratio
+
+
+def test_an_adaptive_weight_weighs_all_other_terms_in_whatever_order():
+    ratios = []
+    for turn in (1, -1):
+        model = fixed(PenalisedELBO([Perceptual(5.0), adversarial(0.3, adaptive=True)][::turn]))
+        loss_of(model)
+        ratios.append(model.objective.terms["adversarial"].ratio)
+    torch.testing.assert_close(*ratios)
+
+
+def test_a_batch_that_is_not_finite_leaves_the_adaptive_weight_as_it_was():
+    term = adversarial(0.25, adaptive=True)
+    params = torch.rand(1, 2, 3, SIZE, SIZE, requires_grad=True)
+    value = params.sum((2, 3, 4))
+    assert term.balance(value * math.nan, value, params).isnan()
+    assert term.ratio == 1
+    term.balance(3 * value, value, params)
+    assert term.ratio == pytest.approx(3)
 
 
 @pytest.mark.parametrize("estimator", [GumbelSoftmax, ReinMax, RLOO])
