@@ -62,6 +62,9 @@ class Anneal(Callback):
         scalar, schedule = find_scalar(pl_module, self.target), self.planned(pl_module)
         for value in schedule.bounds() if schedule else ():
             scalar.range.check(f"anneal.{self.target}", value)
+        if stage == "fit" and trainer is not None and not trainer.global_step:
+            # An earlier run's; one that goes on takes up its own after this.
+            self._first = self.tuner = None
         if isinstance(self.schedule, Tuned) and self.tuner is None:
             self.tuner = Tuner(self.schedule, scalar, pl_module)
 
@@ -100,9 +103,9 @@ class Anneal(Callback):
             if self.tuner is not None and step != self._logged:
                 # Not by Lightning, which takes half a millisecond for each. Of a step with several
                 # batches, the first.
-                self._logged = step
-                for logger in trainer.loggers:
-                    logger.log_metrics(self.tuner.metrics(), step=step)
+                self._logged, found = step, self.tuner.metrics()
+                for logger in trainer.loggers if found else ():
+                    logger.log_metrics(found, step=step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw what a tuner has found."""

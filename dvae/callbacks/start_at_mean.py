@@ -105,6 +105,7 @@ def bias_of(model: Any) -> Tensor:
     bias = layers[-1].bias if layers else None
     if bias is None or len(bias) not in (shape[0], math.prod(shape)):
         raise ValueError(
-            "StartAtMean needs a decoder whose last layer has a bias for each pixel or channel"
+            "StartAtMean needs a decoder whose last layer has a bias for each pixel or channel, as "
+            "that of MLP has"
         )
     return bias

@@ -33,11 +33,13 @@ import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Generator, Tensor
 
+from dvae.bottlenecks import ResidualCodebook
 from dvae.bottlenecks.processes import sum_over_processes
 from dvae.callbacks.tuner_choice import choice
+from dvae.callbacks.tuner_probe import Probe
+from dvae.data.batch import as_batch
 from dvae.data.seeding import seeded_generator
-from dvae.estimators import Estimator, PathwiseEstimator
-from dvae.estimators.base import Integrand
+from dvae.estimators import PathwiseEstimator
 from dvae.estimators.temperatures import GradientMoments, gradient_moments
 from dvae.models.base import DiscreteVAE
 from dvae.models.objectives import ELBO
@@ -55,6 +57,8 @@ _KEEP, _STAY = 0.98, 0.98
 _CLEAR = 3.0
 # Times that n grows at most; below such a rate nothing is learned.
 _SLOWEST = 1000.0
+# Numbers of all temperatures' logits that are measured at once, at most.
+_NUMBERS = 2**22
 # Measurements that the picture shows at most.
 _SHOWN = 1000
 
@@ -85,6 +89,11 @@ class Tuner:
                 "Tuned measures the gradient of an estimator with a temperature; "
                 f"got {scalar.path}: move that by a schedule, such as Linear or Cosine"
             )
+        if isinstance(model.bottleneck, ResidualCodebook):
+            raise ValueError(
+                "Tuned cannot measure a ResidualCodebook, whose levels are drawn one after the "
+                f"other: move {scalar.path} by a schedule, such as Linear or Cosine"
+            )
         if model.objective.prior_alone:
             raise ValueError(
                 f"Tuned finds no gradient to measure: {type(model.objective).__name__} trains the "
@@ -96,6 +105,8 @@ class Tuner:
                 type(model.objective).__name__,
             )
         self.title = "tuner" if self._name == "tau" else f"tuner_{self._name}"
+        # Of several draws the gradient is the mean.
+        self._draws = model.objective.samples if isinstance(model.objective, ELBO) else 1
         self.settings, self.taus = settings, settings.grid(scalar.range.low)
         self.tau = float(scalar.buffer)
         self.seconds = 0.0
@@ -163,9 +174,10 @@ class Tuner:
                 "tuner", model.evaluation.seed, step, rank, device=model.device
             )
             self._add(self._moments(model, batch, noise))
-        if given is None and not rises and self.is_clear(best := self.best_tau):
+        may_move = given is None and not rises and self._count
+        if may_move and self.is_clear(best := self.best_tau):
             self.tau *= (best / self.tau) ** (1 - _STAY)
-        if step // self.settings.every % self._stride == 0:
+        if self._count and step // self.settings.every % self._stride == 0:
             errors = self.averages.error(self.n).tolist()
             self.history.append([step, self.tau, *errors])
         if len(self.history) > _SHOWN:
@@ -185,7 +197,8 @@ class Tuner:
     def n(self) -> float:
         """Gradients that the optimizer averages over in effect."""
         slower = self._highest / self._rate if self._rate > 0 else _SLOWEST
-        return self.settings.n_eff * min(slower if self._highest > 0 else 1.0, _SLOWEST)
+        slower = min(slower if self._highest > 0 else 1.0, _SLOWEST)
+        return self.settings.n_eff * self._draws * slower
 
     @property
     def averages(self) -> GradientMoments:
@@ -217,16 +230,20 @@ class Tuner:
     def metrics(self) -> dict[str, float]:
         """Return what is logged, by name: nats squared per example, and seconds since the start.
 
-        Bias and variance are those at the temperature, read off between those of the grid.
+        Bias and variance are those at the temperature, read off between those of the grid, and left
+        out beyond it. Before anything has been measured, nothing is returned.
         """
+        if not self._count:
+            return {}
         found, grid, at = self.averages, np.log(self.taus), math.log(self.tau)
         values = {
-            "bias2": float(np.interp(at, grid, found.bias2.numpy())),
-            "variance": float(np.interp(at, grid, found.variance.numpy())),
             "best_tau": self.best_tau,
             "n": self.n,
             "seconds": self.seconds,
         }
+        if grid[0] - 1e-6 <= at <= grid[-1] + 1e-6:
+            values["bias2"] = float(np.interp(at, grid, found.bias2.numpy()))
+            values["variance"] = float(np.interp(at, grid, found.variance.numpy()))
         errors = found.error(self.n).tolist()
         values |= {f"error_{t:.3g}": e for t, e in zip(self.taus, errors, strict=True)}
         return {f"{self.title}/{name}": value for name, value in values.items()}
@@ -248,9 +265,14 @@ class Tuner:
         return 1 + (len(self.taus) if moves else getattr(estimator, "samples", 1))
 
     def _moments(self, model: DiscreteVAE, batch: Any, noise: Generator) -> GradientMoments:
-        image = model.images_of(batch, check=False)
-        image = image[: max(2, -(-len(image) // self.share))]
-        prior, beta = model.prior_of(batch), getattr(model.objective, "beta", 1.0)
+        whole = as_batch(batch, model.event_shape)
+        bottleneck: Any = model.bottleneck
+        numbers = math.prod(bottleneck.index_shape) * bottleneck.num_codes
+        most = max(1, _NUMBERS // (numbers * (1 + len(self.taus))))
+        count = min(most, max(2, -(-len(whole.image) // self.share)))
+        few = whole.first(count)
+        image, prior = model.images_of(few, check=False), model.prior_of(few)
+        beta = getattr(model.objective, "beta", 1.0)
         with model._evaluating(), torch.no_grad():
             target = model.likelihood.dequantize(image, noise)
             q = model.bottleneck(model.encoder(image), model.prior)
@@ -262,7 +284,7 @@ class Tuner:
                 return value + beta * prior.log_prob(code)
 
             estimator: Any = model.bottleneck.estimator
-            probe = _Probe(estimator, self._name, self.taus)
+            probe = Probe(estimator, self._name, self.taus)
             q.expectation(f, noise, probe)
         assert probe.found is not None
         return probe.found
@@ -277,26 +299,13 @@ class Tuner:
         sums = torch.cat([rows.sum(1), squares, rows.new_tensor([rows.shape[1]])])
         sum_over_processes(sums)
         sums, number = sums.cpu(), float(sums[-1])
+        if not sums.isfinite().all():
+            return  # as of a batch whose step is left out
         means, squares = (sums[:-1] / number).split([len(rows), 2 * grid])
-        spread = squares - torch.cat([means[part] for part in tested]).square()
+        spread = squares
+        if number > 1:  # else nothing is known of it, and a mean is clear of 0 by many alone
+            spread = spread - torch.cat([means[part] for part in tested]).square()
         spread = spread.clamp(min=0) / max(1.0, number - 1)
         self._count += 1
         self._sums = _KEEP * self._sums + (1 - _KEEP) * means[:-grid]
         self._noise = _KEEP**2 * self._noise + (1 - _KEEP) ** 2 * spread
-
-
-class _Probe(Estimator):
-    """Takes an estimator's place, to be handed f and the logits as that is."""
-
-    def __init__(self, measured: PathwiseEstimator, name: str, taus: list[float]) -> None:
-        super().__init__()
-        self._measured, self._name, self._taus = [measured], name, taus
-        self.found: GradientMoments | None = None
-
-    def expectation(
-        self, f: Integrand, logits: Tensor, generator: Generator | None = None
-    ) -> Tensor:
-        assert generator is not None
-        (measured,) = self._measured
-        self.found = gradient_moments(measured, self._name, self._taus, f, logits, generator)
-        return logits.new_zeros(len(logits))

@@ -87,10 +87,12 @@ def _anneals(settings: Namespace, model: DiscreteVAE) -> Iterator[Anneal]:
             yield Anneal(name, schedule, carry)
         elif isinstance(schedule, Tuned):
             part = getattr(model.bottleneck, "estimator", model.bottleneck)
+            several = " and ".join(sorted(n for n in scalars if n.startswith("tau_")))
+            hint = f"has {several}: an Anneal in trainer.callbacks can tune each"
             log.warning(
                 "anneal.%s: Tuned measures the gradient of an estimator with a temperature, and %s "
-                "has none: nothing is tuned (use --anneal.%s null).",
-                *(name, type(part).__name__, name),
+                "%s; nothing is tuned here (use --anneal.%s null).",
+                *(name, type(part).__name__, hint if several else "has none", name),
             )
         elif schedule is not None:
             # So that an estimator without a temperature is a change of one key.

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from dvae.callbacks import Anneal, Freeze, GradientProbe
+from dvae.callbacks import Anneal, Freeze, GradientProbe, StartAtMean
 from dvae.callbacks.weight_average import check_average
 from dvae.cli.arguments import ANNEALED
 from dvae.data import ImageDataModule
@@ -144,7 +144,8 @@ def check_callbacks(model: DiscreteVAE, trainer: pl.Trainer) -> None:
     Raises:
         ValueError: A callback refuses the model.
     """
-    for kind in (Anneal, Freeze, GradientProbe):  # a frozen encoder has no gradient to probe
+    # A frozen encoder has no gradient to probe.
+    for kind in (Anneal, Freeze, GradientProbe, StartAtMean):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, kind):
                 try:

@@ -10,7 +10,7 @@ from dvae.models.growth import grow
 from dvae.models.weights import WeightReport, carry_scalar, load_weights
 from dvae.runs.checkpoints import Checkpoint
 from dvae.runs.layout import RunFolder
-from dvae.schedules import Constant, Mover
+from dvae.schedules import Constant, Mover, Tuned
 from dvae.sharing.folder import is_shared, read_shared, shared_folder
 
 __all__ = ["check_source", "take_over", "temperature_schedule"]
@@ -77,8 +77,9 @@ def temperature_schedule(settings: Finetune, schedule: Mover | None) -> Mover | 
         ValueError: The temperature is to continue, and there is nothing to say where to.
     """
     if settings.temperature == "hold":
-        # It needs no schedule, and a config's is not to be in the way; the value is replaced.
-        return Constant(1.0)
+        # It needs no schedule, and a config's is not to be in the way; the value is replaced. A
+        # tuner measures.
+        return schedule if isinstance(schedule, Tuned) else Constant(1.0)
     if settings.temperature == "continue" and schedule is None:
         raise ValueError(
             "finetune.temperature continue needs anneal.tau, which says at what value to end; "

@@ -42,6 +42,14 @@ class Batch(NamedTuple):
     image: Tensor
     label: Tensor | None
 
+    def first(self, count: int) -> "Batch":
+        """Take the first of them.
+
+        Args:
+            count: How many, at least 1.
+        """
+        return Batch(self.image[:count], None if self.label is None else self.label[:count])
+
 
 class CodeBatch(NamedTuple):
     """Codes without their images, to train a prior on.

@@ -126,7 +126,7 @@ def test_what_it_cannot_do_is_one_line(likelihood, words):
         StartAtMean().setup(None, model, "fit")
     model = model_of(MLP((1, 6, 6), hidden=(8,), norm="none"), Bernoulli())
     last_layer(model).bias = None
-    with pytest.raises(ValueError, match="a bias for each pixel or channel$"):
+    with pytest.raises(ValueError, match="a bias for each pixel or channel, as that of MLP has$"):
         StartAtMean().setup(None, model, "fit")
 
 

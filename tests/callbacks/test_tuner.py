@@ -8,7 +8,7 @@ import pytest
 import torch
 from pytorch_lightning.loggers import CSVLogger
 
-from dvae.bottlenecks import ProjectedCodebook
+from dvae.bottlenecks import ProjectedCodebook, ResidualCodebook
 from dvae.callbacks import Anneal, RandomState
 from dvae.callbacks.tuner_choice import choice
 from dvae.cli import main
@@ -22,9 +22,9 @@ from dvae.estimators import (
 from dvae.estimators.temperatures import GradientMoments
 from dvae.lab import measure
 from dvae.lab.problem import vae_problem
-from dvae.models import IWAE, CodebookVAE, PriorLikelihood
+from dvae.models import ELBO, IWAE, CodebookVAE, PriorLikelihood
 from dvae.networks import ResNet
-from dvae.priors import CategoricalPrior
+from dvae.priors import AutoregressivePrior, CategoricalPrior
 from dvae.schedules import Constant, Cosine, Linear, Sequential, Tuned
 from tests.toy import toy_data, toy_model, toy_trainer
 from tests.watched import BASE
@@ -183,6 +183,58 @@ def test_it_waits_where_the_gradients_have_no_mean(monkeypatch, estimator):
     assert tuner.averages.variance.min() > 0.01
 
 
+def test_of_one_image_at_a_time_nothing_is_clear_of_noise(monkeypatch):
+    model = trained(StraightThrough(0.9))
+    noise = torch.Generator().manual_seed(3)
+
+    def log_px(z, _):
+        return (z * torch.randn(z.shape, generator=noise)).sum((-2, -1))
+
+    monkeypatch.setattr(model, "log_px", log_px)
+    assert run_of(tuner_of(model), model, 60, images(1)) == pytest.approx(0.9)
+
+
+def test_a_measurement_that_is_not_finite_is_left_out(monkeypatch):
+    model = trained(GumbelSoftmax(0.9, hard=True))
+    tuner, spoilt = tuner_of(model), tuner_of(model)
+    batch, log_px = Batch(images(), None), model.log_px
+    assert tuner.metrics() == {}
+    monkeypatch.setattr(model, "log_px", lambda *args: log_px(*args) * math.nan)
+    assert spoilt.step(model, batch, 0, 0, 1e-3) == pytest.approx(0.9)
+    assert spoilt.metrics() == {} and not spoilt.history
+    monkeypatch.undo()
+    for one in (tuner, spoilt):
+        one.step(model, batch, 20, 0, 1e-3)
+    assert spoilt.history == tuner.history and math.isfinite(spoilt.metrics()["tuner/best_tau"])
+
+
+def test_of_m_draws_a_step_follows_the_mean():
+    found = []
+    for samples, n_eff in ((10, 20.0), (1, 200.0)):
+        torch.manual_seed(0)
+        model = toy_model(GumbelSoftmax(0.9, hard=True), objective=ELBO(samples=samples))
+        tuner = tuner_of(model, Tuned(n_eff=n_eff))
+        run_of(tuner, model, 5)
+        found.append((tuner.n, tuner.best_tau))
+    assert found[0] == found[1] and found[0][0] == 200
+
+
+def test_the_labels_are_those_of_the_images_that_are_measured(tmp_path, no_pictures):
+    prior = AutoregressivePrior(width=8, depth=1, heads=2, num_classes=6)
+    anneal = Anneal("tau", Tuned(every=1))
+    model = toy_model(GumbelSoftmax(0.7, hard=True), prior=prior)
+    toy_trainer(tmp_path, max_steps=2, callbacks=[anneal]).fit(model, toy_data())
+    assert len(anneal.tuner.history) == 2
+
+
+def test_a_second_model_has_a_tuner_of_its_own(tmp_path, no_pictures):
+    anneal = Anneal("tau", Tuned(every=1))
+    for estimator in (GumbelSoftmax(0.5, hard=True), ReinMax(1.3)):
+        trainer = toy_trainer(tmp_path, max_steps=1, callbacks=[anneal])
+        trainer.fit(model := toy_model(estimator), toy_data())
+    assert anneal.tuner.taus[0] == 1 and model.bottleneck.estimator.tau == pytest.approx(1.3)
+
+
 def test_it_goes_down_where_bias_is_clear_and_up_where_the_projection_is():
     tuner = tuner_of(trained(StraightThrough(0.9)))
     along = torch.tensor([[1.1, 0.9]]).expand(9, 2)
@@ -315,6 +367,13 @@ def test_what_cannot_be_measured_is_refused_in_a_line(tmp_path, target, kwargs, 
         Anneal(target, Tuned()).setup(None, toy_model(**kwargs), "fit")
 
 
+def test_levels_that_are_drawn_one_after_the_other_are_refused_in_a_line():
+    codebook = ResidualCodebook(8, 4, 2, GumbelSoftmax(0.8, hard=True))
+    model = CodebookVAE(ResNet((1, 6, 6), width=8, halvings=1, blocks=1), codebook)
+    with pytest.raises(ValueError, match="cannot measure a ResidualCodebook"):
+        Anneal("tau", Tuned()).setup(None, model, "fit")
+
+
 def test_it_is_no_part_of_a_schedule():
     with pytest.raises((AttributeError, ValueError)):
         Sequential([Linear(1.0, 0.5, 10), Tuned()])(20, 100)
@@ -334,6 +393,7 @@ def test_values_outside_their_range_are_refused():
     ("flags", "what"),
     [
         (["--model.bottleneck.estimator=MeanField"], "MeanField has none"),
+        (["--model.bottleneck.estimator=DecoupledGumbelSoftmax"], "has tau_backward and tau_forw"),
         (["--anneal.beta=Tuned"], "no Schedule called 'Tuned'"),
     ],
 )
