@@ -105,7 +105,7 @@ def check_average(path: Path, content: Mapping[str, Any], callbacks: Sequence[An
     Raises:
         ValueError: It has an average, and the run makes none.
     """
-    averages = any(isinstance(callback, WeightAverage) for callback in callbacks)
+    averages = any(isinstance(callback, WeightAveraging) for callback in callbacks)
     if "current_model_state" in content and not averages:
         raise ValueError(
             f"{path} cannot be resumed without an average of the weights, which is what it has: "
