@@ -19,6 +19,7 @@ from benchmarks.generation import class_samples, likelihood, prior_steps, priors
 from benchmarks.gpu.page import gpu
 from benchmarks.lossy import lossy
 from benchmarks.measure import conditions, mean_of, read_csv
+from benchmarks.overhead import overhead
 from benchmarks.plain import ROW, TABLE
 from benchmarks.tables.page import averages, of_cell
 from benchmarks.tables.spec import load, tables
@@ -337,7 +338,7 @@ def rendered(texts: Mapping[Path, str]) -> dict[Path, str]:
 PARTS = (
     *(default_run, codebook_run, finetune, codebooks, bottleneck, estimators, speed),
     *(published, plain, precision, gpu, kills, soak, joints, compression, likelihood),
-    *(class_samples, priors, prior_steps, lossy, first_minutes, tuner),
+    *(class_samples, priors, prior_steps, lossy, first_minutes, tuner, overhead),
 )
 
 
