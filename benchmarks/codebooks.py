@@ -248,8 +248,9 @@ def run_all(args: argparse.Namespace) -> None:
         found = [json.loads(file.read_text()) for file in files.values() if file.is_file()]
         name, folder = f"codebooks{_of_gpu(args)}", args.out or RESULTS
         # Those of runs that another machine has made stay.
-        before = [] if args.out else read_csv(name)
-        rows = {tuple(str(row.get(k, FORMER.get(k))) for k in KEY): row for row in before + found}
+        known = found if args.out else read_csv(name) + found
+        known = [{**row, **{k: row.get(k) or v for k, v in FORMER.items()}} for row in known]
+        rows = {tuple(str(row[key]) for key in KEY): row for row in known}
         if rows:
             # Each row says where it was measured.
             write_csv(name, list(rows.values()), folder)
